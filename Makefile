@@ -1,0 +1,48 @@
+# Needs python3 (3.11 to 3.13) and make; everything else is set up here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test soak check lab bench clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/.uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<0.14'
+	touch $@
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/.uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	touch $@
+
+# The whole path on a recorded incident: no cluster and no network beyond installation.
+demo: $(VENV)/.runtime
+	$(BIN)/python -m examples.demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# Kill storms and large sweeps, too long for every commit.
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# A disposable real control plane with a scenario loaded; Ctrl-C stops it.
+lab: $(VENV)/.dev
+	$(BIN)/python -m tests.lab up --scenario $(or $(SCENARIO),rollout-bad-image)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.scan --pods 10000 --broken 20
+
+clean:
+	rm -rf $(VENV)

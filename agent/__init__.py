@@ -1,0 +1,1 @@
+"""Plans and runs one investigation over the same tools as every client."""

@@ -1,0 +1,1 @@
+"""Frozen msgspec Structs: what detectors read of each kind, nothing more."""

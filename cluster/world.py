@@ -1,0 +1,202 @@
+"""The facts of one scope, indexed: what detectors are given. A World only grows (`with_facts`, `with_log`, …) and reads nothing itself."""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import TypeVar
+
+from cluster.facts.event import Event
+from cluster.facts.meta import Fact
+from cluster.facts.network import Service
+from cluster.facts.pod import Pod
+from cluster.reading import LogText, Missing, Reading, Series
+from cluster.reference import ContainerRef, ObjectRef, Scope
+
+F = TypeVar("F", bound=Fact)
+Key = tuple[str, str | None, str]
+
+
+class Presence(enum.Enum):
+    """Whether an object exists. UNKNOWN: its kind was not read, or not in that namespace, so its absence proves nothing."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class World:
+    """`facts` by kind name; `read_kinds` are the kinds whose listing was complete in `scope`; `logs` by (container, previous)."""
+
+    cluster: str
+    now: datetime
+    scope: Scope
+    facts: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
+    read_kinds: frozenset[str] = frozenset()
+    logs: Mapping[tuple[ContainerRef, bool], Reading[LogText]] = field(default_factory=dict)
+    metrics: Mapping[str, Reading[tuple[Series, ...]]] = field(default_factory=dict)
+    missing: tuple[Missing, ...] = ()
+
+    def with_facts(self, kind: str, facts: Iterable[Fact], *, complete: bool, missing: Iterable[Missing] = ()) -> World:
+        """This world with the objects of a kind added (same names replaced); `complete` when absence of others is thereby proven."""
+        known = {fact.ref.key: fact for fact in self.facts.get(kind, ())}
+        known.update((fact.ref.key, fact) for fact in facts)
+        return replace(
+            self,
+            facts={**self.facts, kind: tuple(known.values())},
+            read_kinds=self.read_kinds | {kind} if complete else self.read_kinds,
+            missing=_unique(self.missing, missing),
+        )
+
+    def with_log(self, container: ContainerRef, *, previous: bool, log: Reading[LogText]) -> World:
+        return replace(self, logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, log.missing))
+
+    def with_metric(self, key: str, series: Reading[tuple[Series, ...]]) -> World:
+        return replace(self, metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))
+
+    def all(self, kind: type[F]) -> tuple[F, ...]:
+        """Every object of a kind with a fact type of its own."""
+        return self.facts.get(kind.kind, ())  # type: ignore[return-value]
+
+    def custom(self, kind: str) -> tuple[Fact, ...]:
+        """Every object of a kind by name, for kinds that share a fact type."""
+        return self.facts.get(kind, ())
+
+    def get(self, kind: type[F], namespace: str | None, name: str) -> F | None:
+        return self._by_key.get((kind.kind, namespace, name))  # type: ignore[return-value]
+
+    def find(self, ref: ObjectRef) -> Fact | None:
+        """The object that a reference names, whatever its kind."""
+        return self._by_key.get(ref.key)
+
+    def presence(self, kind: str, namespace: str | None, name: str) -> Presence:
+        """Whether that object exists, as far as this world can know."""
+        if (kind, namespace, name) in self._by_key:
+            return Presence.PRESENT
+        complete = kind in self.read_kinds and self.scope.includes(namespace)
+        return Presence.ABSENT if complete else Presence.UNKNOWN
+
+    def events(self, ref: ObjectRef, *reasons: str) -> tuple[Event, ...]:
+        """Events about an object, oldest first. Events of an earlier object with the same name (another uid) are left out."""
+        found = self._events_by_subject.get(ref.key, ())
+        return tuple(
+            event
+            for event in found
+            if (not reasons or event.reason in reasons) and (ref.uid is None or event.subject.uid is None or event.subject.uid == ref.uid)
+        )
+
+    def pods_on(self, node: str) -> tuple[Pod, ...]:
+        return self._pods_by_node.get(node, ())
+
+    def pods_in(self, namespace: str | None) -> tuple[Pod, ...]:
+        return self._pods_by_namespace.get(namespace, ())
+
+    def pods_selected(self, namespace: str | None, labels: Mapping[str, str]) -> tuple[Pod, ...]:
+        """Pods in a namespace that carry all of `labels`; an empty selector selects none, as for a Service."""
+        if not labels:
+            return ()
+        candidates = min((self._pods_by_label.get((namespace, item), ()) for item in labels.items()), key=len)
+        return tuple(pod for pod in candidates if labels.items() <= pod.labels.items())
+
+    def services_selecting(self, pod: Pod) -> tuple[Service, ...]:
+        return tuple(
+            service
+            for service in self._services_by_namespace.get(pod.namespace, ())
+            if service.spec.selector and service.spec.selector.items() <= pod.labels.items()
+        )
+
+    def owned_by(self, ref: ObjectRef) -> tuple[Fact, ...]:
+        """What an object directly owns."""
+        return self._owned.get(ref.key, ())
+
+    def pods_of(self, ref: ObjectRef) -> tuple[Pod, ...]:
+        """All pods below an object in the owner chain, the pod itself included."""
+        return tuple(fact for fact in self.descend(ref) if isinstance(fact, Pod))
+
+    def descend(self, ref: ObjectRef) -> Iterator[Fact]:
+        """The object, if known, and everything below it in the owner chain."""
+        stack, seen = [ref.key], {ref.key}
+        while stack:
+            key = stack.pop()
+            fact = self._by_key.get(key)
+            if fact is not None:
+                yield fact
+            for owned in self._owned.get(key, ()):
+                if owned.ref.key not in seen:
+                    seen.add(owned.ref.key)
+                    stack.append(owned.ref.key)
+
+    def owner_chain(self, ref: ObjectRef) -> tuple[ObjectRef, ...]:
+        """The object and its controllers, nearest first, ending at the top one. Owners that were not read still appear by name."""
+        chain, seen = [ref], {ref.key}
+        while True:
+            fact = self._by_key.get(chain[-1].key)
+            owner = fact.controller if fact is not None else None
+            if fact is None or owner is None:
+                return tuple(chain)
+            # A node owns its mirror pods; it is no workload, and the chain ends below it.
+            above = ObjectRef(owner.kind, fact.namespace, owner.name, owner.uid)
+            if owner.kind == "Node" or above.key in seen:
+                return tuple(chain)
+            seen.add(above.key)
+            chain.append(above)
+
+    def top_owner(self, ref: ObjectRef) -> ObjectRef:
+        """The workload that a person would edit: the last of the owner chain."""
+        return self.owner_chain(ref)[-1]
+
+    @cached_property
+    def _by_key(self) -> dict[Key, Fact]:
+        return {fact.ref.key: fact for facts in self.facts.values() for fact in facts}
+
+    @cached_property
+    def _events_by_subject(self) -> dict[Key, tuple[Event, ...]]:
+        grouped: dict[Key, list[Event]] = defaultdict(list)
+        for event in self.all(Event):
+            grouped[event.subject.key].append(event)
+        return {key: tuple(sorted(items, key=lambda item: (item.last_seen or self.now, item.name))) for key, items in grouped.items()}
+
+    @cached_property
+    def _pods_by_node(self) -> dict[str, tuple[Pod, ...]]:
+        return _grouped((pod.spec.node_name, pod) for pod in self.all(Pod) if pod.spec.node_name)
+
+    @cached_property
+    def _pods_by_namespace(self) -> dict[str | None, tuple[Pod, ...]]:
+        return _grouped((pod.namespace, pod) for pod in self.all(Pod))
+
+    @cached_property
+    def _pods_by_label(self) -> dict[tuple[str | None, tuple[str, str]], tuple[Pod, ...]]:
+        return _grouped(((pod.namespace, item), pod) for pod in self.all(Pod) for item in pod.labels.items())
+
+    @cached_property
+    def _services_by_namespace(self) -> dict[str | None, tuple[Service, ...]]:
+        return _grouped((service.namespace, service) for service in self.all(Service))
+
+    @cached_property
+    def _owned(self) -> dict[Key, tuple[Fact, ...]]:
+        return _grouped(
+            ((owner.kind, fact.namespace, owner.name), fact)
+            for facts in self.facts.values()
+            for fact in facts
+            for owner in fact.metadata.owner_references or ()
+        )
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, tuple[V, ...]]:
+    grouped: dict[K, list[V]] = defaultdict(list)
+    for key, value in pairs:
+        grouped[key].append(value)
+    return {key: tuple(values) for key, values in grouped.items()}
+
+
+def _unique(known: tuple[Missing, ...], more: Iterable[Missing]) -> tuple[Missing, ...]:
+    return tuple(dict.fromkeys((*known, *more)))

@@ -1,0 +1,1 @@
+"""Recorded incidents that we made in our lab, and the demo over them."""

@@ -1,0 +1,1 @@
+"""The tools, over MCP. It holds no knowledge of clusters of its own."""

@@ -1,0 +1,1 @@
+"""One module per failure family; `registry.ALL` lists every detector."""

@@ -1,0 +1,1 @@
+"""Tests mirror the rooms; tests/lab is the disposable control plane."""
