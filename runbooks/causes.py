@@ -1,0 +1,194 @@
+"""Folds findings into root causes with their symptoms, ranked, with what was ruled out and what is not proven.
+
+It knows no detector. Who explains whom is the object graph, time, and the role and weight of each code. It reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from cluster.reading import Cost
+from cluster.reference import ObjectRef
+from cluster.world import World
+from runbooks.catalogue import Code, Role, code_of
+from runbooks.finding import Cause, Certainty, Diagnosis, Evidence, Finding, NotProven, RuledOut, Symptom
+from runbooks.graph import Graph, Key
+
+EVIDENCE_LIMIT = 8
+SYMPTOM_LIMIT = 20
+NO_COST = Cost()
+# Events and transitions of one fault are stamped by different components; this much disorder is normal.
+ONSET_TOLERANCE = timedelta(minutes=5)
+
+
+class _Candidate(Struct, frozen=True):
+    """A merged finding with what ranking needs of it."""
+
+    finding: Finding
+    code: Code
+    reach: frozenset[Key]
+    focused: bool
+
+    @property
+    def strength(self) -> tuple[bool, bool, bool, int, int]:
+        return (
+            self.code.role is not Role.ADVISORY,
+            self.code.role is Role.CAUSE,
+            self.finding.certainty > Certainty.POSSIBLE,
+            self.code.weight,
+            int(self.finding.certainty),
+        )
+
+
+def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef, ...] = (), cost: Cost = NO_COST) -> Diagnosis:
+    """The diagnosis of one world. `focus` are the objects that the question is about: causes that reach them come first."""
+    graph = Graph(world)
+    near = _neighbourhood(world, focus)
+    candidates = sorted((_candidate(finding, graph, near) for finding in merged(findings)), key=_order)
+    explained_by: dict[int, int] = {}
+    for index, candidate in enumerate(candidates):
+        for earlier in range(index):
+            if earlier not in explained_by and _explains(candidates[earlier], candidate, world):
+                explained_by[index] = earlier
+                break
+    roots = [index for index in range(len(candidates)) if index not in explained_by]
+    faults = [index for index in roots if candidates[index].code.role is not Role.ADVISORY]
+    certain = [index for index in faults if candidates[index].finding.certainty > Certainty.POSSIBLE]
+    shown = certain or faults or roots
+    if focus and any(candidates[index].focused for index in shown):
+        shown = [index for index in shown if candidates[index].focused]
+    below: dict[int, list[_Candidate]] = defaultdict(list)
+    for index, earlier in explained_by.items():
+        below[earlier].append(candidates[index])
+    ranked = sorted(shown, key=lambda index: _rank(candidates[index], below[index], world.now))
+    causes = tuple(_cause(candidates[index], below[index]) for index in ranked)
+    rivals = [(candidates[index], candidates[earlier]) for index, earlier in explained_by.items() if earlier in shown]
+    return Diagnosis(
+        cluster=world.cluster,
+        scope=describe(world),
+        now=world.now,
+        healthy=not causes and not _blind(world),
+        causes=causes,
+        ruled_out=tuple(_ruled_out(rival, winner) for rival, winner in rivals if rival.code.role is Role.CAUSE),
+        not_proven=tuple(_not_proven(candidates[index]) for index in faults if index not in shown),
+        cannot_see=world.missing,
+        cost=cost,
+    )
+
+
+def merged(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """One finding per code and subject: evidence, wants and affected objects united, the strongest certainty, the earliest onset."""
+    groups: dict[tuple[str, Key], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[(finding.code, finding.subject.key)].append(finding)
+    return tuple(_merge(group) for group in groups.values())
+
+
+def _merge(group: list[Finding]) -> Finding:
+    if len(group) == 1:
+        return group[0]
+    best = max(group, key=lambda finding: finding.certainty)
+    evidence = dict.fromkeys(item for finding in (best, *group) for item in finding.evidence)
+    return replace(
+        best,
+        evidence=tuple(evidence),
+        affects=tuple(dict.fromkeys(ref for finding in group for ref in finding.affects)),
+        wants=tuple(dict.fromkeys(want for finding in group for want in finding.wants)),
+        since=min((finding.since for finding in group if finding.since), default=None),
+    )
+
+
+def describe(world: World) -> str:
+    """The scope in words."""
+    where = ", ".join(world.scope.namespaces) if world.scope.namespaces else "all namespaces"
+    return f"{world.scope.subject} in {world.cluster}" if world.scope.subject else f"{where} in {world.cluster}"
+
+
+def _neighbourhood(world: World, focus: tuple[ObjectRef, ...]) -> frozenset[Key]:
+    """The objects asked about, their owners and what they are made of."""
+    keys: set[Key] = set()
+    for ref in focus:
+        keys.update(owner.key for owner in world.owner_chain(ref))
+        keys.update(fact.ref.key for fact in world.descend(world.top_owner(ref)))
+    return frozenset(keys)
+
+
+def _candidate(finding: Finding, graph: Graph, near: frozenset[Key]) -> _Candidate:
+    reach = graph.reach((finding.subject, *finding.affects))
+    return _Candidate(finding, code_of(finding.code), reach, bool(reach & near))
+
+
+def _order(candidate: _Candidate) -> tuple[object, ...]:
+    return (*(-int(part) for part in candidate.strength), candidate.finding.code, str(candidate.finding.subject))
+
+
+def _explains(stronger: _Candidate, weaker: _Candidate, world: World) -> bool:
+    """Whether `stronger` (earlier in order) makes `weaker` a consequence: downstream of it, not older, and no rival of its own."""
+    if stronger.code.role is Role.SYMPTOM and weaker.code.role is Role.CAUSE:
+        return False
+    if weaker.code.role is Role.ADVISORY or stronger.code.role is Role.ADVISORY:
+        return False
+    first, second = stronger.finding, weaker.finding
+    if first.since and second.since and first.since > second.since + ONSET_TOLERANCE and weaker.code.role is Role.CAUSE:
+        return False
+    touches = second.subject.key in stronger.reach
+    if weaker.code.role is Role.SYMPTOM:
+        return touches or world.top_owner(second.subject).key in stronger.reach
+    same = first.subject.same(second.subject) or world.top_owner(first.subject).same(world.top_owner(second.subject))
+    return (touches or same) and stronger.code.weight > weaker.code.weight
+
+
+def _rank(candidate: _Candidate, below: list[_Candidate], now: datetime) -> tuple[object, ...]:
+    """Smaller is better: what was asked about, certainty, specificity, how much it explains, the most recent onset."""
+    age = (now - candidate.finding.since).total_seconds() if candidate.finding.since else float("inf")
+    return (
+        not candidate.focused,
+        candidate.code.role is not Role.CAUSE,
+        -int(candidate.finding.certainty),
+        candidate.code.severity != "error",
+        -candidate.code.weight,
+        -len(below),
+        age,
+        candidate.finding.code,
+        str(candidate.finding.subject),
+    )
+
+
+def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
+    finding = candidate.finding
+    evidence: dict[str, Evidence] = {}
+    for item in (*finding.evidence, *(item for child in below for item in child.finding.evidence[:1])):
+        evidence.setdefault(item.id, item)
+    symptoms = tuple(Symptom(child.finding.code, child.finding.subject, child.finding.explanation) for child in below)
+    return Cause(
+        object=finding.subject,
+        code=finding.code,
+        class_=candidate.code.class_,
+        title=candidate.code.title,
+        explanation=finding.explanation,
+        certainty=finding.certainty,
+        evidence=tuple(evidence.values())[:EVIDENCE_LIMIT],
+        symptoms=symptoms[:SYMPTOM_LIMIT],
+        since=finding.since,
+        severity=candidate.code.severity,
+        page=candidate.code.page,
+    )
+
+
+def _ruled_out(rival: _Candidate, winner: _Candidate) -> RuledOut:
+    why = f"explained by {winner.code.title.lower()} of {winner.finding.subject}, which it follows from"
+    return RuledOut(rival.finding.code, rival.finding.subject, why)
+
+
+def _not_proven(candidate: _Candidate) -> NotProven:
+    finding = candidate.finding
+    return NotProven(finding.code, finding.subject, finding.explanation, finding.lacks or "no observation confirms it yet")
+
+
+def _blind(world: World) -> bool:
+    """Without pods nothing can be called healthy."""
+    return "Pod" not in world.read_kinds and not world.facts.get("Pod")

@@ -1,0 +1,112 @@
+"""Who breaks when an object breaks: the declared and selected dependencies of one world, walked downstream.
+
+Only edges along which failure travels are here. That a pod runs on a node is not one: a detector that blames a node names the
+pods it affects.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+from cluster.facts.network import HTTPRoute, Ingress, Service
+from cluster.facts.pod import Pod
+from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
+from cluster.reference import ObjectRef
+from cluster.world import World
+
+Key = tuple[str, str | None, str]
+
+
+class Graph:
+    """The downstream walk over one world; indexes are built on first use."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def reach(self, starts: Iterable[ObjectRef]) -> frozenset[Key]:
+        """Keys of everything that may break because of `starts`, themselves included."""
+        stack = [ref.key for ref in starts]
+        seen = set(stack)
+        while stack:
+            for key in self._below(stack.pop()):
+                if key not in seen:
+                    seen.add(key)
+                    stack.append(key)
+        return frozenset(seen)
+
+    def _below(self, key: Key) -> Iterator[Key]:
+        kind, namespace, name = key
+        ref = ObjectRef(kind, namespace, name)
+        for owned in self._world.owned_by(ref):
+            yield owned.ref.key
+        fact = self._world.find(ref)
+        if isinstance(fact, Pod):
+            for owner in self._world.owner_chain(ref)[1:]:
+                yield owner.key
+            for service in self._world.services_selecting(fact):
+                yield service.ref.key
+        elif kind == "Service":
+            yield from self._routes_to_service.get((namespace, name), ())
+        elif kind in ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount"):
+            yield from self._users.get(key, ())
+        elif isinstance(fact, PersistentVolume) and fact.spec.claim_ref is not None:
+            yield ("PersistentVolumeClaim", fact.spec.claim_ref.namespace, fact.spec.claim_ref.name)
+        elif kind == "StorageClass":
+            for claim in self._world.all(PersistentVolumeClaim):
+                if claim.spec.storage_class_name == name and claim.status.phase != "Bound":
+                    yield claim.ref.key
+
+    @cached_property
+    def _users(self) -> dict[Key, list[Key]]:
+        """Pods by the ConfigMap, Secret, claim or ServiceAccount that they need."""
+        users: dict[Key, list[Key]] = defaultdict(list)
+        for pod in self._world.all(Pod):
+            for kind, name in needs(pod):
+                users[(kind, pod.namespace, name)].append(pod.ref.key)
+        return users
+
+    @cached_property
+    def _routes_to_service(self) -> dict[tuple[str | None, str], list[Key]]:
+        routes: dict[tuple[str | None, str], list[Key]] = defaultdict(list)
+        for ingress in self._world.all(Ingress):
+            for rule in ingress.spec.rules or ():
+                for path in (rule.http.paths if rule.http else None) or ():
+                    if path.backend.service is not None:
+                        routes[(ingress.namespace, path.backend.service.name)].append(ingress.ref.key)
+        for route in self._world.all(HTTPRoute):
+            for http_rule in route.spec.rules or ():
+                for backend in http_rule.backend_refs or ():
+                    if backend.kind == Service.kind:
+                        routes[(backend.namespace or route.namespace, backend.name)].append(route.ref.key)
+        return routes
+
+
+def needs(pod: Pod) -> Iterator[tuple[str, str]]:
+    """(kind, name) of every object in its namespace without which the pod cannot start."""
+    for volume in pod.spec.volumes or ():
+        if volume.config_map and not volume.config_map.optional:
+            yield ("ConfigMap", volume.config_map.name)
+        if volume.secret and not volume.secret.optional:
+            yield ("Secret", volume.secret.secret_name)
+        if volume.persistent_volume_claim:
+            yield ("PersistentVolumeClaim", volume.persistent_volume_claim.claim_name)
+        for source in (volume.projected.sources if volume.projected else None) or ():
+            if source.config_map and not source.config_map.optional:
+                yield ("ConfigMap", source.config_map.name)
+            if source.secret and not source.secret.optional:
+                yield ("Secret", source.secret.name)
+    for container in pod.spec.all_containers:
+        for env in container.env or ():
+            if env.value_from and env.value_from.config_map_key_ref and not env.value_from.config_map_key_ref.optional:
+                yield ("ConfigMap", env.value_from.config_map_key_ref.name)
+            if env.value_from and env.value_from.secret_key_ref and not env.value_from.secret_key_ref.optional:
+                yield ("Secret", env.value_from.secret_key_ref.name)
+        for env_from in container.env_from or ():
+            if env_from.config_map_ref and not env_from.config_map_ref.optional:
+                yield ("ConfigMap", env_from.config_map_ref.name)
+            if env_from.secret_ref and not env_from.secret_ref.optional:
+                yield ("Secret", env_from.secret_ref.name)
+    if pod.spec.service_account_name:
+        yield ("ServiceAccount", pod.spec.service_account_name)

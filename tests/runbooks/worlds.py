@@ -1,0 +1,57 @@
+"""Small worlds from YAML, for detector tests: each reads like `kubectl get -o yaml` with everything beside the point left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import yaml
+
+from cluster.facts.meta import Fact
+from cluster.kinds import BY_NAME
+from cluster.reading import LogText, Reading
+from cluster.reference import ContainerRef, Scope
+from cluster.world import World
+
+NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+
+
+def world(
+    text: str,
+    *,
+    now: datetime = NOW,
+    logs: Mapping[tuple[str, str, str] | tuple[str, str, str, bool], str] | None = None,
+    complete: tuple[str, ...] = (),
+) -> World:
+    """A world of the YAML documents in `text`. `logs` maps (namespace, pod, container[, previous]) to text; `complete` names kinds
+    beyond those present whose absence is to be proof (every kind that appears counts as completely read)."""
+    grouped: dict[str, list[Fact]] = {}
+    for document in yaml.load_all(text, Loader=_Loader):
+        if document is not None:
+            kind = BY_NAME[document["kind"]]
+            grouped.setdefault(kind.name, []).append(msgspec.convert(document, kind.fact, strict=False))
+    made = World("test", now, Scope("test"))
+    for name in (*grouped, *complete):
+        made = made.with_facts(name, grouped.get(name, ()), complete=True)
+    for key, content in (logs or {}).items():
+        container = ContainerRef(key[0], key[1], key[2])
+        previous = len(key) == 4 and bool(key[3])
+        made = made.with_log(container, previous=previous, log=Reading(LogText(tuple(content.strip().splitlines()))))
+    return made
+
+
+class _Loader(yaml.SafeLoader):
+    """Without timestamps: the API sends them as strings."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: [item for item in resolvers if item[0] != "tag:yaml.org,2002:timestamp"]
+    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def codes(findings: Any) -> set[str]:
+    """The codes of some findings."""
+    return {finding.code for finding in findings}
