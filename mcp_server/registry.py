@@ -1,0 +1,146 @@
+"""What a tool is: its schema, its access, its least RBAC, and the Answer it gives. Tools say nothing that `runbooks` does not know.
+
+A primitive tool is also the agent's probe: the facts in its Answer grow the agent's World in process, and its text is rendered
+only when somebody reads it. A composed tool runs an investigation through the `Ports`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from pydantic import BaseModel
+
+from cluster.facts.meta import Fact
+from cluster.reading import Cost, LogText, MetricQuery, Missing, Reader, Reading, Series
+from cluster.reference import ContainerRef, Scope
+from cluster.world import World
+from runbooks.finding import Diagnosis
+
+
+class Access(enum.Enum):
+    """READ changes nothing anywhere. PROPOSE writes only our own store. GATED may change the cluster, and only under a grant."""
+
+    READ = "read"
+    PROPOSE = "propose"
+    GATED = "gated"
+
+
+class RBACRule(Struct, frozen=True):
+    """The least permission in the reader's (or executor's) role that a tool needs; rendered by `smokejumper rbac` and in `_meta`."""
+
+    verbs: tuple[str, ...]
+    api_group: str
+    resources: tuple[str, ...]
+
+
+class KindRead(Struct, frozen=True):
+    """Facts of one kind that a probe brought; `complete` when the whole scope was listed."""
+
+    kind: str
+    facts: tuple[Fact, ...]
+    complete: bool
+    missing: tuple[Missing, ...] = ()
+
+
+class LogRead(Struct, frozen=True):
+    container: ContainerRef
+    previous: bool
+    log: Reading[LogText]
+
+
+class MetricRead(Struct, frozen=True):
+    query: MetricQuery
+    series: Reading[tuple[Series, ...]]
+
+
+class Growth(Struct, frozen=True):
+    """What an Answer adds to a World."""
+
+    kinds: tuple[KindRead, ...] = ()
+    logs: tuple[LogRead, ...] = ()
+    metrics: tuple[MetricRead, ...] = ()
+
+    def grow(self, world: World) -> World:
+        for read in self.kinds:
+            world = world.with_facts(read.kind, read.facts, complete=read.complete, missing=read.missing)
+        for entry in self.logs:
+            world = world.with_log(entry.container, previous=entry.previous, log=entry.log)
+        for metric in self.metrics:
+            world = world.with_metric(metric.query.name, metric.series)
+        return world
+
+
+class Page(Struct, frozen=True):
+    """Bounded output: findings first, then evidence rows, then how to get more. `cut` says what was left out, "" when nothing was."""
+
+    lines: tuple[str, ...]
+    structured: dict[str, Any]
+    cursor: str | None = None
+    cut: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a tool returns in process. `render` makes the page; nothing is rendered for a probe that no person reads."""
+
+    render: Callable[[], Page]
+    growth: Growth = field(default_factory=Growth)
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. Over stdio `subject` is the operating system's user; over HTTP, the token's subject."""
+
+    subject: str
+    groups: tuple[str, ...] = ()
+    channel: str = "mcp"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What composed and gated tools call; filled by `oncall.assembly`, so that no room imports upward.
+
+    `investigate(scope, question, progress)` runs the agent. `propose`, `status` and `execute` return plain documents of the gate
+    (`guardrails`) that are safe to show; they raise `ToolRefusal` with what is wrong and what to do next.
+    """
+
+    investigate: Callable[[Scope, str | None, Callable[[str], Awaitable[None]]], Awaitable[Diagnosis]]
+    propose: Callable[[dict[str, Any], Caller], Awaitable[dict[str, Any]]]
+    status: Callable[[str], Awaitable[dict[str, Any]]]
+    execute: Callable[[str, str, Caller], Awaitable[dict[str, Any]]]
+
+
+class ToolRefusal(Exception):  # noqa: N818 (it is an answer that a model acts on, not a failure)
+    """A readable answer that something cannot be done: what was wrong, the nearest valid values, what to do next."""
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """What a tool may use. `ports` is None for a toolbelt that only probes."""
+
+    reader: Reader
+    caller: Caller
+    clock: Callable[[], datetime]
+    ports: Ports | None = None
+    progress: Callable[[str], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """One tool. `arguments` is its input model (pydantic, extra fields forbidden), `output` the model of its structured content."""
+
+    name: str
+    title: str
+    group: str
+    description: str
+    arguments: type[BaseModel]
+    output: type[BaseModel]
+    access: Access
+    rbac: tuple[RBACRule, ...]
+    run: Callable[[ToolContext, Any], Awaitable[Answer]]
