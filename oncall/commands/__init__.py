@@ -1,0 +1,1 @@
+"""One module per command group; what is heavy is imported inside the command that needs it."""

@@ -1,0 +1,161 @@
+"""One tree of settings: flags over environment over `smokejumper.toml` over defaults, and where each value came from.
+
+It reads files and the environment, nothing else; it opens no store and no cluster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from oncall.errors import SettingsError
+
+FILE_NAME = "smokejumper.toml"
+ENVIRONMENT_PREFIX = "SMOKEJUMPER_"
+MASK = "********"
+
+
+class ClusterSettings(BaseModel):
+    """What only people know of one cluster. `environment` decides which policy rules apply; an unlisted cluster counts as prod."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    environment: Literal["prod", "staging", "dev", "sandbox"] = "prod"
+    tenant: str = "default"
+
+
+class ModelSettings(BaseModel):
+    """Any OpenAI-compatible endpoint. Without `name` no model is used, and nothing is missing but prose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str | None = None
+    name: str | None = None
+    api_key: SecretStr | None = None
+    timeout_seconds: float = Field(60, gt=0)
+
+
+class BudgetSettings(BaseModel):
+    """What one investigation may spend."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    probes: int = Field(400, ge=1)
+    log_bytes: int = Field(64 * 1024, ge=1024, description="of one container's log")
+    seconds: float = Field(60, gt=0)
+
+
+class Settings(BaseSettings):
+    """All settings. A clear error, never a guess, for a key that does not exist."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=False
+    )
+
+    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("smokejumper")))
+    kubeconfig: Path | None = None
+    context: str | None = None
+    read_configmaps: bool = True
+    request_timeout_seconds: float = Field(15, gt=0)
+    policy_bundle: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    clusters: dict[str, ClusterSettings] = Field(default_factory=dict)
+    model: ModelSettings = ModelSettings()
+    budget: BudgetSettings = BudgetSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags and the file both arrive through `load`; a .env file in some working directory decides nothing."""
+        return (init_settings, env_settings)
+
+    def cluster(self, name: str) -> ClusterSettings:
+        return self.clusters.get(name, ClusterSettings())
+
+
+class Origin(BaseModel):
+    """One setting as `config show` prints it."""
+
+    path: str
+    value: str
+    source: str
+
+
+def configuration_file(explicit: Path | None, working_directory: Path) -> Path | None:
+    """`--config`, else `smokejumper.toml` here, else the one in the user's configuration folder; None when there is none."""
+    if explicit is not None:
+        if not explicit.is_file():
+            raise SettingsError(f"there is no configuration file {explicit}. Give the path of a {FILE_NAME}, or leave --config out.")
+        return explicit
+    candidates = (working_directory / FILE_NAME, Path(platformdirs.user_config_dir("smokejumper")) / FILE_NAME)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(flags: dict[str, Any], file: Path | None) -> Settings:
+    """Settings from flags (None values count as not given), the environment, the file and defaults."""
+    try:
+        return Settings(**_overlay(_from_file(file), _overlay(_from_environment(), _given(flags))))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        raise SettingsError(f"{where}: {first['msg']} (in flags, {ENVIRONMENT_PREFIX}* or {file or FILE_NAME}).") from error
+
+
+def origins(settings: Settings, flags: dict[str, Any], file: Path | None) -> tuple[Origin, ...]:
+    """Every setting with its value (secrets masked) and where it came from."""
+    layers = (
+        ("flag", _flat(_given(flags))),
+        ("environment", _flat(_from_environment())),
+        (str(file), _flat(_from_file(file))),
+    )
+    rows = []
+    for path, value in _flat(settings.model_dump()).items():
+        source = next((name for name, layer in layers if path in layer), "default")
+        shown = MASK if isinstance(value, SecretStr) else str(value)
+        rows.append(Origin(path=path, value=shown, source=source))
+    return tuple(rows)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+def _from_environment() -> dict[str, Any]:
+    return EnvSettingsSource(Settings)()
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return TomlConfigSettingsSource(Settings, toml_file=file)()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read {file}: {error}. Correct the file or point --config at another.") from error
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _overlay(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
