@@ -136,12 +136,9 @@ class World:
         chain, seen = [ref], {ref.key}
         while True:
             fact = self._by_key.get(chain[-1].key)
-            owner = fact.controller if fact is not None else None
-            if fact is None or owner is None:
-                return tuple(chain)
+            above = _owner(fact) if fact is not None else _deployment_of(chain[-1], self._by_key.get(ref.key))
             # A node owns its mirror pods; it is no workload, and the chain ends below it.
-            above = ObjectRef(owner.kind, fact.namespace, owner.name, owner.uid)
-            if owner.kind == "Node" or above.key in seen:
+            if above is None or above.kind == "Node" or above.key in seen:
                 return tuple(chain)
             seen.add(above.key)
             chain.append(above)
@@ -179,12 +176,44 @@ class World:
 
     @cached_property
     def _owned(self) -> dict[Key, tuple[Fact, ...]]:
-        return _grouped(
-            ((owner.kind, fact.namespace, owner.name), fact)
-            for facts in self.facts.values()
-            for fact in facts
-            for owner in fact.metadata.owner_references or ()
-        )
+        return _grouped((owner, fact) for facts in self.facts.values() for fact in facts for owner in self._owners_of(fact))
+
+    def _owners_of(self, fact: Fact) -> Iterator[Key]:
+        """The keys of all that own an object; where its controller was not read, of the workload above that too."""
+        references = fact.metadata.owner_references or ()
+        for reference in references:
+            yield (reference.kind, fact.namespace, reference.name)
+        inferred = _owner(fact)
+        if inferred is None:
+            return
+        if not references:
+            yield inferred.key
+        above = _deployment_of(inferred, fact) if inferred.key not in self._by_key else None
+        if above is not None:
+            yield above.key
+
+
+TEMPLATE_HASH = "pod-template-hash"
+
+
+def _owner(fact: Fact) -> ObjectRef | None:
+    """The controller of an object. A pod whose recording lost its owner references still tells by its labels and its name."""
+    owner = fact.controller
+    if owner is not None:
+        return ObjectRef(owner.kind, fact.namespace, owner.name, owner.uid)
+    template_hash = fact.labels.get(TEMPLATE_HASH)
+    if isinstance(fact, Pod) and template_hash and f"-{template_hash}-" in fact.name:
+        return ObjectRef("ReplicaSet", fact.namespace, fact.name.rpartition("-")[0])
+    job = fact.labels.get("batch.kubernetes.io/job-name") or fact.labels.get("job-name")
+    return ObjectRef("Job", fact.namespace, job) if isinstance(fact, Pod) and job else None
+
+
+def _deployment_of(replica_set: ObjectRef, pod: Fact | None) -> ObjectRef | None:
+    """The Deployment of a ReplicaSet that was not read: its controller names it DEPLOYMENT-HASH (K deployment/sync.go)."""
+    template_hash = pod.labels.get(TEMPLATE_HASH) if pod is not None else None
+    if replica_set.kind != "ReplicaSet" or not template_hash or not replica_set.name.endswith(f"-{template_hash}"):
+        return None
+    return ObjectRef("Deployment", replica_set.namespace, replica_set.name.removesuffix(f"-{template_hash}"))
 
 
 K = TypeVar("K")
