@@ -39,12 +39,18 @@ class RBACRule(Struct, frozen=True):
 
 
 class KindRead(Struct, frozen=True):
-    """Facts of one kind that a probe brought; `complete` when the whole scope was listed."""
+    """Facts of one kind that a probe brought; `complete` when all of it in `namespaces` (empty: all of them) was listed."""
 
     kind: str
     facts: tuple[Fact, ...]
     complete: bool
     missing: tuple[Missing, ...] = ()
+    namespaces: tuple[str, ...] = ()
+
+    def covers(self, scope: Scope) -> bool:
+        """Whether this reading proves what a world of that scope lacks."""
+        whole = not self.namespaces or (bool(scope.namespaces) and set(scope.namespaces) <= set(self.namespaces))
+        return self.complete and whole
 
 
 class LogRead(Struct, frozen=True):
@@ -67,7 +73,7 @@ class Growth(Struct, frozen=True):
 
     def grow(self, world: World) -> World:
         for read in self.kinds:
-            world = world.with_facts(read.kind, read.facts, complete=read.complete, missing=read.missing)
+            world = world.with_facts(read.kind, read.facts, complete=read.covers(world.scope), missing=read.missing)
         for entry in self.logs:
             world = world.with_log(entry.container, previous=entry.previous, log=entry.log)
         for metric in self.metrics:

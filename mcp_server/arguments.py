@@ -1,0 +1,126 @@
+"""Arguments that tools share, and how a wrong one is answered: with what was wrong and the nearest valid values."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cluster.kinds import ALIASES, BY_NAME, Kind, find_kind
+from guardrails.redact import present
+from mcp_server.registry import ToolRefusal
+from mcp_server.result import DEFAULT_ROWS, MAXIMUM_ROWS, NAMES_SHOWN
+
+A = TypeVar("A", bound=BaseModel)
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+NAME_LIMIT = 253
+
+
+class Arguments(BaseModel):
+    """What all arguments share: nothing unknown, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _several(value: Any) -> Any:
+    """One name, a list of names, or a list that a client sent as a JSON string."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        if value.startswith("["):
+            try:
+                return tuple(json.loads(value))
+            except ValueError as error:
+                raise ValueError(f"{present(value, 60)!r} is no JSON list") from error
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _namespaces(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        _namespace(value)
+    return tuple(dict.fromkeys(values))
+
+
+def _namespace(value: str) -> str:
+    if not _NAMESPACE.fullmatch(value):
+        raise ValueError(f"{present(value, 60)!r} is no namespace name (lower-case letters, digits and '-', at most 63)")
+    return value
+
+
+def _name(value: str) -> str:
+    # What the API server itself refuses in a path segment (apimachinery, validation/path.IsValidPathSegmentName).
+    if not value or len(value) > NAME_LIMIT or value in (".", "..") or "/" in value or "%" in value or not value.isprintable():
+        raise ValueError(f"{present(value, 60)!r} is no object name; give the bare name, without its kind")
+    return value
+
+
+Namespaces = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_several, json_schema_input_type=str | list[str] | None),
+    AfterValidator(_namespaces),
+    Field(description="one or several; omit for all"),
+]
+Namespace = Annotated[str, AfterValidator(_namespace)]
+Name = Annotated[str, AfterValidator(_name)]
+Limit = Annotated[int, Field(ge=1, le=MAXIMUM_ROWS)]
+Cursor = Annotated[str | None, Field(description="from the previous page", max_length=2_000)]
+
+
+class ListArguments(Arguments):
+    """Arguments of a tool that lists."""
+
+    namespace: Namespaces = ()
+    limit: Limit = DEFAULT_ROWS
+    cursor: Cursor = None
+
+
+def validated(model: type[A], name: str, arguments: dict[str, Any]) -> A:
+    """The arguments as their model. Raises ToolRefusal that names every wrong one and the nearest valid."""
+    try:
+        return model.model_validate(arguments)
+    except ValidationError as error:
+        problems = "; ".join(_problem(model, problem) for problem in error.errors(include_url=False)[:5])
+        raise ToolRefusal(f"{name}: {problems}") from error
+
+
+def _problem(model: type[BaseModel], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str | int))
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown argument {present(where, 60)!r}; {nearest(where, model.model_fields, 'arguments')}"
+        case "missing":
+            return f"argument {where!r} is required"
+        case _:
+            return f"argument {where!r}: {present(str(problem['msg']).removeprefix('Value error, '), 300)}"
+
+
+def nearest(word: str, known: Iterable[str], what: str) -> str:
+    """The values most like `word`, best first; where none is alike, the first few of all."""
+    names = sorted(set(known))
+    alike = difflib.get_close_matches(word, names, NAMES_SHOWN, cutoff=0.5)
+    alike += [name for name in names if word and word in name and name not in alike]
+    if alike:
+        return f"nearest {what}: {', '.join(alike[:NAMES_SHOWN])}"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}" if names else f"there are no {what}"
+
+
+def kind_named(word: str) -> Kind:
+    """The kind that a word names. Raises ToolRefusal with the nearest kinds; Secrets are never read."""
+    if word.lower() in ("secret", "secrets"):
+        raise ToolRefusal("Secrets are never read; ask for the objects that use one (pods, ingresses) instead")
+    kind = find_kind(word)
+    if kind is None:
+        known = {name.lower(): name for name in BY_NAME} | ALIASES
+        alike = dict.fromkeys(known[item] for item in difflib.get_close_matches(word.lower(), known, NAMES_SHOWN, cutoff=0.5))
+        raise ToolRefusal(
+            f"kind {present(word, 60)!r} is not one that can be read; "
+            + (f"nearest kinds: {', '.join(alike)}" if alike else "resources such as Pod, Deployment, Node, Service, ConfigMap can")
+        )
+    return kind

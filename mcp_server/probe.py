@@ -1,0 +1,79 @@
+"""Reading for tools: one kind of one set of namespaces as growth for a World. Completeness is decided here and nowhere else."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from cluster.facts.meta import Fact
+from cluster.facts.node import Namespace
+from cluster.facts.pod import Pod
+from cluster.kinds import BY_NAME, Kind
+from cluster.reading import Cost, Missing, Why
+from cluster.reference import ObjectRef, Scope
+from mcp_server.arguments import nearest
+from mcp_server.registry import KindRead, ToolContext, ToolRefusal
+
+SUBJECT_LIMIT = 2_000
+
+
+class Listing(Struct, frozen=True):
+    """One listing: what grows a world, and everything to show, including that the cluster does not serve the kind."""
+
+    read: KindRead
+    missing: tuple[Missing, ...]
+    cost: Cost
+
+
+async def list_kind(context: ToolContext, kind: Kind, namespaces: tuple[str, ...] = (), name: str | None = None) -> Listing:
+    """All objects of a kind in `namespaces` (empty: all), or the one called `name`, which proves nothing about others."""
+    where = namespaces if kind.namespaced else ()
+    reading = await context.reader.objects(kind, Scope(context.reader.cluster, where), name)
+    # A kind that the cluster does not serve has no objects: nothing is hidden from a diagnosis.
+    hidden = tuple(item for item in reading.missing if item.why is not Why.ABSENT_KIND)
+    read = KindRead(kind.name, reading.value, not hidden and name is None, hidden, where)
+    return Listing(read, reading.missing, reading.cost)
+
+
+async def find_object(context: ToolContext, kind: Kind, namespace: str | None, name: str) -> tuple[Fact, Cost]:
+    """The object of that name. Raises ToolRefusal that says why it cannot be seen, or names the nearest ones that exist."""
+    if kind.namespaced and not namespace:
+        raise ToolRefusal(f"argument 'namespace' is required for a {kind.name}")
+    where = (namespace,) if kind.namespaced and namespace else ()
+    one = await list_kind(context, kind, where, name)
+    if one.read.facts:
+        return one.read.facts[0], one.cost
+    ref = ObjectRef(kind.name, where[0] if where else None, name)
+    if one.missing and one.missing[0].why is not Why.NOT_FOUND:
+        raise ToolRefusal(f"cannot read {ref}: {explain_missing(one.missing[0])}")
+    everywhere = await list_kind(context, kind, where)
+    names = [fact.name for fact in everywhere.read.facts[:SUBJECT_LIMIT]]
+    note = await unknown_namespaces(context, where) if not names else ""
+    raise ToolRefusal(f"{ref} does not exist; {note or nearest(name, names, kind.plural)}")
+
+
+async def unknown_namespaces(context: ToolContext, namespaces: tuple[str, ...]) -> str:
+    """A sentence about the namespaces among these that do not exist, "" when all do or when that cannot be known."""
+    if not namespaces:
+        return ""
+    listed = await list_kind(context, BY_NAME[Namespace.kind])
+    if not listed.read.complete:
+        return ""
+    known = {fact.name for fact in listed.read.facts}
+    absent = [name for name in namespaces if name not in known]
+    return "; ".join(f"namespace {name!r} does not exist, {nearest(name, known, 'namespaces')}" for name in absent)
+
+
+def explain_missing(missing: Missing) -> str:
+    """Why something cannot be seen and what would make it visible."""
+    return "; ".join(part for part in (missing.why.value, missing.detail, missing.next_step) if part)
+
+
+def pods_below(pods: tuple[Pod, ...], owners: tuple[Fact, ...], workload: ObjectRef) -> tuple[Pod, ...]:
+    """Pods whose controller is the workload or something that the workload controls."""
+    middle = {
+        (fact.ref.kind, fact.name)
+        for fact in owners
+        if fact.controller and (fact.controller.kind, fact.controller.name) == (workload.kind, workload.name)
+    }
+    wanted = {*middle, (workload.kind, workload.name)}
+    return tuple(pod for pod in pods if pod.controller and (pod.controller.kind, pod.controller.name) in wanted)

@@ -1,0 +1,15 @@
+"""Every tool, in the order in which clients see them. A tuple, not a registry: what is not listed here does not exist."""
+
+from __future__ import annotations
+
+from mcp_server.registry import ToolSpec
+from mcp_server.tools import events, logs, pods, resources
+from mcp_server.toolset import Toolset
+
+PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS)
+ALL: tuple[ToolSpec, ...] = PRIMITIVE
+
+
+def toolset(groups: frozenset[str] | None = None) -> Toolset:
+    """The tools of some groups; of all groups without one."""
+    return Toolset(tuple(spec for spec in ALL if groups is None or spec.group in groups))
