@@ -33,7 +33,7 @@ NAMES_SHOWN = 5
 
 T = TypeVar("T")
 Cell = str | int | None
-Order = tuple[int | float | str, ...]
+Order = tuple[bool | int | float | str, ...]
 
 
 class Output(BaseModel):
@@ -70,7 +70,7 @@ class _Position(Struct, frozen=True, array_like=True):
     """What a cursor carries: the question's digest and the order of the last row shown."""
 
     question: str
-    after: tuple[int | float | str, ...]
+    after: Order
 
 
 def request(tool: str, cluster: str, arguments: BaseModel) -> Request:

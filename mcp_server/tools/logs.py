@@ -83,19 +83,21 @@ async def _logs_search(context: ToolContext, arguments: LogsSearchArguments) -> 
         total = sum(len(entry.log.value.lines) for entry in logs)
         found = f"{sum(line.times for line in lines)} matching" if words else f"{sum(line.alarming for line in lines)} kinds of alarming"
         run = " (previous run)" if arguments.previous else ""
-        headline = [f"{found} lines of {total} read from {len(logs)} containers{run}, as {len(lines)} distinct; latest alarming first"]
+        source = str(containers[0]) if len(containers) == 1 else f"{len(containers)} containers"
+        headline = [f"{found} lines of {total} read from {source}{run}, as {len(lines)} distinct"]
         if note:
             headline.append(note)
         headline += [f"{entry.container}: {entry.log.value.cut}" for entry in logs if entry.log.value.cut]
 
         def cells(line: Line) -> tuple[Cell, ...]:
             evidence = cite(Source.LOG, line.container.pod_ref, f"{line.container.container}:{line.number}", line.text)
-            return (f"{line.container.pod}[{line.container.container}]", line.number, line.times, line.text, evidence.id)
+            found_in = (f"{line.container.pod}[{line.container.container}]",) if len(containers) > 1 else ()
+            return (*found_in, line.number, line.times, line.text, evidence.id)
 
         return render_table(
             asked,
             headline=headline,
-            columns=COLUMNS,
+            columns=COLUMNS if len(containers) > 1 else COLUMNS[1:],
             items=((_order(line), line) for line in lines),
             cells=cells,
             missing=tuple(item for entry in logs for item in entry.log.missing),
@@ -185,7 +187,8 @@ async def _refuse_unknown(context: ToolContext, arguments: LogsSearchArguments) 
 
 
 def _order(line: Line) -> Order:
-    return (not line.alarming, -line.number, str(line.container))
+    """Alarming lines, latest first; then the others, rarest first, for what is said once in thousands of lines tells most."""
+    return (not line.alarming, 0 if line.alarming else line.times, -line.number, str(line.container))
 
 
 TOOLS: tuple[ToolSpec, ...] = (
@@ -193,7 +196,7 @@ TOOLS: tuple[ToolSpec, ...] = (
         name="logs_search",
         title="Search logs",
         group="core",
-        description="Log lines of a pod, a container or a workload's worst pods: alike ones folded and counted, alarming and latest first.",
+        description="Log lines of a pod, a container or a workload's worst pods: alike ones folded, alarming first, then rarest.",
         arguments=LogsSearchArguments,
         output=TableOutput,
         access=Access.READ,

@@ -95,15 +95,16 @@ def troubled(fact: Fact) -> bool:
             failed = condition(fact.status.conditions, "Failed")
             return failed is not None and failed.status == "True"
         case Node():
-            ready = condition(fact.status.conditions, "Ready")
-            others = any(item.status == "True" for item in fact.status.conditions or () if item.type != "Ready")
-            return fact.spec.unschedulable or others or ready is None or ready.status != "True"
+            return fact.spec.unschedulable or condition(fact.status.conditions, "Ready") is None or bool(bad_conditions(fact))
         case _:
             return bool(bad_conditions(fact))
 
 
 def bad_conditions(fact: Fact) -> tuple[Condition, ...]:
     """The conditions that say something is not as it should be."""
+    if isinstance(fact, Node):
+        # Of a node only Ready is good when True (https://kubernetes.io/docs/reference/node/node-status/#condition).
+        return tuple(item for item in conditions_of(fact) if item.status != ("True" if item.type == "Ready" else "False"))
     return tuple(item for item in conditions_of(fact) if (item.status == "True") is (item.type in BAD_WHEN_TRUE))
 
 
