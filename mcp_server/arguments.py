@@ -12,13 +12,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cluster.kinds import ALIASES, BY_NAME, Kind, find_kind
 from guardrails.redact import present
-from mcp_server.registry import ToolRefusal
-from mcp_server.result import DEFAULT_ROWS, MAXIMUM_ROWS, NAMES_SHOWN
+from mcp_server.errors import ToolRefusal
 
 A = TypeVar("A", bound=BaseModel)
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 NAME_LIMIT = 253
+NAMES_SHOWN = 5
+DEFAULT_ROWS = 20
+MAXIMUM_ROWS = 200
 
 
 class Arguments(BaseModel):

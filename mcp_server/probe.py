@@ -11,7 +11,8 @@ from cluster.kinds import BY_NAME, Kind
 from cluster.reading import Cost, Missing, Why
 from cluster.reference import ObjectRef, Scope
 from mcp_server.arguments import nearest
-from mcp_server.registry import KindRead, ToolContext, ToolRefusal
+from mcp_server.errors import ToolRefusal
+from mcp_server.registry import KindRead, ToolContext
 
 SUBJECT_LIMIT = 2_000
 

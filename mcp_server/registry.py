@@ -7,7 +7,7 @@ only when somebody reads it. A composed tool runs an investigation through the `
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,9 @@ from cluster.facts.meta import Fact
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reader, Reading, Series
 from cluster.reference import ContainerRef, Scope
 from cluster.world import World
+from guardrails.redact import present
+from mcp_server.arguments import nearest, validated
+from mcp_server.errors import ToolRefusal as ToolRefusal
 from runbooks.finding import Diagnosis
 
 
@@ -122,10 +125,6 @@ class Ports:
     execute: Callable[[str, str, Caller], Awaitable[dict[str, Any]]]
 
 
-class ToolRefusal(Exception):  # noqa: N818 (it is an answer that a model acts on, not a failure)
-    """A readable answer that something cannot be done: what was wrong, the nearest valid values, what to do next."""
-
-
 @dataclass(frozen=True)
 class ToolContext:
     """What a tool may use. `ports` is None for a toolbelt that only probes."""
@@ -150,3 +149,28 @@ class ToolSpec:
     access: Access
     rbac: tuple[RBACRule, ...]
     run: Callable[[ToolContext, Any], Awaitable[Answer]]
+
+
+class Toolset:
+    """Tools by name. `call` is how every client of every kind runs one: in process, over MCP, from the agent's graph."""
+
+    def __init__(self, tools: tuple[ToolSpec, ...]) -> None:
+        self.tools = tools
+        self._by_name = {spec.name: spec for spec in tools}
+        if len(self._by_name) != len(tools):
+            raise ValueError("two tools have the same name")
+
+    def __iter__(self) -> Iterator[ToolSpec]:
+        return iter(self.tools)
+
+    def spec(self, name: str) -> ToolSpec:
+        """Raises ToolRefusal with the nearest names for an unknown tool."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise ToolRefusal(f"unknown tool {present(name, 80)!r}; {nearest(name, self._by_name, 'tools')}")
+        return found
+
+    async def call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> Answer:
+        """Validate the arguments and run the tool. Raises ToolRefusal for anything that the caller can put right."""
+        spec = self.spec(name)
+        return await spec.run(context, validated(spec.arguments, name, arguments))

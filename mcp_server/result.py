@@ -19,17 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.reading import Missing
 from guardrails.redact import present
-from mcp_server.registry import Page, ToolRefusal
+from mcp_server.arguments import DEFAULT_ROWS, MAXIMUM_ROWS
+from mcp_server.errors import ToolRefusal
+from mcp_server.registry import Page
 
 BYTES_PER_TOKEN = 3
 DEFAULT_BYTES = 1_500 * BYTES_PER_TOKEN
 HARD_BYTES = 8_000 * BYTES_PER_TOKEN
-DEFAULT_ROWS = 20
-MAXIMUM_ROWS = 200
 # What a row may take when more than the default number is asked for; 200 rows reach the hard cap together.
 BYTES_PER_ROW = HARD_BYTES // MAXIMUM_ROWS
 CELL_LIMIT = 240
-NAMES_SHOWN = 5
 
 T = TypeVar("T")
 Cell = str | int | None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mcp_server.registry import ToolSpec
+from mcp_server.registry import Toolset, ToolSpec
 from mcp_server.tools import events, logs, pods, resources
-from mcp_server.toolset import Toolset
 
 PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS)
 ALL: tuple[ToolSpec, ...] = PRIMITIVE

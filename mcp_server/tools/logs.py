@@ -17,15 +17,17 @@ from cluster.facts.workload import Job, ReplicaSet
 from cluster.kinds import BY_NAME
 from cluster.reading import Cost, LogText, Reading, Why
 from cluster.reference import ContainerRef
-from mcp_server.arguments import Arguments, Cursor, Limit, Name, Namespace, kind_named
+from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name, Namespace, kind_named
+from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_object, list_kind, pods_below
-from mcp_server.registry import Access, Answer, Growth, LogRead, Page, RBACRule, ToolContext, ToolRefusal, ToolSpec
-from mcp_server.result import DEFAULT_ROWS, Cell, Order, TableOutput, render_table, request
+from mcp_server.registry import Access, Answer, Growth, LogRead, Page, RBACRule, ToolContext, ToolSpec
+from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.pods import POD_READ, pods_of
 from runbooks.finding import Source, cite
 
 LOG_READ = RBACRule(("get",), "", ("pods/log",))
 READ_BYTES = 256 * 1024
+MAXIMUM_READ_BYTES = 4 * 1024 * 1024
 PODS_READ = 5
 CONTAINERS_READ = 12
 PATTERN_LIMIT = 200
@@ -42,6 +44,7 @@ class LogsSearchArguments(Arguments):
     previous: Annotated[bool, Field(description="of the run before the last restart")] = False
     pattern: Annotated[str | None, Field(description="words to look for, case ignored; '|' separates alternatives")] = None
     since_minutes: Annotated[int | None, Field(ge=1, le=10_080)] = None
+    limit_bytes: Annotated[int, Field(ge=1_024, le=MAXIMUM_READ_BYTES, description="of each log's tail to read")] = READ_BYTES
     limit: Limit = DEFAULT_ROWS
     cursor: Cursor = None
 
@@ -66,7 +69,7 @@ async def _logs_search(context: ToolContext, arguments: LogsSearchArguments) -> 
     readings: dict[int, Reading[LogText]] = {}
 
     async def read(index: int, container: ContainerRef) -> None:
-        readings[index] = await context.reader.logs(container, previous=arguments.previous, limit_bytes=READ_BYTES, since=since)
+        readings[index] = await context.reader.logs(container, previous=arguments.previous, limit_bytes=arguments.limit_bytes, since=since)
 
     async with anyio.create_task_group() as tasks:
         for index, container in enumerate(containers):
