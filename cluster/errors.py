@@ -8,8 +8,20 @@ class ClusterError(Exception):
 
 
 class RecordingError(ClusterError):
-    """A recording cannot be read."""
+    """A recording cannot be read or written."""
 
 
 class UnreachableClusterError(ClusterError):
     """The API server cannot be reached, or does not accept the credential."""
+
+
+class UnknownContextError(ClusterError):
+    """No cluster of that name is configured; the message names the near ones."""
+
+
+class CredentialError(ClusterError):
+    """The configuration names a user from which no credential came out."""
+
+
+class RefusedReadError(ClusterError):
+    """Smokejumper reads no such thing, whatever the permissions say: Secrets, and kinds that no server here serves."""

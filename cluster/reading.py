@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 from cluster.facts.meta import Fact
 from cluster.kinds import Kind
 from cluster.reference import ContainerRef, Scope, Window
+
+if TYPE_CHECKING:
+    from cluster.telemetry import Telemetry
 
 T = TypeVar("T", covariant=True)
 
@@ -107,4 +110,8 @@ class Reader(Protocol):
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
         """The matching series over the window; without a metric source, `missing` says so."""
+        ...
+
+    async def telemetry(self, scope: Scope) -> Reading[Telemetry]:
+        """Alerts, node services, reachability and dependencies, as far as a source of them is at hand."""
         ...

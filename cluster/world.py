@@ -14,8 +14,9 @@ from cluster.facts.event import Event
 from cluster.facts.meta import Fact
 from cluster.facts.network import Service
 from cluster.facts.pod import Pod
-from cluster.reading import LogText, Missing, Reading, Series
+from cluster.reading import LogText, Missing, Reading, Series, Why
 from cluster.reference import ContainerRef, ObjectRef, Scope
+from cluster.telemetry import Telemetry
 
 F = TypeVar("F", bound=Fact)
 Key = tuple[str, str | None, str]
@@ -40,6 +41,7 @@ class World:
     read_kinds: frozenset[str] = frozenset()
     logs: Mapping[tuple[ContainerRef, bool], Reading[LogText]] = field(default_factory=dict)
     metrics: Mapping[str, Reading[tuple[Series, ...]]] = field(default_factory=dict)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     missing: tuple[Missing, ...] = ()
 
     def with_facts(self, kind: str, facts: Iterable[Fact], *, complete: bool, missing: Iterable[Missing] = ()) -> World:
@@ -58,6 +60,11 @@ class World:
 
     def with_metric(self, key: str, series: Reading[tuple[Series, ...]]) -> World:
         return replace(self, metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))
+
+    def with_telemetry(self, telemetry: Reading[Telemetry]) -> World:
+        """This world with what monitoring said. Having no source of it is the rule, so that alone is no gap worth naming."""
+        missing = (item for item in telemetry.missing if item.why is not Why.NO_SOURCE)
+        return replace(self, telemetry=telemetry.value, missing=_unique(self.missing, missing))
 
     def all(self, kind: type[F]) -> tuple[F, ...]:
         """Every object of a kind with a fact type of its own."""

@@ -1,0 +1,442 @@
+"""The live cluster: one authenticated connection, and the one function that every read of Kubernetes goes through.
+
+The official client is the transport (TLS, proxies, connection pool) and never a model library: its typed lists take some twenty
+seconds and a gigabyte for 10,000 pods, and hold the event loop throughout. Responses are raw bytes, decoded by `cluster.pages`.
+This module writes nothing except through `Connection.request` in the hands of `cluster.write`, reads no Secret, and follows no
+watch: an investigation lists what it needs. Over 300 lines because the connection and its only reader argue about one thing,
+what to do when a read fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import anyio
+import msgspec
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from msgspec import Struct
+from multidict import CIMultiDict
+
+from cluster.credentials import Impersonation, Login, Target, load_identity, log_in
+from cluster.discovery import ACCEPT as DISCOVERY_ACCEPT
+from cluster.discovery import PATH as DISCOVERY_PATH
+from cluster.discovery import Catalogue, decode_catalogue
+from cluster.errors import RefusedReadError
+from cluster.facts.meta import Fact
+from cluster.kinds import BY_NAME, Kind, find_kind
+from cluster.logtext import plan_tail, shape_log
+from cluster.pages import Named, Page, decode_items, decode_page, fact_decoder, metadata_decoder
+from cluster.reading import Cost, LogText, MetricQuery, Missing, Reading, Series, Why
+from cluster.reference import ContainerRef, ObjectRef, Scope, Window
+from cluster.refusal import decode_status, explain
+from cluster.telemetry import Telemetry
+from guardrails.redact import present
+
+JSON = "application/json"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+PAGE_SIZE = 500
+OBJECTS_LIMIT = 100_000
+READ_SECONDS = 20.0
+ATTEMPTS = 4
+RETRY_AFTER_MAX_SECONDS = 10.0
+CONCURRENT_NAMESPACES = 8
+RESTARTS = 2
+RETRIED = frozenset({429, 500, 502, 503, 504})
+
+T = TypeVar("T")
+
+
+class Response(Struct, frozen=True):
+    """What came back. `status` 0 means no answer; then `why` and `detail` say why, and `sent` whether it may have arrived."""
+
+    status: int
+    body: bytes = b""
+    audit_id: str | None = None
+    why: Why | None = None
+    detail: str = ""
+    sent: bool = True
+    cost: Cost = Cost()
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+class Connection:
+    """One API server and the credential that opens it. Opened by `Fleet.connect`; close it, or use it in `async with`."""
+
+    def __init__(self, target: Target, environment: Mapping[str, str], clock: Callable[[], datetime], login: Login) -> None:
+        self.cluster = target.context
+        self.namespace = target.namespace
+        self.clock = clock
+        self._target = target
+        self._environment = environment
+        self._login = login
+        self._logging_in = asyncio.Lock()
+        self._client = _client(target, login)
+
+    @classmethod
+    async def open(
+        cls,
+        target: Target,
+        environment: Mapping[str, str],
+        clock: Callable[[], datetime],
+        impersonate: Impersonation | None = None,
+    ) -> Connection:
+        """Log in and prepare the transport. Raises CredentialError; nothing is sent to the API server yet."""
+        if impersonate is not None:
+            target = msgspec.structs.replace(target, impersonate=impersonate)
+        return cls(target, environment, clock, await log_in(target, clock(), environment))
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, seconds: float = READ_SECONDS
+    ) -> Response:
+        """A GET, tried again on overload, on a server error that says when to come back, and once after a fresh login on 401.
+
+        At most `ATTEMPTS` requests of `seconds` each. `cost` counts all of them.
+        """
+        cost, refreshed = Cost(), False
+        for attempt in range(ATTEMPTS):
+            response = await self.request("GET", path, query, accept=accept, seconds=seconds)
+            cost += response.cost
+            if response.status == 401 and not refreshed and self._renewable:
+                refreshed = True
+                await self._log_in_again(self._login)
+                continue
+            wait_seconds = _pause(response, attempt)
+            if wait_seconds is None or attempt == ATTEMPTS - 1:
+                break
+            await anyio.sleep(wait_seconds)
+        return msgspec.structs.replace(response, cost=cost)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        accept: str = JSON,
+        body: Any = None,
+        content_type: str = JSON,
+        seconds: float = READ_SECONDS,
+    ) -> Response:
+        """Exactly one request, never repeated. Network faults are values; CredentialError when a stale login cannot be renewed."""
+        if self._login.stale_at is not None and self.clock() + timedelta(seconds=5) >= self._login.stale_at:
+            await self._log_in_again(self._login)
+        address = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+        wanted = {"Accept": accept} if body is None else {"Accept": accept, "Content-Type": content_type}
+        _, url, headers, payload, _ = await self._client.param_serialize(method, address, header_params=wanted, body=body)
+        limits = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 10.0))
+        try:
+            answer = await self._client.call_api(method, url, self._headers(headers), payload, _request_timeout=limits)
+            content = bytes(await answer.read())  # type: ignore[no-untyped-call]
+        except aiohttp.ConnectionTimeoutError:
+            return Response(0, why=Why.TIMEOUT, detail="no connection", sent=False, cost=Cost(1, 0))
+        except TimeoutError:
+            return Response(0, why=Why.TIMEOUT, detail=f"no answer within {seconds:g} s", cost=Cost(1, 0))
+        except aiohttp.ClientConnectorError as error:
+            detail = present(str(error.os_error or error), 200)
+            return Response(0, why=Why.UNREACHABLE, detail=detail, sent=False, cost=Cost(1, 0))
+        except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
+            return Response(0, why=Why.UNREACHABLE, detail=present(str(error) or type(error).__name__, 200), cost=Cost(1, 0))
+        retry_after = answer.headers.get("Retry-After", "") if answer.status in RETRIED else ""
+        return Response(answer.status, content, answer.headers.get("Audit-Id"), detail=retry_after, cost=Cost(1, len(content)))
+
+    def _headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        complete = CIMultiDict(headers)
+        if self._login.authorization:
+            complete["Authorization"] = self._login.authorization
+        identity = self._target.impersonate
+        if identity is not None:
+            complete["Impersonate-User"] = identity.user
+            for group in identity.groups:
+                complete.add("Impersonate-Group", group)
+            if identity.uid:
+                complete["Impersonate-Uid"] = identity.uid
+        return complete
+
+    @property
+    def _renewable(self) -> bool:
+        user = self._target.user
+        return user is not None and (user.plugin is not None or user.token_file is not None)
+
+    async def _log_in_again(self, stale: Login) -> None:
+        async with self._logging_in:
+            if self._login is not stale:
+                return
+            self._login = await log_in(self._target, self.clock(), self._environment)
+            with tempfile.TemporaryDirectory(prefix="smokejumper-") as folder:
+                load_identity(self._client.rest_client.ssl_context, self._login, Path(folder))
+
+
+def _client(target: Target, login: Login) -> ApiClient:
+    server = target.server
+    configuration = Configuration(host=server.url, ca_cert_data=server.ca_pem)
+    configuration.verify_ssl = server.verify
+    # kubectl accepts certificates without an authority key identifier, which older installers made; Python's strict flag does not.
+    configuration.disable_strict_ssl_verification = True
+    configuration.tls_server_name = server.tls_server_name
+    configuration.proxy = server.proxy_url
+    client = ApiClient(configuration)
+    client.user_agent = f"smokejumper/{importlib.metadata.version('smokejumper')}"
+    with tempfile.TemporaryDirectory(prefix="smokejumper-") as folder:
+        load_identity(client.rest_client.ssl_context, login, Path(folder))
+    return client
+
+
+def _pause(response: Response, attempt: int) -> float | None:
+    """Seconds to wait before trying again; None when it is no use, or when the server asks for more patience than we have."""
+    if response.status == 0:
+        # A refused connection is refused for good within our time; a connection that broke may be a server that restarts.
+        return 0.2 * 2**attempt if response.why is Why.UNREACHABLE and response.sent else None
+    if response.status not in RETRIED:
+        return None
+    if response.detail.isdigit():
+        seconds = float(response.detail)
+        return seconds if seconds <= RETRY_AFTER_MAX_SECONDS else None
+    # A kubelet that cannot be reached is a 500 without Retry-After: it says so again when asked again.
+    return None if response.status == 500 else 0.2 * 2**attempt
+
+
+class KubeReader:
+    """`cluster.reading.Reader` over a live API server."""
+
+    def __init__(self, connection: Connection, *, page_size: int = PAGE_SIZE, seconds: float = READ_SECONDS) -> None:
+        self.cluster = connection.cluster
+        self._connection = connection
+        self._page_size = page_size
+        self._seconds = seconds
+        self._catalogue: Catalogue | None = None
+        self._discovering = asyncio.Lock()
+
+    async def __aenter__(self) -> KubeReader:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection too."""
+        await self._connection.close()
+
+    def now(self) -> datetime:
+        return self._connection.clock()
+
+    async def objects(self, kind: Kind, scope: Scope, name: str | None = None) -> Reading[tuple[Fact, ...]]:
+        """All objects of a kind in the scope's namespaces, or the one called `name`; an empty value without `missing` proves absence."""
+        return await self._sweep(kind, scope, name, JSON, fact_decoder(kind))
+
+    async def names(self, kind: Kind, scope: Scope) -> Reading[tuple[ObjectRef, ...]]:
+        """Only which objects exist (metadata of each, a tenth of the bytes)."""
+        reading = await self._sweep(kind, scope, None, METADATA_LIST, metadata_decoder())
+        return Reading(tuple(_named(kind, item) for item in reading.value), reading.missing, reading.cost)
+
+    async def find_kind(self, word: str) -> Kind | None:
+        """The kind a person means, also one that only this server knows; its objects are `CustomObject`s. Never Secret."""
+        known = find_kind(word)
+        if known is not None or word.lower() in {"secret", "secrets"}:
+            return known
+        catalogue, _ = await self._served()
+        return catalogue.find(word)
+
+    async def raw(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | Missing:
+        """One whole object as the API gives it, without managedFields and the last-applied copy. RefusedReadError for a Secret."""
+        if kind.plural == "secrets" and not kind.group:
+            raise RefusedReadError(f"Smokejumper reads no Secrets, not even {namespace}/{name}. Ask somebody who may.")
+        path = object_path(kind, namespace, name)
+        response = await self._connection.get(path, seconds=self._seconds)
+        if not response.ok:
+            return self._missing(response, f"{kind.name} {dotted(namespace, name)}", kind, namespace, "get")
+        try:
+            document = json.loads(response.body)
+        except ValueError as error:
+            return Missing(f"{kind.name} {dotted(namespace, name)}", Why.MALFORMED, str(error), kind=kind.name, namespace=namespace)
+        return tidy(document)
+
+    async def logs(self, container: ContainerRef, *, previous: bool, limit_bytes: int, since: datetime | None = None) -> Reading[LogText]:
+        """The tail of a container's log, redacted, at most `limit_bytes`.
+
+        The API cuts a log that is over its byte limit at the end, which is the part that matters, so too long a tail is asked for
+        again with fewer lines.
+        """
+        what = f"{'previous ' if previous else ''}log of {container}"
+        path = f"/api/v1/namespaces/{quote(container.namespace)}/pods/{quote(container.pod)}/log"
+        cost = Cost()
+        for lines, byte_limit in plan_tail(limit_bytes):
+            query = {"container": container.container, "tailLines": str(lines), "limitBytes": str(byte_limit)}
+            if previous:
+                query["previous"] = "true"
+            if since is not None:
+                query["sinceTime"] = since.isoformat().replace("+00:00", "Z")
+            response = await self._connection.get(path, query, accept="*/*", seconds=self._seconds)
+            cost += response.cost
+            if not response.ok:
+                return Reading(LogText(), (self._no_log(response, what, container),), cost)
+            if len(response.body) < byte_limit:
+                break
+        return Reading(shape_log(response.body, limit_bytes, lines_asked=lines, whole=len(response.body) < byte_limit), (), cost)
+
+    async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
+        step = "Configure a Prometheus for this cluster."
+        return Reading((), (Missing(f"metric {query.name}", Why.NO_SOURCE, "no metric source is configured", step),))
+
+    async def telemetry(self, scope: Scope) -> Reading[Telemetry]:
+        step = "Configure an alert source for this cluster."
+        return Reading(Telemetry(), (Missing("alerts and measurements", Why.NO_SOURCE, "no alert source is configured", step),))
+
+    async def version(self) -> Reading[str]:
+        """The server's version, the cheapest proof that it answers and takes our credential."""
+        response = await self._connection.get("/version", seconds=self._seconds)
+        if not response.ok:
+            return Reading("", (self._missing(response, "version of the API server", None, None, "get"),), response.cost)
+        try:
+            return Reading(str(json.loads(response.body)["gitVersion"]), (), response.cost)
+        except (ValueError, KeyError, TypeError) as error:
+            return Reading("", (Missing("version of the API server", Why.MALFORMED, str(error)),), response.cost)
+
+    async def _sweep(
+        self, kind: Kind, scope: Scope, name: str | None, accept: str, decode: Callable[[bytes | msgspec.Raw], T]
+    ) -> Reading[tuple[T, ...]]:
+        if kind.plural == "secrets" and not kind.group:
+            raise RefusedReadError("Smokejumper reads no Secrets. Ask somebody who may.")
+        catalogue, cost = await self._served()
+        if catalogue.serves(kind) is False:
+            return Reading((), (absent(kind, catalogue),), cost)
+        parts: list[Reading[tuple[T, ...]]] = []
+        namespaces: tuple[str | None, ...] = scope.namespaces if kind.namespaced and scope.namespaces else (None,)
+        limiter = anyio.CapacityLimiter(CONCURRENT_NAMESPACES)
+        gathered: dict[int, Reading[tuple[T, ...]]] = {}
+
+        async def read(index: int, namespace: str | None) -> None:
+            async with limiter:
+                if name is not None and (namespace is not None or not kind.namespaced):
+                    gathered[index] = await self._one(kind, namespace, name, decode)
+                else:
+                    gathered[index] = await self._list(kind, namespace, name, accept, decode)
+
+        async with anyio.create_task_group() as tasks:
+            for index, namespace in enumerate(dict.fromkeys(namespaces)):
+                tasks.start_soon(read, index, namespace)
+        parts = [gathered[index] for index in sorted(gathered)]
+        for part in parts:
+            cost += part.cost
+        return Reading(tuple(item for part in parts for item in part.value), tuple(m for part in parts for m in part.missing), cost)
+
+    async def _one(
+        self, kind: Kind, namespace: str | None, name: str, decode: Callable[[bytes | msgspec.Raw], T]
+    ) -> Reading[tuple[T, ...]]:
+        response = await self._connection.get(object_path(kind, namespace, name), seconds=self._seconds)
+        what = f"{kind.name} {dotted(namespace, name)}"
+        if response.status == 404:
+            return Reading((), (), response.cost)
+        if not response.ok:
+            return Reading((), (self._missing(response, what, kind, namespace, "get"),), response.cost)
+        try:
+            return Reading((decode(response.body),), (), response.cost)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return Reading((), (Missing(what, Why.MALFORMED, str(error), kind=kind.name, namespace=namespace),), response.cost)
+
+    async def _list(
+        self, kind: Kind, namespace: str | None, name: str | None, accept: str, decode: Callable[[bytes | msgspec.Raw], T]
+    ) -> Reading[tuple[T, ...]]:
+        """Every page of one list. What was read before a page failed is kept, and the failure says that the rest is missing."""
+        what = f"{kind.plural} in {namespace}" if namespace else kind.plural
+        path = object_path(kind, namespace)
+        items: list[T] = []
+        complaints: list[str] = []
+        cost, token, restarts, failure = Cost(), "", 0, None
+        while True:
+            query = {"limit": str(self._page_size)}
+            if token:
+                query["continue"] = token
+            if name is not None:
+                query["fieldSelector"] = f"metadata.name={name}"
+            response = await self._connection.get(path, query, accept=accept, seconds=self._seconds)
+            cost += response.cost
+            if response.status == 410 and token and restarts < RESTARTS:
+                # The token's snapshot was compacted away. The server offers one that goes on from the same key in a newer
+                # snapshot (kubernetes.io/docs/reference/using-api/api-concepts, "410 Gone"); without it only a fresh start is left.
+                restarts += 1
+                token = decode_status(response.body).metadata.continue_ or ""
+                if not token:
+                    items.clear()
+                    complaints.clear()
+                continue
+            if not response.ok:
+                failure = self._missing(response, what, kind, namespace, "list")
+                break
+            try:
+                page: Page = decode_page(response.body)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                failure = Missing(
+                    what, Why.MALFORMED, f"not a list: {error}", "Look for a proxy that cuts responses.", kind.name, namespace
+                )
+                break
+            decoded, bad = await decode_items(page.items or (), decode)
+            items += decoded
+            complaints += bad
+            token = page.metadata.continue_
+            if not token:
+                break
+            if len(items) >= OBJECTS_LIMIT:
+                failure = Missing(what, Why.TRUNCATED, f"stopped after {len(items)}", "Name namespaces.", kind.name, namespace)
+                break
+        missing = [*([rest_of(failure, len(items))] if failure else []), *malformed(complaints, what, kind, namespace)]
+        return Reading(tuple(items), tuple(missing), cost)
+
+    async def _served(self) -> tuple[Catalogue, Cost]:
+        """The catalogue, fetched once in the reader's life; its cost is charged to whoever caused the fetch."""
+        async with self._discovering:
+            if self._catalogue is not None:
+                return self._catalogue, Cost()
+            response = await self._connection.get(DISCOVERY_PATH, accept=DISCOVERY_ACCEPT, seconds=self._seconds)
+            catalogue = Catalogue()
+            if response.ok:
+                try:
+                    catalogue = decode_catalogue(response.body)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    # An unreadable document is as good as none: every kind is then asked for and says itself whether it exists.
+                    catalogue = Catalogue()
+            if response.status:
+                self._catalogue = catalogue
+            return catalogue, response.cost
+
+    def _missing(self, response: Response, what: str, kind: Kind | None, namespace: str | None, verb: str) -> Missing:
+        name = kind.name if kind else None
+        if response.status == 0:
+            step = f"Check that {self._connection.cluster!r} is up and reachable from here (kubectl --context … version)."
+            return Missing(what, response.why or Why.UNREACHABLE, response.detail, step, name, namespace)
+        if kind is not None and response.status == 404 and verb == "list":
+            return Missing(what, Why.ABSENT_KIND, f"the server has no {kind.plural} in {kind.api_version}", "", name, namespace)
+        return explain(response.status, response.body, what=what, rule=reading_rule(kind, namespace, what), kind=name, namespace=namespace)
+
+    def _no_log(self, response: Response, what: str, container: ContainerRef) -> Missing:
+        if response.status == 400:
+            # "container … is waiting to start", "previous terminated container … not found": nothing to see is an answer.
+            said = present(decode_status(response.body).message, 200)
+            return Missing(what, Why.NOT_FOUND, said, kind="Pod", namespace=container.namespace)
+        if response.status == 403:
+            rule = f"get on pods/log in namespace {container.namespace}"
+            return explain(403, response.body, what=what, rule=rule, kind="Pod", namespace=container.namespace)
+        return self._missing(response, what, BY_NAME["Pod"], container.namespace, "get")
