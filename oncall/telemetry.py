@@ -16,9 +16,7 @@ def configure(level: str, stream: TextIO | None = None, *, colours: bool | None 
     out = stream or sys.stderr
     terminal = out.isatty()
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=terminal if colours is None else colours)
-        if terminal
-        else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=terminal if colours is None else colours) if terminal else structlog.processors.JSONRenderer()
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

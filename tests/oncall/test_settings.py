@@ -1,0 +1,76 @@
+"""Settings: precedence, provenance, masking, clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oncall.errors import SettingsError
+from oncall.settings import MASK, configuration_file, load, origins
+
+NOTHING: dict[str, object] = {}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "smokejumper.toml"
+    path.write_text('context = "lab"\n[model]\nname = "m"\napi_key = "sk-secret"\n[clusters.lab]\nenvironment = "dev"\n')
+    return path
+
+
+def test_flags_beat_environment_beats_file_beats_defaults(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(NOTHING, file).context == "lab"
+    monkeypatch.setenv("SMOKEJUMPER_CONTEXT", "from-environment")
+    assert load(NOTHING, file).context == "from-environment"
+    assert load({"context": "from-flag"}, file).context == "from-flag"
+    assert load({"context": None}, None).context == "from-environment"
+
+
+def test_nested_environment_joins_what_the_file_says(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_MODEL__BASE_URL", "http://127.0.0.1:1/v1")
+    model = load(NOTHING, file).model
+    assert (model.name, model.base_url) == ("m", "http://127.0.0.1:1/v1")
+
+
+def test_an_unlisted_cluster_is_production(file: Path) -> None:
+    settings = load(NOTHING, file)
+    assert settings.cluster("lab").environment == "dev"
+    assert settings.cluster("anything").environment == "prod"
+
+
+def test_origins_name_the_source_and_mask_secrets(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_LOG_LEVEL", "error")
+    flags = {"context": "from-flag"}
+    rows = {row.path: row for row in origins(load(flags, file), flags, file)}
+    assert (rows["context"].value, rows["context"].source) == ("from-flag", "flag")
+    assert rows["log_level"].source == "environment"
+    assert (rows["model.api_key"].value, rows["model.api_key"].source) == (MASK, str(file))
+    assert rows["request_timeout_seconds"].source == "default"
+    assert not any("sk-secret" in row.value for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("contxt = 'x'\n", "contxt"),
+        ("request_timeout_seconds = -1\n", "request_timeout_seconds"),
+        ("[clusters.a]\nenvironment = 'production'\n", "clusters.a.environment"),
+        ("this is not toml", "cannot read"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_key(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "smokejumper.toml"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=says) as caught:
+        load(NOTHING, path)
+    assert "smokejumper.toml" in str(caught.value)
+
+
+def test_an_explicit_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no configuration file .*nowhere\.toml"):
+        configuration_file(tmp_path / "nowhere.toml", tmp_path)
+
+
+def test_the_file_in_the_working_directory_is_found(file: Path) -> None:
+    assert configuration_file(None, file.parent) == file

@@ -1,0 +1,40 @@
+"""Our own logs: JSON off a terminal, bound with cluster and incident, the standard library's records alike."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from oncall import telemetry
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield io.StringIO()
+    root.handlers[:], root.level = before, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_json_off_a_terminal_with_cluster_and_incident(stream: io.StringIO) -> None:
+    telemetry.configure("info", stream)
+    telemetry.bind(cluster="lab", incident="inc-1")
+    structlog.get_logger().info("probe", kind="Pod")
+    logging.getLogger("elsewhere").warning("slow %s", "page")
+    ours, theirs = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (ours["event"], ours["cluster"], ours["incident"], ours["kind"]) == ("probe", "lab", "inc-1", "Pod")
+    assert (theirs["event"], theirs["level"], theirs["cluster"]) == ("slow page", "warning", "lab")
+
+
+def test_records_below_the_level_are_dropped(stream: io.StringIO) -> None:
+    telemetry.configure("error", stream)
+    structlog.get_logger().warning("quiet")
+    logging.getLogger("elsewhere").warning("quiet too")
+    assert stream.getvalue() == ""
