@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from msgspec import Struct
 
 from cluster.facts import config, dra, event, network, node, pod, storage, workload
@@ -26,6 +28,11 @@ class Kind(Struct, frozen=True):
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    def address(self, namespace: str | None = None, name: str | None = None) -> str:
+        """The path of one object, or of the list in one namespace or in all."""
+        inside = f"/namespaces/{quote(namespace, safe='')}" if self.namespaced and namespace else ""
+        return f"{self.path}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
 def _kind(fact: type[Fact], group: str, version: str, plural: str, *, namespaced: bool = True) -> Kind:

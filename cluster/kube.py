@@ -26,7 +26,6 @@ import anyio
 import msgspec
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from msgspec import Struct
 from multidict import CIMultiDict
 
 from cluster.credentials import Impersonation, Login, Target, load_identity, log_in
@@ -38,9 +37,10 @@ from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME, Kind, find_kind
 from cluster.logtext import plan_tail, shape_log
 from cluster.pages import Named, Page, decode_items, decode_page, fact_decoder, metadata_decoder
+from cluster.rawobject import tidy
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reading, Series, Why
 from cluster.reference import ContainerRef, ObjectRef, Scope, Window
-from cluster.refusal import decode_status, explain
+from cluster.response import Response, absent, decode_status, explain, malformed, rest_of
 from cluster.telemetry import Telemetry
 from guardrails.redact import present
 
@@ -56,22 +56,6 @@ RESTARTS = 2
 RETRIED = frozenset({429, 500, 502, 503, 504})
 
 T = TypeVar("T")
-
-
-class Response(Struct, frozen=True):
-    """What came back. `status` 0 means no answer; then `why` and `detail` say why, and `sent` whether it may have arrived."""
-
-    status: int
-    body: bytes = b""
-    audit_id: str | None = None
-    why: Why | None = None
-    detail: str = ""
-    sent: bool = True
-    cost: Cost = Cost()
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
 
 
 class Connection:
@@ -160,8 +144,10 @@ class Connection:
             return Response(0, why=Why.UNREACHABLE, detail=detail, sent=False, cost=Cost(1, 0))
         except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
             return Response(0, why=Why.UNREACHABLE, detail=present(str(error) or type(error).__name__, 200), cost=Cost(1, 0))
-        retry_after = answer.headers.get("Retry-After", "") if answer.status in RETRIED else ""
-        return Response(answer.status, content, answer.headers.get("Audit-Id"), detail=retry_after, cost=Cost(1, len(content)))
+        headers_back = answer.headers
+        return Response(
+            answer.status, content, headers_back.get("Audit-Id"), headers_back.get("Retry-After", ""), cost=Cost(1, len(content))
+        )
 
     def _headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         complete = CIMultiDict(headers)
@@ -212,8 +198,8 @@ def _pause(response: Response, attempt: int) -> float | None:
         return 0.2 * 2**attempt if response.why is Why.UNREACHABLE and response.sent else None
     if response.status not in RETRIED:
         return None
-    if response.detail.isdigit():
-        seconds = float(response.detail)
+    if response.retry_after.isdigit():
+        seconds = float(response.retry_after)
         return seconds if seconds <= RETRY_AFTER_MAX_SECONDS else None
     # A kubelet that cannot be reached is a 500 without Retry-After: it says so again when asked again.
     return None if response.status == 500 else 0.2 * 2**attempt
@@ -264,14 +250,14 @@ class KubeReader:
         """One whole object as the API gives it, without managedFields and the last-applied copy. RefusedReadError for a Secret."""
         if kind.plural == "secrets" and not kind.group:
             raise RefusedReadError(f"Smokejumper reads no Secrets, not even {namespace}/{name}. Ask somebody who may.")
-        path = object_path(kind, namespace, name)
+        path = kind.address(namespace, name)
         response = await self._connection.get(path, seconds=self._seconds)
         if not response.ok:
-            return self._missing(response, f"{kind.name} {dotted(namespace, name)}", kind, namespace, "get")
+            return explain(response, f"{kind.name} {_dotted(namespace, name)}", verb="get", kind=kind, namespace=namespace)
         try:
             document = json.loads(response.body)
         except ValueError as error:
-            return Missing(f"{kind.name} {dotted(namespace, name)}", Why.MALFORMED, str(error), kind=kind.name, namespace=namespace)
+            return Missing(f"{kind.name} {_dotted(namespace, name)}", Why.MALFORMED, str(error), kind=kind.name, namespace=namespace)
         return tidy(document)
 
     async def logs(self, container: ContainerRef, *, previous: bool, limit_bytes: int, since: datetime | None = None) -> Reading[LogText]:
@@ -309,7 +295,7 @@ class KubeReader:
         """The server's version, the cheapest proof that it answers and takes our credential."""
         response = await self._connection.get("/version", seconds=self._seconds)
         if not response.ok:
-            return Reading("", (self._missing(response, "version of the API server", None, None, "get"),), response.cost)
+            return Reading("", (explain(response, "version of the API server", verb="get"),), response.cost)
         try:
             return Reading(str(json.loads(response.body)["gitVersion"]), (), response.cost)
         except (ValueError, KeyError, TypeError) as error:
@@ -346,12 +332,12 @@ class KubeReader:
     async def _one(
         self, kind: Kind, namespace: str | None, name: str, decode: Callable[[bytes | msgspec.Raw], T]
     ) -> Reading[tuple[T, ...]]:
-        response = await self._connection.get(object_path(kind, namespace, name), seconds=self._seconds)
-        what = f"{kind.name} {dotted(namespace, name)}"
+        response = await self._connection.get(kind.address(namespace, name), seconds=self._seconds)
+        what = f"{kind.name} {_dotted(namespace, name)}"
         if response.status == 404:
             return Reading((), (), response.cost)
         if not response.ok:
-            return Reading((), (self._missing(response, what, kind, namespace, "get"),), response.cost)
+            return Reading((), (explain(response, what, verb="get", kind=kind, namespace=namespace),), response.cost)
         try:
             return Reading((decode(response.body),), (), response.cost)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -362,7 +348,7 @@ class KubeReader:
     ) -> Reading[tuple[T, ...]]:
         """Every page of one list. What was read before a page failed is kept, and the failure says that the rest is missing."""
         what = f"{kind.plural} in {namespace}" if namespace else kind.plural
-        path = object_path(kind, namespace)
+        path = kind.address(namespace)
         items: list[T] = []
         complaints: list[str] = []
         cost, token, restarts, failure = Cost(), "", 0, None
@@ -384,7 +370,7 @@ class KubeReader:
                     complaints.clear()
                 continue
             if not response.ok:
-                failure = self._missing(response, what, kind, namespace, "list")
+                failure = explain(response, what, verb="list", kind=kind, namespace=namespace)
                 break
             try:
                 page: Page = decode_page(response.body)
@@ -402,8 +388,7 @@ class KubeReader:
             if len(items) >= OBJECTS_LIMIT:
                 failure = Missing(what, Why.TRUNCATED, f"stopped after {len(items)}", "Name namespaces.", kind.name, namespace)
                 break
-        missing = [*([rest_of(failure, len(items))] if failure else []), *malformed(complaints, what, kind, namespace)]
-        return Reading(tuple(items), tuple(missing), cost)
+        return Reading(tuple(items), (*rest_of(failure, len(items)), *malformed(complaints, what, kind, namespace)), cost)
 
     async def _served(self) -> tuple[Catalogue, Cost]:
         """The catalogue, fetched once in the reader's life; its cost is charged to whoever caused the fetch."""
@@ -422,21 +407,18 @@ class KubeReader:
                 self._catalogue = catalogue
             return catalogue, response.cost
 
-    def _missing(self, response: Response, what: str, kind: Kind | None, namespace: str | None, verb: str) -> Missing:
-        name = kind.name if kind else None
-        if response.status == 0:
-            step = f"Check that {self._connection.cluster!r} is up and reachable from here (kubectl --context … version)."
-            return Missing(what, response.why or Why.UNREACHABLE, response.detail, step, name, namespace)
-        if kind is not None and response.status == 404 and verb == "list":
-            return Missing(what, Why.ABSENT_KIND, f"the server has no {kind.plural} in {kind.api_version}", "", name, namespace)
-        return explain(response.status, response.body, what=what, rule=reading_rule(kind, namespace, what), kind=name, namespace=namespace)
-
     def _no_log(self, response: Response, what: str, container: ContainerRef) -> Missing:
         if response.status == 400:
             # "container … is waiting to start", "previous terminated container … not found": nothing to see is an answer.
             said = present(decode_status(response.body).message, 200)
             return Missing(what, Why.NOT_FOUND, said, kind="Pod", namespace=container.namespace)
-        if response.status == 403:
-            rule = f"get on pods/log in namespace {container.namespace}"
-            return explain(403, response.body, what=what, rule=rule, kind="Pod", namespace=container.namespace)
-        return self._missing(response, what, BY_NAME["Pod"], container.namespace, "get")
+        rule = f"get on pods/log in namespace {container.namespace}"
+        return explain(response, what, verb="get", kind=BY_NAME["Pod"], namespace=container.namespace, rule=rule)
+
+
+def _named(kind: Kind, item: Named) -> ObjectRef:
+    return ObjectRef(kind.name, item.metadata.namespace, item.metadata.name, item.metadata.uid)
+
+
+def _dotted(namespace: str | None, name: str) -> str:
+    return f"{namespace}/{name}" if namespace else name
