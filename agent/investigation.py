@@ -1,0 +1,160 @@
+"""Runs one investigation from a question to its conclusion, at once or over days: the agent's front door.
+
+`investigate` reads, judges and forgets. `run` with a store can be killed at any moment and called again: it goes on where it was,
+reading again what the earlier process knew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from agent.budget import Limits
+from agent.errors import StoreError
+from agent.incident import Incident
+from agent.planner import Planner, RulePlanner
+from agent.remediation import Decision, Execution, ProposalView, Remediation
+from agent.state import Investigation, diagnosis_of, plain
+from agent.toolbelt import Toolbelt, ToolsetBelt
+from agent.workspace import Workspace
+from cluster.reading import Reader
+from cluster.reference import Scope
+from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
+from mcp_server.tools.catalogue import PRIMITIVE
+from runbooks.finding import Diagnosis
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+RECURSION_LIMIT = 200
+
+
+class Conclusion(Struct, frozen=True):
+    """Where an investigation stands. `waiting` means that a proposal waits for people; call `run` again when they have decided."""
+
+    incident: Incident
+    diagnosis: Diagnosis
+    report: str
+    waiting: bool
+    notes: tuple[str, ...]
+    seconds: float
+    proposal: ProposalView | None = None
+    outcome: Execution | None = None
+
+
+async def investigate(
+    reader: Reader,
+    scope: Scope,
+    question: str | None = None,
+    *,
+    planner: Planner | None = None,
+    limits: Limits | None = None,
+    progress: Callable[[str], Awaitable[None]] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Diagnosis:
+    """One investigation from reading to diagnosis, without a store and without remediation."""
+    limits = limits or Limits()
+    toolbelt = in_process(reader, limits)
+    incident = Incident("one-shot", scope, question)
+    concluded = await run(incident, reader, toolbelt, planner=planner, limits=limits, progress=progress, clock=clock)
+    return concluded.diagnosis
+
+
+def in_process(reader: Reader, limits: Limits, tools: tuple[ToolSpec, ...] = PRIMITIVE) -> ToolsetBelt:
+    """The toolbelt over the primitive tools in this process, reading as the reader's account."""
+    context = ToolContext(reader, Caller("smokejumper", channel="agent"), reader.now)
+    return ToolsetBelt(Toolset(tools), context, limits)
+
+
+async def run(
+    incident: Incident,
+    reader: Reader,
+    toolbelt: Toolbelt,
+    *,
+    store: Path | None = None,
+    planner: Planner | None = None,
+    limits: Limits | None = None,
+    remediation: Remediation | None = None,
+    progress: Callable[[str], Awaitable[None]] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    answer: Decision | None = None,
+) -> Conclusion:
+    """Start the investigation of an incident, or go on with it where the store says it stands.
+
+    With `remediation` the best remedy is proposed, and the run ends `waiting` until the gate says that it is decided; `answer` is
+    recorded with the decision. Raises StoreError when the store cannot be used, and for `remediation` without a store.
+    """
+    if remediation is not None and store is None:
+        raise StoreError("waiting for a decision needs a store; give the path of one (--state DIR)")
+    from langgraph.types import Command
+
+    from agent.graph import build
+    from agent.nodes import Dependencies, no_progress
+
+    async with _checkpointer(store) as checkpointer:
+        graph = build(checkpointer)
+        config: RunnableConfig = {"configurable": {"thread_id": incident.id}, "recursion_limit": RECURSION_LIMIT}
+        known = Investigation()
+        if checkpointer is not None:
+            known = cast("Investigation", (await graph.aget_state(config)).values)
+        dependencies = Dependencies(
+            planner or RulePlanner(),
+            toolbelt,
+            Workspace(reader.now(), incident),
+            limits or Limits(),
+            clock,
+            clock(),
+            known.get("seconds", 0.0),
+            remediation,
+            progress or no_progress,
+        )
+        entry: Any = None if known else Investigation(incident=plain(incident))
+        if known and answer is not None:
+            entry = Command(resume=answer.model_dump())
+        output = await graph.ainvoke(
+            entry, config, context=dependencies, durability="sync" if checkpointer is not None else None, version="v2"
+        )
+        return _conclusion(incident, output.value, waiting=bool(output.interrupts))
+
+
+def _conclusion(incident: Incident, state: Investigation, *, waiting: bool) -> Conclusion:
+    diagnosis = diagnosis_of(state)
+    return Conclusion(
+        incident,
+        diagnosis,
+        state.get("report") or "",
+        waiting,
+        tuple(state.get("notes", [])),
+        state.get("seconds", 0.0),
+        msgspec.convert(state["proposal"], ProposalView) if "proposal" in state else None,
+        msgspec.convert(state["outcome"], Execution) if "outcome" in state else None,
+    )
+
+
+@asynccontextmanager
+async def _checkpointer(store: Path | None) -> AsyncIterator[BaseCheckpointSaver[Any] | None]:
+    """SQLite in full durability, reading back only plain JSON types; None without a store."""
+    if store is None:
+        yield None
+        return
+    import aiosqlite
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        async with aiosqlite.connect(store) as connection:
+            saver = AsyncSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+            await saver.setup()
+            yield saver
+    except (OSError, aiosqlite.Error) as error:
+        raise StoreError(
+            f"cannot use the store of investigations at {store}: {error}; free or replace the file, or give another --state"
+        ) from error

@@ -1,0 +1,66 @@
+"""What the graph may ask of the gate: propose, look up, execute. The gate decides; nothing here holds a permission.
+
+`oncall.assembly` fills the ports; the agent never imports the gate, so it cannot go around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+from pydantic import BaseModel, ConfigDict, Field
+
+from runbooks.remedies import Candidate
+
+WAITING = frozenset({"pending", "draft", "proposed"})
+EXECUTABLE = frozenset({"approved", "auto"})
+
+
+class ProposalView(Struct, frozen=True):
+    """The gate's word on one proposal. `id` is empty when it was refused outright; `detail` says why."""
+
+    id: str
+    digest: str
+    state: str
+    summary: str
+    detail: str = ""
+
+    @property
+    def executable(self) -> bool:
+        """Whether it is worth asking the gate to execute. Only the gate knows whether it may be."""
+        return self.state in EXECUTABLE
+
+
+class Execution(Struct, frozen=True):
+    """What came of asking for execution: the proposal's state afterwards and a sentence."""
+
+    id: str
+    state: str
+    detail: str = ""
+
+
+class Decision(BaseModel):
+    """What wakes a waiting investigation. It is recorded and grants nothing: the gate is asked again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Literal["approved", "denied", "withdrawn", "expired", "look"]
+    by: str = Field(default="", max_length=200)
+    note: str = Field(default="", max_length=2_000)
+
+
+@dataclass(frozen=True)
+class Remediation:
+    """Ports to the gate. `propose(candidate, incident id)` may be called again after a crash and then must find the same proposal;
+    `execute(id, digest)` changes the cluster at most once however often it is called."""
+
+    propose: Callable[[Candidate, str], Awaitable[ProposalView]]
+    status: Callable[[str], Awaitable[ProposalView]]
+    execute: Callable[[str, str], Awaitable[Execution]]
+
+
+def settled(view: ProposalView) -> bool:
+    """Whether nobody needs to be waited for any more."""
+    return view.state not in WAITING

@@ -1,0 +1,81 @@
+"""What to ask next: the kinds that every investigation reads, and the order in which wanted evidence is worth its price.
+
+It asks nothing itself. A want that many findings share, or that could settle a root cause, comes before one that would only add
+detail; replicas of one workload fail alike, so the logs of a few of them stand for all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Set
+
+from cluster.kinds import CUSTOM_KINDS, KINDS
+from cluster.reference import ObjectRef
+from cluster.world import World
+from runbooks.catalogue import Role, code_of
+from runbooks.causes import merged
+from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWant, Want
+from runbooks.graph import Graph
+
+REPLICA_LOGS = 2
+# What is large, or only names what another kind says better, and is read when a finding asks for it.
+_ON_DEMAND = frozenset({"Endpoints"})
+
+
+def base_wants() -> tuple[ObjectsWant, ...]:
+    """The kinds that are read before anything is suspected, most telling first. An absent kind costs a live reader nothing."""
+    return tuple(ObjectsWant(kind.name) for kind in (*KINDS, *CUSTOM_KINDS) if kind.name not in _ON_DEMAND)
+
+
+def next_wants(world: World, findings: tuple[Finding, ...], asked: Set[Want], focus: tuple[ObjectRef, ...] = ()) -> tuple[Want, ...]:
+    """Everything that findings want and nobody asked yet, best first; at most `REPLICA_LOGS` logs for one container of one workload."""
+    near = Graph(world).reach(focus) if focus else frozenset()
+    scored: dict[Want, list[tuple[object, ...]]] = defaultdict(list)
+    for finding in merged(findings):
+        for want in finding.wants:
+            scored[want].append((finding.subject.key not in near, *_value(finding)))
+    ordered = sorted(scored, key=lambda want: (min(scored[want]), -len(scored[want]), _price(want), str(want)))
+    return tuple(_without_replicas(world, ordered, asked))
+
+
+def _value(finding: Finding) -> tuple[object, ...]:
+    """Smaller is better: what may be a root cause and is not proven yet, by severity and by how specific it is."""
+    code = code_of(finding.code)
+    return (
+        code.role is not Role.CAUSE,
+        code.role is Role.ADVISORY,
+        finding.certainty is Certainty.PROVEN,
+        code.severity != "error",
+        -code.weight,
+    )
+
+
+def _price(want: Want) -> int:
+    """Objects are one request for many answers; a metric costs its source a query; a log is the longest to read."""
+    match want:
+        case ObjectsWant():
+            return 0
+        case MetricWant():
+            return 1
+        case LogWant():
+            return 2
+
+
+def _without_replicas(world: World, wants: Iterable[Want], asked: Set[Want]) -> Iterable[Want]:
+    taken: dict[tuple[object, ...], int] = defaultdict(int)
+    for want in asked:
+        if isinstance(want, LogWant):
+            taken[_workload_log(world, want)] += 1
+    for want in wants:
+        if want in asked:
+            continue
+        if isinstance(want, LogWant):
+            group = _workload_log(world, want)
+            if taken[group] >= REPLICA_LOGS:
+                continue
+            taken[group] += 1
+        yield want
+
+
+def _workload_log(world: World, want: LogWant) -> tuple[object, ...]:
+    return (world.top_owner(want.container.pod_ref).key, want.container.container, want.previous)
