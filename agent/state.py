@@ -13,7 +13,7 @@ import msgspec
 
 from agent.incident import Incident
 from cluster.reading import Cost
-from runbooks.finding import Diagnosis, Finding, LogWant, MetricWant, ObjectsWant, Want
+from runbooks.finding import Diagnosis, Finding, LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
 
 FINDINGS_KEPT = 50
 EVIDENCE_IDS_KEPT = 4
@@ -73,7 +73,7 @@ def incident_of(state: Investigation) -> Incident:
 
 
 def want_of(value: dict[str, Any]) -> Want:
-    return msgspec.convert(value, type=LogWant | ObjectsWant | MetricWant)
+    return msgspec.convert(value, type=LogWant | ObjectsWant | MetricWant | TelemetryWant)
 
 
 def answered_wants(state: Investigation) -> tuple[Want, ...]:

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 from agent.budget import Limits
 from cluster.reading import Cost, LogText, Missing, Reading, Series, Why
 from cluster.reference import Scope
+from cluster.telemetry import Telemetry
 from mcp_server.registry import Answer, Growth, KindRead, LogRead, MetricRead, ToolContext, ToolRefusal, Toolset
-from runbooks.finding import LogWant, MetricWant, ObjectsWant, Want
+from runbooks.finding import LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Answer]]
 _OWN_TOOL = {"Pod": "pods_list", "Event": "events_list"}
 METRICS_TOOL = "metrics_query"
+TELEMETRY_TOOL = "telemetry_list"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def tool_call(want: Want, scope: Scope) -> tuple[str, dict[str, Any]]:
         case MetricWant():
             labels = dict(want.query.labels)
             return METRICS_TOOL, {"name": want.query.name, "labels": labels, "expression": want.query.expression, "minutes": want.minutes}
+        case TelemetryWant():
+            return TELEMETRY_TOOL, {"namespace": list(scope.namespaces)}
 
 
 def describe(want: Want) -> str:
@@ -93,6 +97,8 @@ def describe(want: Want) -> str:
             return f"{'previous log' if want.previous else 'log'} of {want.container}"
         case MetricWant():
             return f"metric {want.query.name}"
+        case TelemetryWant():
+            return "telemetry"
 
 
 def _unanswered(want: Want, missing: Missing) -> Probed:
@@ -105,4 +111,6 @@ def _unanswered(want: Want, missing: Missing) -> Probed:
         case MetricWant():
             series: Reading[tuple[Series, ...]] = Reading((), (missing,))
             growth = Growth(metrics=(MetricRead(want.query, series),))
+        case TelemetryWant():
+            growth = Growth(telemetry=Reading(Telemetry(), (missing,)))
     return Probed(growth, failure=f"{missing.why.value}: {missing.detail}")

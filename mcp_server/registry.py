@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from cluster.facts.meta import Fact
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reader, Reading, Series
 from cluster.reference import ContainerRef, Scope
+from cluster.telemetry import Telemetry
 from cluster.world import World
 from guardrails.redact import present
 from mcp_server.arguments import nearest, validated
@@ -73,6 +74,7 @@ class Growth(Struct, frozen=True):
     kinds: tuple[KindRead, ...] = ()
     logs: tuple[LogRead, ...] = ()
     metrics: tuple[MetricRead, ...] = ()
+    telemetry: Reading[Telemetry] | None = None
 
     def grow(self, world: World) -> World:
         for read in self.kinds:
@@ -81,7 +83,7 @@ class Growth(Struct, frozen=True):
             world = world.with_log(entry.container, previous=entry.previous, log=entry.log)
         for metric in self.metrics:
             world = world.with_metric(metric.query.name, metric.series)
-        return world
+        return world if self.telemetry is None else world.with_telemetry(self.telemetry)
 
 
 class Page(Struct, frozen=True):

@@ -77,7 +77,11 @@ class MetricWant(Struct, frozen=True, tag="metric"):
     minutes: int = 30
 
 
-Want = LogWant | ObjectsWant | MetricWant
+class TelemetryWant(Struct, frozen=True, tag="telemetry"):
+    """What monitoring says beside the objects: alerts, node services, reachability, who calls whom."""
+
+
+Want = LogWant | ObjectsWant | MetricWant | TelemetryWant
 
 
 class Finding(Struct, frozen=True):

@@ -14,7 +14,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.catalogue import Role, code_of
 from runbooks.causes import merged
-from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWant, Want
+from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
 from runbooks.graph import Graph
 
 REPLICA_LOGS = 2
@@ -22,9 +22,11 @@ REPLICA_LOGS = 2
 _ON_DEMAND = frozenset({"Endpoints"})
 
 
-def base_wants() -> tuple[ObjectsWant, ...]:
-    """The kinds that are read before anything is suspected, most telling first. An absent kind costs a live reader nothing."""
-    return tuple(ObjectsWant(kind.name) for kind in (*KINDS, *CUSTOM_KINDS) if kind.name not in _ON_DEMAND)
+def base_wants() -> tuple[Want, ...]:
+    """What is read before anything is suspected: the kinds, most telling first, and what monitoring says. An absent kind costs a live
+    reader nothing."""
+    kinds = tuple(ObjectsWant(kind.name) for kind in (*KINDS, *CUSTOM_KINDS) if kind.name not in _ON_DEMAND)
+    return (*kinds, TelemetryWant())
 
 
 def next_wants(world: World, findings: tuple[Finding, ...], asked: Set[Want], focus: tuple[ObjectRef, ...] = ()) -> tuple[Want, ...]:
@@ -55,7 +57,7 @@ def _price(want: Want) -> int:
     match want:
         case ObjectsWant():
             return 0
-        case MetricWant():
+        case MetricWant() | TelemetryWant():
             return 1
         case LogWant():
             return 2

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mcp_server.registry import Toolset, ToolSpec
-from mcp_server.tools import events, logs, pods, resources
+from mcp_server.tools import events, logs, pods, resources, telemetry
 
-PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS)
+PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS, *telemetry.TOOLS)
 ALL: tuple[ToolSpec, ...] = PRIMITIVE
 
 
