@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict
 
 RECEIPT_ANNOTATION = "smokejumper.dev/proposal"
 FIELD_MANAGER = "smokejumper"
-MERGE_PATCH = "application/merge-patch+json"
-JSON = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+JSON: Final = "application/json"
 
 
 class ApiRequest(BaseModel):
