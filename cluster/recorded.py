@@ -14,6 +14,7 @@ from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME, Kind
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reading, Series, Why
 from cluster.reference import ContainerRef, Scope, Window
+from cluster.telemetry import Telemetry
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -69,3 +70,6 @@ class RecordedReader:
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
         return Reading((), (Missing("metrics in this recording", Why.NO_SOURCE),))
+
+    async def telemetry(self, scope: Scope) -> Reading[Telemetry]:
+        return Reading(Telemetry(), (Missing("telemetry in this recording", Why.NO_SOURCE),))
