@@ -1,0 +1,180 @@
+"""The people of one installation: names, groups and hashed tokens, in one file that only its owner can read.
+
+A token proves who somebody is; groups say what they may approve. Tokens are 256 random bits, so a salted SHA-256 is enough: there is
+nothing to guess, and checking stays cheap. The token itself is shown once and stored nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from guardrails.errors import BadDirectory, NotAuthenticated
+
+DEFAULT_GROUPS = ("sre-oncall", "gpu-oncall")
+TOKEN_PREFIX = "sj"  # noqa: S105 - a prefix, so that leaked tokens are recognised, is no secret
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("not a legal name (letters, digits, '.', '_', '@', '+', '-', at most 128)")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Person(BaseModel):
+    """Somebody who may ask or approve. `kubernetes_user` is how clusters know them, for the access review of requesters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    groups: tuple[Name, ...] = ()
+    tenants: tuple[Name, ...] = ("default",)
+    kubernetes_user: str | None = None
+    kubernetes_groups: tuple[str, ...] = ()
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    person: Person
+    salt: str
+    token_hash: str
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = 1
+    groups: tuple[Name, ...] = DEFAULT_GROUPS
+    people: tuple[_Entry, ...] = ()
+
+
+class Directory:
+    """The people in a file. Reads are from memory as loaded; `refresh` reads the file again, so that leaving a group counts at once."""
+
+    def __init__(self, path: Path, content: _File) -> None:
+        self._path = path
+        self._content = content
+
+    @classmethod
+    def load(cls, path: Path) -> Directory:
+        """The directory of that file, empty when there is none. Raises BadDirectory when it is unreadable or open to others."""
+        return cls(path, _read(path))
+
+    def refresh(self) -> None:
+        """Read the file again. Raises BadDirectory."""
+        self._content = _read(self._path)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """All groups: those declared and those somebody is in."""
+        return frozenset(self._content.groups) | {group for entry in self._content.people for group in entry.person.groups}
+
+    def people(self) -> tuple[Person, ...]:
+        return tuple(entry.person for entry in self._content.people)
+
+    def find(self, name: str) -> Person | None:
+        return next((entry.person for entry in self._content.people if entry.person.name == name), None)
+
+    def add(
+        self,
+        name: str,
+        groups: Iterable[str] = (),
+        *,
+        tenants: Iterable[str] = ("default",),
+        kubernetes_user: str | None = None,
+        kubernetes_groups: Iterable[str] = (),
+    ) -> str:
+        """Add a person, write the file and return their token, the only time it can be seen. Raises BadDirectory for a known name."""
+        self.refresh()
+        if self.find(name) is not None:
+            raise BadDirectory(f"{name} is in the directory already.", next_step="Remove them first to issue a new token.")
+        try:
+            person = Person(
+                name=name,
+                groups=tuple(sorted(set(groups))),
+                tenants=tuple(tenants),
+                kubernetes_user=kubernetes_user,
+                kubernetes_groups=tuple(kubernetes_groups),
+            )
+        except ValidationError as error:
+            raise BadDirectory(f"{error.errors()[0]['msg']}: {name[:60]!r}.") from error
+        token, salt = f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}", secrets.token_hex(16)
+        entry = _Entry(person=person, salt=salt, token_hash=_digest(salt, token))
+        self._write(self._content.model_copy(update={"people": (*self._content.people, entry)}))
+        return token
+
+    def remove(self, name: str) -> None:
+        """Remove a person; their approvals stop counting. Raises BadDirectory for an unknown name."""
+        self.refresh()
+        people = tuple(entry for entry in self._content.people if entry.person.name != name)
+        if len(people) == len(self._content.people):
+            raise BadDirectory(f"Nobody is called {name[:60]!r}.")
+        self._write(self._content.model_copy(update={"people": people}))
+
+    def set_groups(self, name: str, groups: Iterable[str]) -> None:
+        """Put a person into exactly these groups. Raises BadDirectory for an unknown name."""
+        self.refresh()
+        if self.find(name) is None:
+            raise BadDirectory(f"Nobody is called {name[:60]!r}.")
+        wanted = tuple(sorted(set(groups)))
+        people = tuple(
+            entry.model_copy(update={"person": entry.person.model_copy(update={"groups": wanted})}) if entry.person.name == name else entry
+            for entry in self._content.people
+        )
+        self._write(self._content.model_copy(update={"people": people}))
+
+    def authenticate(self, token: str) -> Person:
+        """Who holds this token. Every entry is compared, each in constant time. Raises NotAuthenticated."""
+        found: Person | None = None
+        for entry in self._content.people:
+            if hmac.compare_digest(_digest(entry.salt, token), entry.token_hash):
+                found = entry.person
+        if found is None:
+            raise NotAuthenticated("This token belongs to nobody in the directory.", next_step="Ask for one: smokejumper people add NAME.")
+        return found
+
+    def _write(self, content: _File) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".people-")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(content.model_dump_json(indent=2))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self._path)
+        except OSError as error:
+            raise BadDirectory(f"The directory {self._path} cannot be written: {error.strerror}.") from error
+        self._content = content
+
+
+def _read(path: Path) -> _File:
+    try:
+        if path.stat().st_mode & 0o022:
+            raise BadDirectory(f"Others may write the directory {path}.", next_step=f"chmod 600 {path}")
+        return _File.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return _File()
+    except OSError as error:
+        raise BadDirectory(f"The directory {path} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise BadDirectory(
+            f"The directory {path} is damaged: {error.errors()[0]['msg']}.", next_step="Restore it from a backup."
+        ) from error
+
+
+def _digest(salt: str, token: str) -> str:
+    return hashlib.sha256(f"{salt}:{token}".encode()).hexdigest()
