@@ -1,75 +1,312 @@
-"""The reading interface over a recording: a folder with `objects.yaml`, `logs/` and optional telemetry files."""
+"""The reading interface over a recording: a folder that `smokejumper record` made, or what other tools leave behind.
+
+Understood are our bundle (`objects.yaml`, `logs/`, `recording.yaml`, telemetry files), one YAML or JSON file as `kubectl get -o yaml`
+prints it, and the folder of `kubectl cluster-info dump`. A recording is data from elsewhere: it is bounded before it is parsed, an
+object of a wrong shape is named as missing and the rest is used, and Secrets in it are never read. What was not recorded is
+missing, never absent.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-import yaml
 
-from cluster.errors import RecordingError
+from cluster.errors import RecordingError, RefusedReadError
+from cluster.facts.event import CustomObject
 from cluster.facts.meta import Fact
-from cluster.kinds import BY_NAME, Kind
+from cluster.facts.pod import Pod
+from cluster.kinds import BY_NAME, Kind, find_kind
+from cluster.logfiles import LogIndex, scan
+from cluster.logtext import shape_log
+from cluster.manifest import MANIFEST_NAME, OBJECTS_NAMES, Manifest, read_manifest
+from cluster.rawobject import lenient, pruned, tidy
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reading, Series, Why
 from cluster.reference import ContainerRef, Scope, Window
-from cluster.telemetry import Telemetry
+from cluster.response import malformed
+from cluster.seriesfile import matching, read_series
+from cluster.telemetry import Telemetry, read_alerts, read_connectivity, read_dependencies, read_node_services
+from cluster.timestamps import parse_time
+from cluster.yamltext import load_documents
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FILE_BYTES_LIMIT = 256 * 1024 * 1024
+_MOMENTS = frozenset(
+    {
+        "creationTimestamp", "firstTimestamp", "lastTimestamp", "eventTime", "lastObservedTime", "lastTransitionTime", "lastUpdateTime",
+        "lastHeartbeatTime", "lastProbeTime", "startedAt", "finishedAt", "startTime", "completionTime", "lastScheduleTime", "renewTime",
+    }
+)  # fmt: skip
 
-
-def _pruned(value: Any) -> Any:
-    """Without nulls: YAML recordings write `labels: null` where an API server leaves the field out."""
-    if isinstance(value, dict):
-        return {key: _pruned(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_pruned(item) for item in value]
-    return value
+Object = dict[str, Any]
+T = TypeVar("T")
 
 
 class RecordedReader:
-    """Answers from a recording. A kind counts as read when the recording holds at least one object of it."""
+    """Answers from a recording. Without a manifest, a kind counts as read when the recording holds at least one object of it."""
 
-    def __init__(self, folder: Path, now: datetime, objects: dict[str, tuple[Fact, ...]], cluster: str = "recording") -> None:
+    def __init__(
+        self, folder: Path, objects: dict[str, list[Object]], manifest: Manifest, now: datetime, complaints: tuple[str, ...]
+    ) -> None:
+        self.cluster = manifest.cluster or "recording"
         self._folder = folder
-        self._now = now
         self._objects = objects
-        self.cluster = cluster
+        self._manifest = manifest
+        self._now = now
+        self._complaints = complaints
+        self._facts: dict[str, tuple[tuple[Fact, ...], tuple[Missing, ...]]] = {}
 
     @classmethod
     def open(cls, folder: Path, now: datetime | None = None) -> RecordedReader:
-        path = folder / "objects.yaml"
-        try:
-            document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a safe loader, in C where it is built)
-        except (OSError, yaml.YAMLError) as error:
-            raise RecordingError(f"cannot read {path}: {error}. Record it again with 'smokejumper record'.") from error
-        grouped: dict[str, list[Fact]] = {}
-        for item in document.get("items") or ():
-            kind = BY_NAME.get(item.get("kind", ""))
-            if kind is not None:
-                grouped.setdefault(kind.name, []).append(msgspec.convert(_pruned(item), kind.fact, strict=False))
-        return cls(folder, now or datetime.now().astimezone(), {name: tuple(facts) for name, facts in grouped.items()})
+        """Reads and parses the objects. `now` overrides the recording's clock. RecordingError says what to do when it is no recording."""
+        if not folder.exists():
+            raise RecordingError(f"there is no recording at {folder}. Make one with 'smokejumper record -o DIR'.")
+        base = folder if folder.is_dir() else folder.parent
+        manifest = read_manifest(base) if folder.is_dir() else Manifest()
+        grouped: dict[str, dict[tuple[str | None, str], Object]] = {}
+        complaints: list[str] = []
+        for path in _object_files(folder):
+            for item, listed_kind in _objects_in(load_documents(_read(path), str(path))):
+                kind = item.get("kind") or listed_kind if isinstance(item, dict) else None
+                metadata = item.get("metadata") if isinstance(item, dict) else None
+                if not isinstance(kind, str) or not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+                    complaints.append(f"an entry of {path.name} is no Kubernetes object")
+                    continue
+                namespace = metadata.get("namespace")
+                grouped.setdefault(kind, {})[namespace if isinstance(namespace, str) else None, metadata["name"]] = item
+        grouped.pop("Secret", None)
+        objects = {kind: list(items.values()) for kind, items in grouped.items()}
+        moment = now or manifest.now or _newest(objects) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+        return cls(base, objects, manifest, moment, tuple(complaints))
+
+    async def __aenter__(self) -> RecordedReader:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Nothing is held open."""
 
     def now(self) -> datetime:
         return self._now
 
     async def objects(self, kind: Kind, scope: Scope, name: str | None = None) -> Reading[tuple[Fact, ...]]:
-        if kind.name not in self._objects:
-            missing = Missing(f"{kind.plural} in this recording", Why.NO_SOURCE, kind=kind.name)
-            return Reading((), (missing,))
-        found = tuple(fact for fact in self._objects[kind.name] if scope.includes(fact.namespace) and (name is None or fact.name == name))
-        return Reading(found, (), Cost(requests=1))
+        facts, missing = self._facts_of(kind)
+        gaps = (*self._not_recorded(kind, scope), *(item for item in missing if scope.includes(item.namespace)))
+        found = tuple(fact for fact in facts if scope.includes(fact.namespace) and (name is None or fact.name == name))
+        return Reading(found, gaps, Cost(requests=1))
+
+    async def find_kind(self, word: str) -> Kind | None:
+        """The kind a person means, also a custom one that the recording holds. Never Secret."""
+        known = find_kind(word)
+        if known is not None:
+            return known
+        name = word.lower().partition(".")[0]
+        held = next((kind for kind in sorted(self._objects) if name in (kind.lower(), f"{kind.lower()}s")), None)
+        return _custom_kind(held, self._objects[held]) if held else None
+
+    async def raw(self, kind: Kind, namespace: str | None, name: str) -> Object | Missing:
+        """One whole object as it was recorded. RefusedReadError for a Secret."""
+        if kind.plural == "secrets" and not kind.group:
+            raise RefusedReadError("Smokejumper reads no Secrets, also not recorded ones.")
+        for item in self.raw_objects(kind.name):
+            if item["metadata"]["name"] == name and (not kind.namespaced or item["metadata"].get("namespace") == namespace):
+                return item
+        what = f"{kind.name} {namespace}/{name}" if namespace else f"{kind.name} {name}"
+        return Missing(what, Why.NOT_FOUND, "the recording has no such object", kind=kind.name, namespace=namespace)
+
+    def raw_objects(self, kind: str) -> Iterator[Object]:
+        """Every recorded object of a kind, whole."""
+        for item in self._objects.get(kind, ()):
+            yield tidy({"apiVersion": BY_NAME[kind].api_version if kind in BY_NAME else "", "kind": kind, **item})
 
     async def logs(self, container: ContainerRef, *, previous: bool, limit_bytes: int, since: datetime | None = None) -> Reading[LogText]:
-        stem = f"{container.namespace}__{container.pod}__{container.container}"
-        path = self._folder / "logs" / (f"{stem}.previous.log" if previous else f"{stem}.log")
-        if not path.exists():
-            return Reading(LogText(), (Missing(f"log of {container}", Why.NO_SOURCE),))
-        return Reading(LogText(tuple(path.read_text(encoding="utf-8", errors="replace")[-limit_bytes:].splitlines())))
+        """The tail that was recorded. `since` is ignored: recorded lines carry no times of their own."""
+        path = self._log_index.find(container, previous=previous)
+        what = f"{'previous ' if previous else ''}log of {container}"
+        if path is None:
+            return Reading(LogText(), (Missing(what, Why.NO_SOURCE, "it was not recorded", kind="Pod", namespace=container.namespace),))
+        try:
+            content = _tail(path, limit_bytes + 1)
+        except OSError as error:
+            return Reading(LogText(), (Missing(what, Why.MALFORMED, str(error), kind="Pod", namespace=container.namespace),))
+        return Reading(shape_log(content, limit_bytes), (), Cost(1, len(content)))
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
-        return Reading((), (Missing("metrics in this recording", Why.NO_SOURCE),))
+        series, missing = self._series
+        if not series:
+            return Reading((), missing or (Missing(f"metric {query.name}", Why.NO_SOURCE, "no metrics were recorded"),))
+        found = matching(series, query.name, dict(query.labels))
+        if not found:
+            return Reading((), (Missing(f"metric {query.name}", Why.NOT_FOUND, "no such series was recorded"),))
+        inside = (Series(s.labels, tuple(x for x in s.samples if window.start <= x.at <= window.end)) for s in found)
+        return Reading(tuple(item for item in inside if item.samples), missing, Cost(requests=1))
 
     async def telemetry(self, scope: Scope) -> Reading[Telemetry]:
-        return Reading(Telemetry(), (Missing("telemetry in this recording", Why.NO_SOURCE),))
+        series, missing = self._series
+        gaps = list(missing)
+        telemetry = Telemetry(
+            alerts=self._side_file("alerts.json", read_alerts, gaps),
+            series=series,
+            node_services=self._side_file("node_services.json", read_node_services, gaps),
+            connectivity=self._side_file("connectivity.json", read_connectivity, gaps),
+            dependencies=self._side_file("dependencies.json", read_dependencies, gaps),
+        )
+        if telemetry == Telemetry() and not gaps:
+            gaps.append(Missing("alerts and measurements", Why.NO_SOURCE, "none were recorded"))
+        return Reading(telemetry, tuple(gaps), Cost(requests=1))
+
+    def _facts_of(self, kind: Kind) -> tuple[tuple[Fact, ...], tuple[Missing, ...]]:
+        """The facts of a kind, decoded when first asked for."""
+        if kind.name in self._facts:
+            return self._facts[kind.name]
+        facts: list[Fact] = []
+        complaints: dict[str | None, list[str]] = {}
+        for item in self._objects.get(kind.name, ()):
+            try:
+                facts.append(_fact(item, kind))
+            except msgspec.ValidationError as error:
+                metadata = item["metadata"]
+                complaints.setdefault(metadata.get("namespace"), []).append(f"{metadata['name']}: {error}")
+        missing = [gap for ns, said in complaints.items() for gap in malformed(said, f"{kind.plural} in this recording", kind, ns)]
+        self._facts[kind.name] = (tuple(facts), tuple(missing))
+        return self._facts[kind.name]
+
+    def _not_recorded(self, kind: Kind, scope: Scope) -> tuple[Missing, ...]:
+        """Why an object that is not here may exist all the same: its kind or its namespace was not recorded, or could not be read."""
+        gaps = [gap for gap in self._manifest.missing if gap.kind == kind.name and scope.includes(gap.namespace)]
+        recorded = kind.name in self._objects or kind.name in self._manifest.kinds_read
+        if not recorded and not gaps:
+            gaps.append(Missing(f"{kind.plural} in this recording", Why.NO_SOURCE, "the kind was not recorded", kind=kind.name))
+        if kind.namespaced and self._manifest.namespaces:
+            outside = [name for name in scope.namespaces if name not in self._manifest.namespaces]
+            gaps += (Missing(f"{kind.plural} in {n}", Why.NO_SOURCE, "the namespace was not recorded", "", kind.name, n) for n in outside)
+        if self._complaints:
+            shown = f"{len(self._complaints)} entries are no objects: {self._complaints[0]}"
+            gaps.append(Missing("parts of this recording", Why.MALFORMED, shown, "Record it again."))
+        return tuple(gaps)
+
+    @cached_property
+    def _log_index(self) -> LogIndex:
+        pods, _ = self._facts_of(BY_NAME["Pod"])
+        return LogIndex(scan(self._folder), (pod for pod in pods if isinstance(pod, Pod)), self._workloads(pods))
+
+    def _workloads(self, pods: Iterable[Fact]) -> dict[tuple[str, str], frozenset[str]]:
+        """The names above each pod: its owners and theirs, from the recorded owner references."""
+        owners: dict[tuple[str | None, str, str], list[tuple[str, str]]] = {}
+        for kind in ("Pod", "ReplicaSet", "Job"):
+            for fact in self._facts_of(BY_NAME[kind])[0]:
+                above = fact.metadata.owner_references or ()
+                owners[fact.namespace, kind, fact.name] = [(owner.kind, owner.name) for owner in above]
+        names: dict[tuple[str, str], frozenset[str]] = {}
+        for pod in pods:
+            chain: set[str] = set()
+            level = [("Pod", pod.name)]
+            for _ in range(3):
+                level = [above for kind, name in level for above in owners.get((pod.namespace, kind, name), ())]
+                chain.update(name for _, name in level)
+            names[pod.namespace or "", pod.name] = frozenset(chain)
+        return names
+
+    @cached_property
+    def _series(self) -> tuple[tuple[Series, ...], tuple[Missing, ...]]:
+        path = self._folder / "metrics.csv"
+        if not path.is_file():
+            return (), ()
+        try:
+            series, skipped = read_series(_read(path).decode("utf-8", "replace"))
+        except RecordingError as error:
+            return (), (Missing("metrics of this recording", Why.MALFORMED, str(error)),)
+        return series, (Missing("some of metrics.csv", Why.MALFORMED, skipped),) if skipped else ()
+
+    def _side_file(self, name: str, read: Callable[[Any], tuple[T, ...]], gaps: list[Missing]) -> tuple[T, ...]:
+        path = self._folder / name
+        if not path.is_file():
+            return ()
+        try:
+            documents = load_documents(_read(path), name)
+        except RecordingError as error:
+            gaps.append(Missing(name, Why.MALFORMED, str(error)))
+            return ()
+        return tuple(item for document in documents for item in read(document))
+
+
+def _fact(item: Object, kind: Kind) -> Fact:
+    """One object as a fact. Hand-made recordings write numbers where the API has text; then those are tried as text."""
+    whole = {"kind": kind.name, "apiVersion": kind.api_version, **item} if kind.fact is CustomObject else item
+    whole = pruned(whole)
+    try:
+        return msgspec.convert(whole, kind.fact, strict=False)
+    except msgspec.ValidationError:
+        return msgspec.convert(lenient(whole), kind.fact, strict=False)
+
+
+def _custom_kind(name: str, items: list[Object]) -> Kind:
+    group, _, version = str(items[0].get("apiVersion", "v1")).rpartition("/")
+    namespaced = any(item["metadata"].get("namespace") for item in items)
+    return Kind(name, group, version, f"{name.lower()}s", namespaced, CustomObject)
+
+
+def _object_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    own = next((folder / name for name in OBJECTS_NAMES if (folder / name).is_file()), None)
+    if own is not None:
+        return [own]
+    dump = sorted(path for pattern in ("*.json", "*.yaml", "*/*.json", "*/*.yaml") for path in folder.glob(pattern))
+    files = [path for path in dump if path.name != MANIFEST_NAME and path.parent.name != "logs"]
+    if not files:
+        raise RecordingError(f"{folder} is no recording: it has no {OBJECTS_NAMES[0]}. Make one with 'smokejumper record -o DIR'.")
+    return files
+
+
+def _objects_in(documents: Iterable[Any]) -> Iterator[tuple[Any, str | None]]:
+    """(object, kind that its list implies): `kubectl cluster-info dump` writes a PodList whose items have no kind."""
+    for document in documents:
+        if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
+            implied = str(document["kind"]).removesuffix("List") or None
+            items = document.get("items")
+            yield from ((item, implied) for item in (items if isinstance(items, list) else ()))
+        elif isinstance(document, list):
+            yield from ((item, None) for item in document)
+        elif document is not None:
+            yield document, None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > FILE_BYTES_LIMIT:
+            raise RecordingError(f"{path} is larger than {FILE_BYTES_LIMIT} bytes. Record fewer namespaces.")
+        return path.read_bytes()
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror or error}. Check the path and its permissions.") from error
+
+
+def _tail(path: Path, limit_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - limit_bytes))
+        return file.read(limit_bytes)
+
+
+def _newest(objects: dict[str, list[Object]]) -> datetime | None:
+    """The newest moment at which something was seen to happen: the recording was made soon after it."""
+    seen: list[str] = []
+    stack: list[Any] = [item for items in objects.values() for item in items]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if inner.__class__ is str:
+                    if key in _MOMENTS:
+                        seen.append(inner)
+                elif inner.__class__ is dict or inner.__class__ is list:
+                    stack.append(inner)
+        elif isinstance(value, list):
+            stack.extend(item for item in value if item.__class__ is dict or item.__class__ is list)
+    moments = sorted(moment for text in set(seen) if (moment := parse_time(text)) is not None)
+    return moments[-1] if moments else None
