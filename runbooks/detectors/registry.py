@@ -3,9 +3,42 @@
 from __future__ import annotations
 
 from cluster.world import World
+from runbooks.detectors import (
+    admission,
+    configmaps,
+    containers,
+    images,
+    ingress,
+    lifecycle,
+    mounts,
+    nodes,
+    policies,
+    probes,
+    rollouts,
+    scheduling,
+    services,
+    storage,
+    workloads,
+)
 from runbooks.finding import Detector, Finding
 
-ALL: tuple[Detector, ...] = ()
+ALL: tuple[Detector, ...] = (
+    *images.DETECTORS,
+    *containers.DETECTORS,
+    *probes.DETECTORS,
+    *services.DETECTORS,
+    *scheduling.DETECTORS,
+    *admission.DETECTORS,
+    *lifecycle.DETECTORS,
+    *nodes.DETECTORS,
+    *mounts.DETECTORS,
+    *storage.DETECTORS,
+    *ingress.DETECTORS,
+    *policies.DETECTORS,
+    *workloads.DETECTORS,
+    *rollouts.DETECTORS,
+    *configmaps.DETECTORS,
+)
 
 
 def detect(world: World, detectors: tuple[Detector, ...] = ALL) -> tuple[Finding, ...]:
