@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cluster.facts.event import Event
 from cluster.facts.meta import Fact
@@ -19,6 +19,7 @@ from cluster.reference import ContainerRef, ObjectRef, Scope
 from cluster.telemetry import Telemetry
 
 F = TypeVar("F", bound=Fact)
+T = TypeVar("T")
 Key = tuple[str, str | None, str]
 
 
@@ -56,10 +57,12 @@ class World:
         )
 
     def with_log(self, container: ContainerRef, *, previous: bool, log: Reading[LogText]) -> World:
-        return replace(self, logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, log.missing))
+        made = replace(self, logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, log.missing))
+        return self._indexes_into(made)
 
     def with_metric(self, key: str, series: Reading[tuple[Series, ...]]) -> World:
-        return replace(self, metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))
+        made = replace(self, metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))
+        return self._indexes_into(made)
 
     def with_telemetry(self, telemetry: Reading[Telemetry]) -> World:
         """This world with what monitoring said. Having no source of it is the rule, so that alone is no gap worth naming."""
@@ -152,7 +155,30 @@ class World:
 
     def top_owner(self, ref: ObjectRef) -> ObjectRef:
         """The workload that a person would edit: the last of the owner chain."""
-        return self.owner_chain(ref)[-1]
+        top = self._tops.get(ref.key)
+        if top is None:
+            top = self._tops[ref.key] = self.owner_chain(ref)[-1]
+        return ref if top.key == ref.key else top
+
+    def once(self, make: Callable[[World], T]) -> T:
+        """What `make` derives from this world, made on first use: for what several detectors need. `make` must be a pure function that
+        lives as long as the program, such as a module's function or class."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]  # type: ignore[no-any-return]
+
+    def _indexes_into(self, made: World) -> World:
+        """Hand the indexes that were built to a world with the same facts."""
+        made.__dict__.update((name, self.__dict__[name]) for name in _INDEXES if name in self.__dict__)
+        return made
+
+    @cached_property
+    def _tops(self) -> dict[Key, ObjectRef]:
+        return {}
+
+    @cached_property
+    def _made(self) -> dict[Callable[[World], Any], Any]:
+        return {}
 
     @cached_property
     def _by_key(self) -> dict[Key, Fact]:
@@ -222,6 +248,18 @@ def _deployment_of(replica_set: ObjectRef, pod: Fact | None) -> ObjectRef | None
         return None
     return ObjectRef("Deployment", replica_set.namespace, replica_set.name.removesuffix(f"-{template_hash}"))
 
+
+# What depends on facts alone.
+_INDEXES = (
+    "_tops",
+    "_by_key",
+    "_events_by_subject",
+    "_pods_by_node",
+    "_pods_by_namespace",
+    "_pods_by_label",
+    "_services_by_namespace",
+    "_owned",
+)
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -30,7 +30,7 @@ def configuration_unused(world: World) -> Iterator[Finding]:
     if Pod.kind not in world.read_kinds:
         return
     used: dict[str | None, set[str]] = defaultdict(set)
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     namespaces = {item.namespace for item in world.all(ConfigMap)}
     for namespace in namespaces:
         for workload in traffic.workloads(namespace):

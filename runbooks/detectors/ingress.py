@@ -124,7 +124,7 @@ def _backend_findings(world: World, ingress: Ingress, at: str, backend: BackendS
 
 def ingress_misroute(world: World) -> Iterator[Finding]:
     """An Ingress that sends a path or host that names one Service to another, or whose backend differs from what was applied."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for ingress in world.all(Ingress):
         applied = _applied_backends(ingress)
         services = {item.name for item in world.all(Service) if item.namespace == ingress.namespace}

@@ -5,7 +5,7 @@ It decides nothing; a pod that runs well is never handed out, so that a large he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -63,9 +63,17 @@ def container_ref(pod: Pod, container: str) -> ContainerRef:
     return ContainerRef(pod.namespace or "", pod.name, container)
 
 
-def troubled_pods(world: World) -> Iterator[Pod]:
+def troubled_pods(world: World) -> tuple[Pod, ...]:
     """Pods that exist to run and do not: neither succeeded, nor being deleted, nor ready with quiet containers."""
-    for pod in world.all(Pod):
+    return world.once(_troubled_pods)
+
+
+def _troubled_pods(world: World) -> tuple[Pod, ...]:
+    return tuple(_troubled_among(world.all(Pod)))
+
+
+def _troubled_among(pods: Iterable[Pod]) -> Iterator[Pod]:
+    for pod in pods:
         if pod.deleting or pod.status.phase == "Succeeded":
             continue
         if (

@@ -48,7 +48,7 @@ def policy_blocks_traffic(world: World) -> Iterator[Finding]:
     policies = world.all(NetworkPolicy)
     if not policies:
         return
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     grouped: dict[str | None, list[NetworkPolicy]] = defaultdict(list)
     for policy in policies:
         grouped[policy.namespace].append(policy)
@@ -213,7 +213,7 @@ def _number(port: int | str | None) -> int:
 
 def policy_selects_nothing(world: World) -> Iterator[Finding]:
     """A NetworkPolicy whose selector fits no pod and no pod template: it protects nothing."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for policy in world.all(NetworkPolicy):
         selector = policy.spec.pod_selector
         if selector.empty or unreadable(world, Pod.kind):
@@ -239,7 +239,7 @@ def policy_selects_nothing(world: World) -> Iterator[Finding]:
 
 def dns_policy(world: World) -> Iterator[Finding]:
     """Workloads that bypass the cluster's DNS although they call Services by name, or ask a public resolver instead."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     services = world.all(Service)
     names = {(service.namespace, service.name) for service in services}
     addresses = [service.spec.cluster_ip or "" for service in services]

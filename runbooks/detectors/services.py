@@ -35,7 +35,7 @@ def unreadable(world: World, kind: str) -> bool:
 
 def selector_matches_nothing(world: World) -> Iterator[Finding]:
     """A Service whose selector fits no pod and no pod template."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         if traffic.pods(service) or traffic.workloads_matching(service):
             continue
@@ -104,7 +104,7 @@ def nearest(service: Service, workloads: Iterable[Workload], claimed: frozenset[
 
 def selects_another_workload(world: World) -> Iterator[Finding]:
     """A Service that selects the pods of another application, while the workload of its own name stands beside it unselected."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         pods = traffic.pods(service)
         own = [item for item in traffic.workloads(service.namespace) if item.ref.name == service.name and item.labels]
@@ -134,7 +134,7 @@ def selects_another_workload(world: World) -> Iterator[Finding]:
 
 def target_port_mismatch(world: World) -> Iterator[Finding]:
     """A Service port whose target none of the selected pods listens on, as far as that can be known."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         pods = traffic.pods(service)
         if not pods:
@@ -258,7 +258,7 @@ def _refusals(world: World, traffic: Traffic, service: Service, port: ServicePor
 
 def protocol_mismatch(world: World) -> Iterator[Finding]:
     """A Service port whose protocol differs from the one that its target container port declares."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         pods = traffic.pods(service)
         if not pods:
@@ -292,7 +292,7 @@ def protocol_mismatch(world: World) -> Iterator[Finding]:
 
 def port_not_offered(world: World) -> Iterator[Finding]:
     """A Service that does not offer the port which all of several callers use and which its pods declare."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         calls = [call for call in traffic.callers_of(service.namespace, service.name) if call.port is not None]
         used = Counter(call.port for call in calls)
@@ -325,7 +325,7 @@ def port_not_offered(world: World) -> Iterator[Finding]:
 
 def no_ready_endpoints(world: World) -> Iterator[Finding]:
     """A Service whose pods exist and none of which is ready: a consequence of what ails the pods."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         if service.spec.publish_not_ready_addresses:
             continue
@@ -358,7 +358,7 @@ def called_service_missing(world: World) -> Iterator[Finding]:
     """A host that callers are configured with, for which a workload of that name runs but no Service exists."""
     if Service.kind not in world.read_kinds:
         return
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     seen: set[tuple[str | None, str]] = set()
     for namespace in {fact.namespace for fact in (*world.all(Pod), *world.all(Deployment), *world.all(StatefulSet))}:
         names = {item.ref.name: item for item in traffic.workloads(namespace) if item.ref.kind not in ("Job", "CronJob", "Pod")}
@@ -435,13 +435,13 @@ def external_name_missing(world: World) -> Iterator[Finding]:
                     cite(Source.ABSENCE, ObjectRef(Service.kind, parts[1], parts[0]), "metadata.name", "no such Service"),
                 ),
                 f"Service {service.namespace}/{service.name} is an alias of {host}, and no such Service exists.",
-                affects=_callers(Traffic(world), service),
+                affects=_callers(world.once(Traffic), service),
             )
 
 
 def local_traffic_without_endpoint(world: World) -> Iterator[Finding]:
     """`internalTrafficPolicy: Local` while a caller runs on a node without a ready endpoint: its connections are dropped."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for service in _selecting(world):
         pods = traffic.pods(service)
         if service.spec.internal_traffic_policy != "Local" or not pods:

@@ -26,7 +26,7 @@ Replicated = Deployment | StatefulSet | DaemonSet | ReplicaSet
 
 def zero_replicas(world: World) -> Iterator[Finding]:
     """A workload of 0 replicas that a Service selects or that others are configured to call."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     on_demand = _scaled_on_demand(world)
     scalable: tuple[Deployment | StatefulSet, ...] = (*world.all(Deployment), *world.all(StatefulSet))
     for workload in scalable:
