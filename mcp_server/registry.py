@@ -24,6 +24,7 @@ from guardrails.redact import present
 from mcp_server.arguments import nearest, validated
 from mcp_server.errors import ToolRefusal as ToolRefusal
 from runbooks.finding import Diagnosis
+from runbooks.remedies import Candidate
 
 
 class Access(enum.Enum):
@@ -113,6 +114,14 @@ class Caller:
     channel: str = "mcp"
 
 
+class Investigated(Struct, frozen=True):
+    """What an investigation brought. `remedies` are the candidates of each cause in the causes' order; `seconds` is wall time."""
+
+    diagnosis: Diagnosis
+    remedies: tuple[tuple[Candidate, ...], ...] = ()
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Ports:
     """What composed and gated tools call; filled by `oncall.assembly`, so that no room imports upward.
@@ -121,7 +130,7 @@ class Ports:
     (`guardrails`) that are safe to show; they raise `ToolRefusal` with what is wrong and what to do next.
     """
 
-    investigate: Callable[[Scope, str | None, Callable[[str], Awaitable[None]]], Awaitable[Diagnosis]]
+    investigate: Callable[[Scope, str | None, Callable[[str], Awaitable[None]]], Awaitable[Investigated]]
     propose: Callable[[dict[str, Any], Caller], Awaitable[dict[str, Any]]]
     status: Callable[[str], Awaitable[dict[str, Any]]]
     execute: Callable[[str, str, Caller], Awaitable[dict[str, Any]]]
@@ -140,7 +149,10 @@ class ToolContext:
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """One tool. `arguments` is its input model (pydantic, extra fields forbidden), `output` the model of its structured content."""
+    """One tool. `arguments` is its input model (pydantic, extra fields forbidden), `output` the model of its structured content.
+
+    `uses` names the tools whose readings it composes: what they need, it needs, beside its own `rbac`.
+    """
 
     name: str
     title: str
@@ -151,6 +163,7 @@ class ToolSpec:
     access: Access
     rbac: tuple[RBACRule, ...]
     run: Callable[[ToolContext, Any], Awaitable[Answer]]
+    uses: tuple[str, ...] = ()
 
 
 class Toolset:
@@ -171,6 +184,12 @@ class Toolset:
         if found is None:
             raise ToolRefusal(f"unknown tool {present(name, 80)!r}; {nearest(name, self._by_name, 'tools')}")
         return found
+
+    def rules(self, name: str) -> tuple[RBACRule, ...]:
+        """The least RBAC of a tool, with what the tools need that it uses."""
+        spec = self.spec(name)
+        used = (rule for other in spec.uses for rule in self.rules(other))
+        return tuple(dict.fromkeys((*spec.rbac, *used)))
 
     async def call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> Answer:
         """Validate the arguments and run the tool. Raises ToolRefusal for anything that the caller can put right."""

@@ -36,9 +36,9 @@ Order = tuple[bool | int | float | str, ...]
 
 
 class Output(BaseModel):
-    """What all structured outputs share."""
+    """What all structured outputs share: members may be added, so clients must not refuse unknown ones."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
 
 class TableOutput(Output):

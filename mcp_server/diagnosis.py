@@ -1,0 +1,162 @@
+"""A diagnosis as a page: verdict and causes first, then the evidence rows, then what is open. It shortens and never rewords.
+
+Text and structured content are made from one shortened document (`runbooks.document`), so neither says more than the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from pydantic import Field
+
+from guardrails.redact import present
+from mcp_server.registry import Investigated, Page
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Output, age, cell, fence
+from mcp_server.runbooks import page_names
+from runbooks.document import diagnosis_document
+
+EVIDENCE_SHOWN = 5
+SYMPTOMS_SHOWN = 5
+REMEDIES_SHOWN = 2
+REST_SHOWN = 5
+SENTENCE_LIMIT = 500
+Detail = Literal["summary", "full"]
+
+
+class ObjectName(Output):
+    kind: str
+    namespace: str | None
+    name: str
+
+
+class CauseOutput(Output):
+    object: ObjectName
+    code: str
+    class_: str | None = Field(alias="class")
+    title: str
+    explanation: str
+    certainty: Literal["proven", "likely", "possible"]
+    evidence: list[dict[str, Any]]
+    symptoms: list[dict[str, Any]]
+    remedies: list[dict[str, Any]]
+
+
+class DiagnosisOutput(Output):
+    """The members that clients most need; docs/diagnosis-format.md has all of them."""
+
+    healthy: bool
+    scope: str
+    now: str
+    causes: list[CauseOutput]
+    ruled_out: list[dict[str, Any]]
+    not_proven: list[dict[str, Any]]
+    cannot_see: list[dict[str, Any]]
+    cut: str | None = None
+
+
+def diagnosis_page(found: Investigated, detail: Detail = "summary", appendix: Sequence[str] = ()) -> Page:
+    """The page of an investigation. `appendix` are lines that belong to the question and stand behind the evidence."""
+    document = diagnosis_document(found.diagnosis, found.remedies, seconds=found.seconds)
+    budget = (DEFAULT_BYTES if detail == "summary" else HARD_BYTES) - sum(len(line.encode()) + 1 for line in appendix)
+    shown = shortened(document, budget)
+    lines = [*_lines(shown), *appendix]
+    if shown.get("cut"):
+        lines.append(f"-- left out: {shown['cut']}" + ("; detail=full shows more" if detail == "summary" else "; ask about one object"))
+    return Page(tuple(lines), shown)
+
+
+def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
+    """The document with lists cut to what is worth reading, and causes dropped from the end until its text fits the budget."""
+    left_out: dict[str, int] = {}
+
+    def first(items: list[Any], count: int, what: str) -> list[Any]:
+        left_out[what] = left_out.get(what, 0) + max(0, len(items) - count)
+        return items[:count]
+
+    causes = [
+        {
+            **cause,
+            "evidence": first(cause["evidence"], EVIDENCE_SHOWN, "evidence"),
+            "symptoms": first(cause["symptoms"], SYMPTOMS_SHOWN, "symptoms"),
+            "remedies": first(cause["remedies"], REMEDIES_SHOWN, "remedies"),
+        }
+        for cause in document["causes"]
+    ]
+    rest = {what: first(document[what], REST_SHOWN, what.replace("_", " ")) for what in ("ruled_out", "not_proven", "cannot_see")}
+    shown = {**document, **rest}
+    kept = len(causes)
+    while kept > 1 and _size({**shown, "causes": causes[:kept]}) > budget_bytes:
+        kept -= 1
+    left_out["causes"] = len(causes) - kept
+    shown["causes"] = causes[:kept]
+    cut = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    return {**shown, "cut": cut} if cut else shown
+
+
+def _size(document: dict[str, Any]) -> int:
+    """What the larger of the two forms takes; JSON repeats member names, which the budget of text does not pay for."""
+    return max(sum(len(line.encode()) + 1 for line in _lines(document)), len(msgspec.json.encode(document)) // 2)
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    now = datetime.fromisoformat(document["now"])
+    lines = [_verdict(document)]
+    evidence: list[str] = []
+    for number, cause in enumerate(document["causes"], 1):
+        lines += _cause(number, cause, now)
+        evidence += [_evidence(number, item, now) for item in cause["evidence"]]
+    if evidence:
+        lines += fence(["cause\tevidence\tsource\tobject\tpath\tage\tquote", *evidence])
+    for item in document["not_proven"]:
+        lines.append(_sentence(f"not proven: {_named(item['object'])} {item['code']}: {item['text']} Lacks: {item['lacks']}"))
+    for item in document["ruled_out"]:
+        lines.append(_sentence(f"ruled out: {_named(item['object'])} {item['code']}: {item['why']}"))
+    for item in document["cannot_see"]:
+        why = "; ".join(part for part in (item["why"], item["detail"], item["next_step"]) if part)
+        lines.append(_sentence(f"cannot see: {item['what']} ({why})"))
+    return lines
+
+
+def _verdict(document: dict[str, Any]) -> str:
+    if document["healthy"]:
+        verdict = "healthy: nothing that can be seen is wrong"
+    elif document["causes"]:
+        count = len(document["causes"])
+        verdict = f"{count} root cause{'s' if count > 1 else ''}"
+    else:
+        verdict = "no cause proven"
+    return _sentence(f"{document['scope']}, as of {document['now']}: {verdict}")
+
+
+def _cause(number: int, cause: dict[str, Any], now: datetime) -> list[str]:
+    since = f", since {age(datetime.fromisoformat(cause['since']), now)}" if cause["since"] else ""
+    lines = [
+        _sentence(
+            f"{number}. {_named(cause['object'])}: {cause['title']} ({cause['certainty']}; {cause['class'] or cause['code']}{since})"
+        ),
+        _sentence(f"   {cause['explanation']}"),
+    ]
+    if cause["symptoms"]:
+        lines.append(_sentence("   explains " + "; ".join(f"{_named(item['object'])} {item['code']}" for item in cause["symptoms"])))
+    for remedy in cause["remedies"]:
+        parameters = "".join(f" {name}={value}" for name, value in remedy["parameters"].items() if value is not None)
+        lines.append(_sentence(f"   may be proposed: {remedy['action']} {_named(remedy['target'])}{parameters}: {remedy['why']}"))
+    if cause["page"] in page_names():
+        lines.append(f"   runbook://{cause['page']}")
+    return lines
+
+
+def _evidence(number: int, item: dict[str, Any], now: datetime) -> str:
+    when = age(datetime.fromisoformat(item["at"]), now) if item["at"] else ""
+    return "\t".join((str(number), item["id"], item["source"], cell(_named(item["object"])), cell(item["path"]), when, cell(item["quote"])))
+
+
+def _named(item: dict[str, Any]) -> str:
+    return "/".join(part for part in (item["kind"], item["namespace"], item["name"]) if part)
+
+
+def _sentence(text: str) -> str:
+    return present(text, SENTENCE_LIMIT).replace("\n", " ")

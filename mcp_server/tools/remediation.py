@@ -1,0 +1,182 @@
+"""Propose, look up, execute. No tool approves: approval comes from another person over another way, and the gate alone decides.
+
+These tools hold no permission. They check words against the action vocabulary and hand them to the ports; what the ports refuse is
+refused, whatever a client claims.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from guardrails.action import BY_NAME, TARGET_RESOURCES, access, check_target, parse_action, target
+from guardrails.errors import GuardrailsError
+from guardrails.redact import redact_object
+from mcp_server.arguments import Arguments, Name, Namespace, nearest
+from mcp_server.errors import ToolRefusal
+from mcp_server.registry import Access, Answer, Page, Ports, RBACRule, ToolContext, ToolSpec
+from mcp_server.result import HARD_BYTES, Output, cell
+
+PARAMETERS_LIMIT = 20
+EVIDENCE_LIMIT = 20
+REASON_LIMIT = 1_000
+DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
+
+
+def _one_of(known: tuple[str, ...], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"{value[:80]!r} is none of the {what}; {nearest(value, known, what)}")
+        return value
+
+    return AfterValidator(check)
+
+
+ActionName = Annotated[str, _one_of(tuple(BY_NAME), "actions"), Field(json_schema_extra={"enum": list(BY_NAME)})]
+TargetKind = Annotated[str, _one_of(tuple(TARGET_RESOURCES), "kinds"), Field(json_schema_extra={"enum": list(TARGET_RESOURCES)})]
+ProposalId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class ProposeArguments(Arguments):
+    action: ActionName
+    kind: TargetKind
+    name: Name
+    namespace: Namespace | None = None
+    parameters: Annotated[
+        dict[str, int | str | bool], Field(description="scale: replicas; rollout_undo: to_revision", default_factory=dict)
+    ]
+    evidence_ids: Annotated[tuple[str, ...], Field(description="ev:… of the diagnosis", max_length=EVIDENCE_LIMIT)] = ()
+    reason: Annotated[str, Field(max_length=REASON_LIMIT)] = ""
+
+
+class StatusArguments(Arguments):
+    proposal_id: ProposalId
+
+
+class ExecuteArguments(Arguments):
+    proposal_id: ProposalId
+    digest: Annotated[str, Field(description="of exactly what was approved", pattern=DIGEST)]
+
+
+class ProposalOutput(Output):
+    """What the gate says of one proposal."""
+
+    proposal: dict[str, Any]
+    cut: str = ""
+
+
+async def _propose(context: ToolContext, arguments: ProposeArguments) -> Answer:
+    ports = _ports(context)
+    try:
+        action = parse_action({"action": arguments.action, **arguments.parameters})
+        on = target(arguments.kind, arguments.namespace, arguments.name)
+        check_target(action, on)
+    except GuardrailsError as error:
+        raise ToolRefusal(f"remediation_propose: {error}") from error
+    request = {
+        "action": action.model_dump(mode="json", exclude_none=True),
+        "target": {"kind": on.kind, "namespace": on.namespace, "name": on.name},
+        "evidence_ids": list(arguments.evidence_ids),
+        "reason": arguments.reason,
+    }
+    return _answer(await ports.propose(request, context.caller))
+
+
+async def _status(context: ToolContext, arguments: StatusArguments) -> Answer:
+    return _answer(await _ports(context).status(arguments.proposal_id))
+
+
+async def _execute(context: ToolContext, arguments: ExecuteArguments) -> Answer:
+    return _answer(await _ports(context).execute(arguments.proposal_id, arguments.digest, context.caller))
+
+
+def _ports(context: ToolContext) -> Ports:
+    if context.ports is None:
+        raise ToolRefusal("this caller can neither propose nor execute: no gate is attached")
+    return context.ports
+
+
+def _answer(document: dict[str, Any]) -> Answer:
+    def render() -> Page:
+        safe = redact_object(document)
+        lines: list[str] = []
+        used = 0
+        for line in _flat(safe):
+            used += len(line.encode()) + 1
+            if used > HARD_BYTES // 2:
+                lines.append("-- cut here; the whole proposal is shown by 'smokejumper proposals show'")
+                return Page(tuple(lines), {"proposal": {"id": safe.get("id")}, "cut": "the document is too large to show"})
+            lines.append(line)
+        return Page(tuple(lines), {"proposal": safe, "cut": ""})
+
+    return Answer(render)
+
+
+def _flat(value: Any, prefix: str = "") -> list[str]:
+    """A document as `path: value` lines."""
+    if isinstance(value, dict):
+        return [line for key, item in value.items() for line in _flat(item, f"{prefix}.{key}" if prefix else str(key))]
+    if isinstance(value, list | tuple):
+        return [line for index, item in enumerate(value) for line in _flat(item, f"{prefix}[{index}]")]
+    return [] if value is None or value == "" else [f"{prefix}: {cell(value if isinstance(value, int | str) else str(value))}"]
+
+
+def _executor_rules() -> tuple[RBACRule, ...]:
+    """What an account needs to try (server-side dry run) or to do every action: one rule per verb and resource."""
+    atoms = {
+        (rule.group, rule.resource, rule.verb)
+        for word in BY_NAME.values()
+        for kind in word.traits.kinds
+        for rule in access(_example(word.model_fields["action"].default), target(kind, "x", "x"))
+    }
+    verbs: dict[tuple[str, str], tuple[str, ...]] = {}
+    for group, resource, verb in sorted(atoms):
+        verbs[(group, resource)] = (*verbs.get((group, resource), ()), verb)
+    alike = sorted({(group, needed) for (group, _), needed in verbs.items()})
+    return tuple(
+        RBACRule(needed, group, tuple(name for (g, name), v in verbs.items() if (g, v) == (group, needed))) for group, needed in alike
+    )
+
+
+def _example(action: str) -> Any:
+    return parse_action({"action": action, "replicas": 1} if action == "scale" else {"action": action})
+
+
+EXECUTOR_RULES = _executor_rules()
+
+TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec(
+        name="remediation_propose",
+        title="Propose a remediation",
+        group="actions",
+        description="Plans one change, tries it as a server-side dry run and submits it for approval. Changes nothing in the cluster.",
+        arguments=ProposeArguments,
+        output=ProposalOutput,
+        access=Access.PROPOSE,
+        rbac=EXECUTOR_RULES,
+        run=_propose,
+    ),
+    ToolSpec(
+        name="remediation_status",
+        title="Look up a proposal",
+        group="actions",
+        description="State, digest, dry-run difference, verdict, approvals and outcome of a proposal.",
+        arguments=StatusArguments,
+        output=ProposalOutput,
+        access=Access.READ,
+        rbac=(),
+        run=_status,
+    ),
+    ToolSpec(
+        name="remediation_execute",
+        title="Execute an approved remediation",
+        group="actions",
+        description="Executes exactly what was approved, at most once. Refused until another person has approved this digest outside MCP.",
+        arguments=ExecuteArguments,
+        output=ProposalOutput,
+        access=Access.GATED,
+        rbac=EXECUTOR_RULES,
+        run=_execute,
+    ),
+)

@@ -1,0 +1,92 @@
+"""Why a pod has no node: the diagnosis, and what keeps it off each node. The evaluation is `runbooks.scheduling`'s."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from pydantic import Field
+
+from cluster.facts.node import Node
+from cluster.facts.pod import Pod
+from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
+from cluster.kinds import BY_NAME
+from cluster.reference import Scope
+from cluster.world import World
+from mcp_server.arguments import NAMES_SHOWN
+from mcp_server.diagnosis import DiagnosisOutput, diagnosis_page
+from mcp_server.errors import ToolRefusal
+from mcp_server.probe import find_object, list_kind
+from mcp_server.registry import Access, Answer, Growth, KindRead, Page, ToolContext, ToolSpec
+from mcp_server.result import cannot_see, cell, fence
+from mcp_server.tools.diagnoses import USES, PodDiagnoseArguments, run_investigation
+from runbooks.scheduling import Usage
+
+GROUPS_SHOWN = 15
+
+
+class SchedulingOutput(DiagnosisOutput):
+    """A diagnosis, and nodes by what keeps the pod off them."""
+
+    nodes: list[list[str | int]] = Field(description="[number of nodes, what keeps the pod off, some names]")
+
+
+async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArguments) -> Answer:
+    pod, cost = await find_object(context, BY_NAME[Pod.kind], arguments.namespace, arguments.name)
+    assert isinstance(pod, Pod)
+    if pod.spec.node_name:
+        raise ToolRefusal(f"{pod.ref} is on node {pod.spec.node_name} already; pod_diagnose says why it does not work there")
+    reads: list[KindRead] = []
+    for kind in (Node.kind, Pod.kind, PersistentVolumeClaim.kind, PersistentVolume.kind):
+        # Pods of every namespace: what they request is what a node has no more.
+        listing = await list_kind(context, BY_NAME[kind])
+        reads.append(listing.read)
+        cost += listing.cost
+    scope = Scope(context.reader.cluster, (arguments.namespace,), pod.ref)
+    found = await run_investigation(context, scope, f"Why is pod {pod.name} not scheduled?")
+    growth = Growth(tuple(reads))
+
+    def render() -> Page:
+        world = growth.grow(World(context.reader.cluster, context.reader.now(), Scope(context.reader.cluster)))
+        rows = obstacles(world, pod)
+        shown = rows[:GROUPS_SHOWN]
+        table = ["nodes\tkept off by\tsuch as", *("\t".join(str(item) for item in row) for row in shown)]
+        appendix = [f"{len(world.all(Node))} nodes, by what keeps the pod off them:", *fence(table)] if rows else ["no nodes could be read"]
+        if len(rows) > len(shown):
+            appendix.append(f"-- {len(rows) - len(shown)} more groups of nodes")
+        appendix += cannot_see([item for read in reads for item in read.missing])
+        page = diagnosis_page(found, arguments.detail, appendix)
+        return Page(page.lines, {**page.structured, "nodes": [list(row) for row in shown]}, page.cursor, page.cut)
+
+    return Answer(render, growth, cost + found.diagnosis.cost)
+
+
+def obstacles(world: World, pod: Pod) -> list[tuple[int, str, str]]:
+    """(number of nodes, what keeps the pod off them, some of their names), fewest obstacles first, then most nodes."""
+    usage = Usage(world)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for node in world.all(Node):
+        hurdles = usage.hurdles(pod, node)
+        groups[tuple(f"{hurdle.obstacle.value}: {hurdle.detail}" if hurdle.detail else hurdle.obstacle.value for hurdle in hurdles)].append(
+            node.name
+        )
+    ordered = sorted(groups.items(), key=lambda item: (len(item[0]), -len(item[1]), item[0]))
+    return [
+        (len(names), cell("; ".join(reasons) or "nothing that can be seen"), cell(", ".join(sorted(names)[:NAMES_SHOWN])))
+        for reasons, names in ordered
+    ]
+
+
+TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec(
+        name="scheduling_explain",
+        title="Explain why a pod is not scheduled",
+        group="core",
+        description="Why a pending pod has no node: root causes with evidence, and nodes grouped by everything that keeps it off.",
+        arguments=PodDiagnoseArguments,
+        output=SchedulingOutput,
+        access=Access.READ,
+        rbac=(),
+        run=_scheduling_explain,
+        uses=USES,
+    ),
+)
