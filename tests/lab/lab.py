@@ -1,0 +1,63 @@
+"""A control plane with scenarios: what the `lab` fixture gives to tests and what the command line runs."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab import scenario as scenarios
+from tests.lab.api import Object
+from tests.lab.cluster import ControlPlane
+from tests.lab.scenario import Scenario
+
+
+class Lab(ControlPlane):
+    """`with lab.loaded("oom-killed") as scene:` sets a scene and clears it; `lab.kubeconfig("reader")` is the way in."""
+
+    @property
+    def container_logs(self) -> Path:
+        """The folder of log files that the played kubelets serve, one folder per namespace."""
+        return self.folder / "container-logs"
+
+    def load(self, name: str) -> Scenario:
+        """Set a scene and return when its fault shows."""
+        scene = scenarios.read(name)
+        scenarios.load(self.client("lab:loader"), self.container_logs, scene)
+        return scene
+
+    def repair(self, scene: Scenario) -> None:
+        """Apply the scenario's own repair and return when it has worked."""
+        scenarios.repair(self.client("lab:loader"), scene)
+
+    def wait_repaired(self, scene: Scenario) -> None:
+        """Return when the scenario's fault is gone, whoever repaired it."""
+        scenarios.wait_repaired(self.client("lab:loader"), scene)
+
+    def unload(self, scene: Scenario) -> None:
+        """Delete what the scenario applied."""
+        scenarios.unload(self.client("lab:loader"), scene)
+
+    @contextlib.contextmanager
+    def loaded(self, name: str) -> Iterator[Scenario]:
+        """A scene for the length of a block. What was applied is deleted even when loading fails half way."""
+        scene = scenarios.read(name)
+        try:
+            yield self.load(name)
+        finally:
+            self.unload(scene)
+
+    @contextlib.contextmanager
+    def namespace(self, prefix: str = "test") -> Iterator[str]:
+        """A namespace of one's own, deleted afterwards."""
+        name = f"{prefix}-{secrets.token_hex(3)}"
+        scenarios.apply(self.client("lab:loader"), [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
+        try:
+            yield name
+        finally:
+            scenarios.delete_namespace(self.client("lab:loader"), name)
+
+    def apply(self, *manifests: Object) -> None:
+        """Apply objects as the lab's own loader, so that they do not count as anybody's writes."""
+        scenarios.apply(self.client("lab:loader"), list(manifests))

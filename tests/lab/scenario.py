@@ -1,0 +1,269 @@
+"""Scenarios: a folder of manifests to apply, container logs, and what a good diagnosis of the result says.
+
+    scenarios/NAME/manifests.yaml   applied first
+                   change.yaml      applied when the checks `before` hold (a second revision, a fault); optional
+                   repair.yaml      what puts it right; optional
+                   logs/*.log       plain text, served to pods whose annotations name the file
+                   expect.yaml      see Expectation
+
+Manifests may say `@ago 3h@` for a moment in the past (s, m, h, d). Loading returns once the checks `settled` hold.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.lab.api import ApiClient, ApiError, Object, WaitTimeoutError, wait_for
+
+FOLDER = Path(__file__).parent / "scenarios"
+SETTLE_SECONDS = 45.0
+NODE_LABEL = "lab.smokejumper.dev/kubelet"
+AGO = re.compile(r"@ago (\d+)([smhd])@")
+UNITS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+API_VERSIONS: Mapping[str, str] = {
+    "Deployment": "apps/v1",
+    "ReplicaSet": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "DaemonSet": "apps/v1",
+    "Job": "batch/v1",
+    "EndpointSlice": "discovery.k8s.io/v1",
+    "ResourceClaim": "resource.k8s.io/v1",
+    "ResourceClaimTemplate": "resource.k8s.io/v1",
+    "DeviceClass": "resource.k8s.io/v1",
+    "ResourceSlice": "resource.k8s.io/v1",
+}
+# What is deleted before its namespace, so that the namespace controller finds nothing to wait for.
+COLLECTIONS = (
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("apps/v1", "ReplicaSet"),
+    ("batch/v1", "Job"),
+    ("v1", "Pod"),
+)
+
+
+class UnknownScenarioError(Exception):
+    """There is no scenario of this name; the message lists those there are."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that becomes visible in the cluster.
+
+    `object` is KIND/NAMESPACE/NAME or KIND/NAMESPACE/LABEL=VALUE (namespace `-` for none, empty name for all); `path` leads
+    to values (lists are walked into, a mapping keeps the list elements that have these fields); at least `count` objects must have a value that
+    `equals` or `contains` what is given, or, with neither, no matching value at all (`absent`).
+    """
+
+    object: str
+    path: tuple[Any, ...]
+    equals: Any = None
+    contains: str | None = None
+    count: int = 1
+    absent: bool = False
+
+    def holds(self, client: ApiClient) -> bool:
+        """Whether the cluster shows it now."""
+        return (self._seen(client) == 0) if self.absent else (self._seen(client) >= self.count)
+
+    def _seen(self, client: ApiClient) -> int:
+        return sum(any(map(self._matches, values(one, self.path))) for one in self._objects(client))
+
+    def _matches(self, value: Any) -> bool:
+        if self.contains is not None:
+            return self.contains in str(value)
+        return bool(value == self.equals)
+
+    def _objects(self, client: ApiClient) -> list[Object]:
+        kind, namespace, name = self.object.split("/", 2)
+        version = API_VERSIONS.get(kind, "v1")
+        where = None if namespace == "-" else namespace
+        if not name or "=" in name:
+            return client.list(version, kind, where, name)
+        found = client.get(version, kind, name, where)
+        return [found] if found else []
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a good diagnosis says. `cause` is None where the cluster is healthy."""
+
+    summary: str
+    namespace: str
+    question: str
+    cause: Mapping[str, str | None] | None
+    cause_class: str
+    accept: tuple[Mapping[str, str | None], ...]
+    evidence: tuple[str, ...]
+    innocent: tuple[str, ...]
+    repair: Mapping[str, Any] | None
+    before: tuple[Check, ...]
+    settled: tuple[Check, ...]
+    repaired: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario folder, read."""
+
+    name: str
+    folder: Path
+    expect: Expectation
+
+    def manifests(self, file: str, now: datetime.datetime) -> list[Object]:
+        """The documents of one of its files, none where it has no such file."""
+        path = self.folder / file
+        if not path.exists():
+            return []
+        return [one for one in yaml.safe_load_all(_dated(path.read_text("utf-8"), now)) if one]
+
+
+def names() -> tuple[str, ...]:
+    """All scenarios, sorted."""
+    return tuple(sorted(path.parent.name for path in FOLDER.glob("*/expect.yaml")))
+
+
+def read(name: str) -> Scenario:
+    """One scenario. Raises UnknownScenarioError."""
+    if name not in names():
+        raise UnknownScenarioError(f"no scenario {name!r}; there are: {', '.join(names())}")
+    data = yaml.safe_load((FOLDER / name / "expect.yaml").read_text("utf-8"))
+
+    def checks(key: str) -> tuple[Check, ...]:
+        return tuple(Check(**{**one, "path": tuple(one["path"])}) for one in data.get(key, ()))
+
+    expect = Expectation(
+        summary=data["summary"],
+        namespace=data["namespace"],
+        question=data["question"],
+        cause=data.get("cause"),
+        cause_class=data["class"],
+        accept=tuple(data.get("accept", ())),
+        evidence=tuple(data.get("evidence", ())),
+        innocent=tuple(data.get("innocent", ())),
+        repair=data.get("repair"),
+        before=checks("before"),
+        settled=checks("settled"),
+        repaired=checks("repaired"),
+    )
+    return Scenario(name, FOLDER / name, expect)
+
+
+def load(client: ApiClient, container_logs: Path, scenario: Scenario) -> None:
+    """Set the scene; returns when the fault shows. Raises WaitTimeoutError when it does not, ApiError when a manifest is refused."""
+    now = datetime.datetime.now(datetime.UTC)
+    first = scenario.manifests("manifests.yaml", now)
+    spaces = {one["metadata"]["name"] for one in first if one["kind"] == "Namespace"}
+    for space in spaces:
+        gone = functools.partial(_absent, client, space)
+        wait_for(f"the old namespace {space} to be gone", gone, SETTLE_SECONDS)
+        write_logs(scenario.folder / "logs", container_logs / space, now)
+    apply(client, first)
+    wait_until(client, scenario.expect.before)
+    apply(client, scenario.manifests("change.yaml", now))
+    wait_until(client, scenario.expect.settled)
+
+
+def repair(client: ApiClient, scenario: Scenario) -> None:
+    """Put it right by the scenario's own repair; returns when the checks `repaired` hold."""
+    now = datetime.datetime.now(datetime.UTC)
+    apply(client, scenario.manifests("repair.yaml", now))
+    wait_repaired(client, scenario)
+
+
+def wait_repaired(client: ApiClient, scenario: Scenario) -> None:
+    """Wait until the checks `repaired` hold, whoever repaired it. Raises WaitTimeoutError."""
+    wait_until(client, scenario.expect.repaired)
+
+
+def unload(client: ApiClient, scenario: Scenario) -> None:
+    """Delete all that the scenario applied. Namespaces end in the background; loading one again waits for that."""
+    now = datetime.datetime.now(datetime.UTC)
+    applied = [*scenario.manifests("manifests.yaml", now), *scenario.manifests("change.yaml", now), *scenario.manifests("repair.yaml", now)]
+    for one in applied:
+        if one["kind"] == "Namespace":
+            delete_namespace(client, one["metadata"]["name"])
+    for one in reversed(applied):
+        if one["kind"] != "Namespace" and "namespace" not in one["metadata"]:
+            client.delete(one["apiVersion"], one["kind"], one["metadata"]["name"])
+
+
+def delete_namespace(client: ApiClient, name: str) -> None:
+    """Delete a namespace, its pods first and at once."""
+    for version, kind in COLLECTIONS:
+        path = client.path(version, kind, name)
+        client.json("DELETE", path, body={"propagationPolicy": "Background", "gracePeriodSeconds": 0})
+    client.delete("v1", "Namespace", name)
+
+
+def apply(client: ApiClient, manifests: list[Object]) -> None:
+    """Apply in order. A namespace is ready for pods once its default service account is there."""
+    for one in manifests:
+        metadata = one["metadata"]
+        if one["kind"] == "Event":
+            client.request("POST", client.path("v1", "Event", metadata["namespace"]), body=one)
+            continue
+        client.apply(one)
+        if "status" in one and one["kind"] != "Node":
+            client.patch(one["apiVersion"], one["kind"], metadata["name"], {"status": one["status"]}, metadata.get("namespace"), "status")
+        if one["kind"] == "Namespace":
+            account = functools.partial(client.get, "v1", "ServiceAccount", "default", metadata["name"])
+            wait_for(f"the service account of {metadata['name']}", account, SETTLE_SECONDS)
+
+
+def wait_until(client: ApiClient, checks: tuple[Check, ...]) -> None:
+    """Wait until all checks have held, one after the other. Raises WaitTimeoutError with what the objects show instead."""
+    for check in checks:
+        try:
+            wait_for(str(check), functools.partial(check.holds, client), SETTLE_SECONDS)
+        except WaitTimeoutError as error:
+            seen = [(one["metadata"]["name"], list(values(one, check.path))) for one in check._objects(client)]
+            raise WaitTimeoutError(f"{error}; {check.object} shows {seen}") from error
+        except ApiError as error:
+            raise WaitTimeoutError(f"{check}: {error}") from error
+
+
+def values(node: Any, path: tuple[Any, ...]) -> Iterator[Any]:
+    """All values that a path leads to."""
+    if isinstance(node, list):
+        for one in node:
+            if path and isinstance(path[0], dict):
+                if all(one.get(key) == wanted for key, wanted in path[0].items()):
+                    yield from values(one, path[1:])
+            else:
+                yield from values(one, path)
+    elif not path:
+        yield node
+    elif isinstance(node, dict) and not isinstance(path[0], dict) and path[0] in node:
+        yield from values(node[path[0]], path[1:])
+
+
+def write_logs(source: Path, target: Path, now: datetime.datetime) -> None:
+    """Turn plain log files into the CRI format that a kubelet reads: one line a second, the last one now."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.glob("*.log")):
+        lines = path.read_text("utf-8").splitlines()
+        stamps = (now - datetime.timedelta(seconds=len(lines) - 1 - index) for index in range(len(lines)))
+        written = (f"{stamp.strftime('%Y-%m-%dT%H:%M:%S.%f')}000Z stdout F {line}\n" for stamp, line in zip(stamps, lines, strict=True))
+        (target / path.name).write_text("".join(written), "utf-8")
+
+
+def _absent(client: ApiClient, namespace: str) -> bool:
+    return client.get("v1", "Namespace", namespace) is None
+
+
+def _dated(text: str, now: datetime.datetime) -> str:
+    def moment(found: re.Match[str]) -> str:
+        past = now - datetime.timedelta(seconds=int(found.group(1)) * UNITS[found.group(2)])
+        return past.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    return AGO.sub(moment, text)

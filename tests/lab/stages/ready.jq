@@ -1,0 +1,2 @@
+# Whether the pod has the condition Ready=True.
+[(.status.conditions // [])[] | select(.type == "Ready" and .status == "True")] | length > 0
