@@ -163,6 +163,11 @@ class Connection:
         return complete
 
     @property
+    def impersonating(self) -> bool:
+        """Whether requests are made as somebody else."""
+        return self._target.impersonate is not None
+
+    @property
     def _renewable(self) -> bool:
         user = self._target.user
         return user is not None and (user.plugin is not None or user.token_file is not None)

@@ -61,7 +61,7 @@ class LogIndex:
         if exact is not None:
             return exact.path
         of_pod = [f for f in own if f.previous == previous and (f.container is None or f.container not in known)]
-        if of_pod and (pod is None or container.container == _main(pod)):
+        if of_pod and (pod is None or not pod.spec.containers or container.container == pod.spec.containers[0].name):
             return of_pod[0].path
         for name in sorted(self._workloads.get(key, frozenset())):
             shared = self._files.get((container.namespace, name), []) if (container.namespace, name) not in self._pods else []
@@ -89,7 +89,3 @@ def _names(file: LogFile, container: str, previous: bool, known: set[str]) -> bo
     if file.container == container and file.previous == previous:
         return not (file.previous and f"{container}-previous" in known and file.path.name.endswith("-previous.log"))
     return file.previous and not previous and container == f"{file.container}-previous" and container in known
-
-
-def _main(pod: Pod) -> str:
-    return pod.spec.containers[0].name if pod.spec.containers else ""

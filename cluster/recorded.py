@@ -119,6 +119,10 @@ class RecordedReader:
         what = f"{kind.name} {namespace}/{name}" if namespace else f"{kind.name} {name}"
         return Missing(what, Why.NOT_FOUND, "the recording has no such object", kind=kind.name, namespace=namespace)
 
+    def holds(self, kind: str) -> bool:
+        """Whether that kind was recorded at all."""
+        return kind in self._objects or kind in self._manifest.kinds_read
+
     def raw_objects(self, kind: str) -> Iterator[Object]:
         """Every recorded object of a kind, whole."""
         for item in self._objects.get(kind, ()):
@@ -179,8 +183,7 @@ class RecordedReader:
     def _not_recorded(self, kind: Kind, scope: Scope) -> tuple[Missing, ...]:
         """Why an object that is not here may exist all the same: its kind or its namespace was not recorded, or could not be read."""
         gaps = [gap for gap in self._manifest.missing if gap.kind == kind.name and scope.includes(gap.namespace)]
-        recorded = kind.name in self._objects or kind.name in self._manifest.kinds_read
-        if not recorded and not gaps:
+        if not self.holds(kind.name) and not gaps:
             gaps.append(Missing(f"{kind.plural} in this recording", Why.NO_SOURCE, "the kind was not recorded", kind=kind.name))
         if kind.namespaced and self._manifest.namespaces:
             outside = [name for name in scope.namespaces if name not in self._manifest.namespaces]
