@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -102,6 +102,10 @@ class Reader(Protocol):
 
     async def objects(self, kind: Kind, scope: Scope, name: str | None = None) -> Reading[tuple[Fact, ...]]:
         """All objects of a kind in the scope's namespaces, or the one called `name`."""
+        ...
+
+    async def raw(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | Missing:
+        """One whole object as the API gives it, not yet redacted, without managedFields. RefusedReadError for a Secret."""
         ...
 
     async def logs(self, container: ContainerRef, *, previous: bool, limit_bytes: int, since: datetime | None = None) -> Reading[LogText]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -161,9 +161,32 @@ def age(then: datetime | None, now: datetime) -> str:
     return f"{seconds}s"
 
 
-def structured_text(value: dict[str, Any]) -> str:
-    """A document as compact JSON, for tools whose answer is a document."""
-    return msgspec.json.encode(value).decode()
+def flattened(document: dict[str, Any], budget_bytes: int) -> tuple[list[str], str]:
+    """A document as `path: value` lines within the budget, and what was cut ("" when nothing was)."""
+    pairs = [f"{path}: {value}" for path, value in leaves(document)]
+    lines: list[str] = []
+    used = 0
+    for line in pairs:
+        used += len(line.encode()) + 1
+        if used > budget_bytes:
+            return lines, f"{len(pairs) - len(lines)} more of {len(pairs)} fields"
+        lines.append(line)
+    return lines, ""
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every value that is no container, with its path, made fit to show. Empty values are left out."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{cell(str(key))}" if path else cell(str(key)))
+    elif isinstance(value, list | tuple):
+        if all(isinstance(item, str | int | float) for item in value) and value:
+            yield path, cell(", ".join(str(item) for item in value))
+            return
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}[{index}]")
+    elif value is not None and value != "":
+        yield path, cell(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _line(row: Sequence[Cell]) -> str:

@@ -16,7 +16,7 @@ from guardrails.redact import redact_object
 from mcp_server.arguments import Arguments, Name, Namespace, nearest
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Access, Answer, Page, Ports, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import HARD_BYTES, Output, cell
+from mcp_server.result import HARD_BYTES, Output, flattened
 
 PARAMETERS_LIMIT = 20
 EVIDENCE_LIMIT = 20
@@ -99,27 +99,12 @@ def _ports(context: ToolContext) -> Ports:
 
 def _answer(document: dict[str, Any]) -> Answer:
     def render() -> Page:
-        safe = redact_object(document)
-        lines: list[str] = []
-        used = 0
-        for line in _flat(safe):
-            used += len(line.encode()) + 1
-            if used > HARD_BYTES // 2:
-                lines.append("-- cut here; the whole proposal is shown by 'smokejumper proposals show'")
-                return Page(tuple(lines), {"proposal": {"id": safe.get("id")}, "cut": "the document is too large to show"})
-            lines.append(line)
-        return Page(tuple(lines), {"proposal": safe, "cut": ""})
+        safe: dict[str, Any] = redact_object(document)
+        lines, cut = flattened(safe, HARD_BYTES // 2)
+        # What is cut from the text is cut from the data too: neither says more than the other.
+        return Page(tuple(lines), {"proposal": safe if not cut else {"id": safe.get("id")}, "cut": cut}, cut=cut)
 
     return Answer(render)
-
-
-def _flat(value: Any, prefix: str = "") -> list[str]:
-    """A document as `path: value` lines."""
-    if isinstance(value, dict):
-        return [line for key, item in value.items() for line in _flat(item, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(value, list | tuple):
-        return [line for index, item in enumerate(value) for line in _flat(item, f"{prefix}[{index}]")]
-    return [] if value is None or value == "" else [f"{prefix}: {cell(value if isinstance(value, int | str) else str(value))}"]
 
 
 def _executor_rules() -> tuple[RBACRule, ...]:

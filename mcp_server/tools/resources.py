@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from cluster.facts.meta import Condition, Fact
 from cluster.kinds import KINDS
-from mcp_server.arguments import ListArguments, kind_named
-from mcp_server.probe import list_kind
+from cluster.reading import Cost, Missing, Why
+from cluster.reference import ObjectRef
+from guardrails.redact import redact_object
+from mcp_server.arguments import Arguments, ListArguments, Name, Namespace, kind_named
+from mcp_server.errors import ToolRefusal
+from mcp_server.probe import explain_missing, find_object, list_kind
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Order, Output, TableOutput, age, fence, flattened, render_table, request
 from mcp_server.tools.state import bad_conditions, state_of, troubled
 from runbooks.finding import Source, cite
 
 COLUMNS = ("namespace", "name", "state", "conditions", "owner", "age", "evidence")
 CONDITIONS_SHOWN = 3
+METADATA_SHOWN = ("uid", "generation", "creationTimestamp", "deletionTimestamp", "labels", "finalizers")
 
 
 def _rules() -> tuple[RBACRule, ...]:
@@ -34,6 +39,88 @@ Kind = Annotated[str, Field(description="such as Deployment, node, svc", max_len
 class ResourcesListArguments(ListArguments):
     kind: Kind
     selector: Annotated[str | None, Field(description="labels: a=b,c=d", max_length=400)] = None
+
+
+class ResourceGetArguments(Arguments):
+    kind: Kind
+    name: Name
+    namespace: Namespace | None = None
+    view: Literal["summary", "status", "spec"] = "summary"
+
+
+class ObjectOutput(Output):
+    """One object as paths and values."""
+
+    object: str
+    view: str
+    fields: list[str] = Field(description="path: value")
+    cut: str = ""
+
+
+async def _resource_get(context: ToolContext, arguments: ResourceGetArguments) -> Answer:
+    kind = kind_named(arguments.kind)
+    if kind.namespaced and arguments.namespace is None:
+        raise ToolRefusal(f"argument 'namespace' is required for a {kind.name}")
+    namespace = arguments.namespace if kind.namespaced else None
+    found = await context.reader.raw(kind, namespace, arguments.name)
+    if isinstance(found, Missing):
+        if found.why is Why.NOT_FOUND:
+            await find_object(context, kind, namespace, arguments.name)
+        raise ToolRefusal(f"cannot read {kind.name} {arguments.name}: {explain_missing(found)}")
+    ref = ObjectRef(kind.name, namespace, arguments.name)
+
+    def render() -> Page:
+        fields, cut = flattened(
+            redact_object(projected(found, arguments.view)), DEFAULT_BYTES if arguments.view == "summary" else HARD_BYTES // 2
+        )
+        evidence = cite(Source.FIELD, ref, arguments.view, "; ".join(fields))
+        lines = [f"{ref}, {arguments.view} ({evidence.id}); annotations and values of variables and of ConfigMap keys are left out"]
+        document = ObjectOutput(object=str(ref), view=arguments.view, fields=fields, cut=cut)
+        return Page((*lines, *fence(fields or ["(empty)"])), document.model_dump(mode="json"), cut=cut)
+
+    return Answer(render, cost=Cost(requests=1))
+
+
+def projected(document: dict[str, Any], view: str) -> dict[str, Any]:
+    """The part of an object that a view shows, without annotations, managedFields, and what variables and ConfigMap keys hold."""
+    metadata, status = document.get("metadata") or {}, document.get("status") or {}
+    if view == "status":
+        return {"status": status}
+    if view == "spec":
+        rest = {key: value for key, value in document.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+        if document.get("kind") == "ConfigMap":
+            return {key: _sizes(value) if key in ("data", "binaryData") else value for key, value in rest.items()}
+        return {key: _without_values(value) for key, value in rest.items()}
+    scalars = {key: value for key, value in status.items() if isinstance(value, str | int | float)} if isinstance(status, dict) else {}
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    return {
+        "apiVersion": document.get("apiVersion"),
+        "metadata": {key: metadata[key] for key in METADATA_SHOWN if key in metadata},
+        "owners": [f"{owner.get('kind')}/{owner.get('name')}" for owner in metadata.get("ownerReferences") or ()],
+        "status": {**scalars, "conditions": conditions},
+    }
+
+
+def _sizes(value: Any) -> Any:
+    return {key: f"{len(str(item))} characters" for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _without_values(value: Any) -> Any:
+    """Without the values of environment variables, at any depth (pod templates stand at several)."""
+    if isinstance(value, list):
+        return [_without_values(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    copy = {key: _without_values(item) for key, item in value.items() if key not in ("annotations", "managedFields")}
+    if isinstance(value.get("env"), list):
+        copy["env"] = [_variable(item) for item in value["env"]]
+    return copy
+
+
+def _variable(item: Any) -> Any:
+    if isinstance(item, dict) and "value" in item:
+        return {**item, "value": f"({len(str(item['value']))} characters)"}
+    return item
 
 
 async def _resources_list(context: ToolContext, arguments: ResourcesListArguments) -> Answer:
@@ -95,5 +182,17 @@ TOOLS: tuple[ToolSpec, ...] = (
         access=Access.READ,
         rbac=ALL_KINDS_READ,
         run=_resources_list,
+    ),
+    ToolSpec(
+        name="resource_get",
+        title="Read one object",
+        group="core",
+        description="One object of any readable kind (never Secrets) as path: value lines.",
+        arguments=ResourceGetArguments,
+        output=ObjectOutput,
+        access=Access.READ,
+        rbac=(),
+        run=_resource_get,
+        uses=("resources_list",),
     ),
 )
