@@ -102,6 +102,12 @@ KINDS: tuple[Kind, ...] = (
 CUSTOM_KINDS: tuple[Kind, ...] = (
     Kind("ClusterServiceVersion", "operators.coreos.com", "v1alpha1", "clusterserviceversions", True, event.CustomObject),
     Kind("Subscription", "operators.coreos.com", "v1alpha1", "subscriptions", True, event.CustomObject),
+    Kind("ClusterPolicy", "nvidia.com", "v1", "clusterpolicies", False, event.CustomObject),
+    Kind("Workload", "kueue.x-k8s.io", "v1beta2", "workloads", True, event.CustomObject),
+    Kind("LocalQueue", "kueue.x-k8s.io", "v1beta2", "localqueues", True, event.CustomObject),
+    Kind("ClusterQueue", "kueue.x-k8s.io", "v1beta2", "clusterqueues", False, event.CustomObject),
+    Kind("NodePool", "karpenter.sh", "v1", "nodepools", False, event.CustomObject),
+    Kind("NodeClaim", "karpenter.sh", "v1", "nodeclaims", False, event.CustomObject),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in (*KINDS, *CUSTOM_KINDS)}
