@@ -243,6 +243,12 @@ class KubeReader:
         reading = await self._sweep(kind, scope, None, METADATA_LIST, metadata_decoder())
         return Reading(tuple(_named(kind, item) for item in reading.value), reading.missing, reading.cost)
 
+    async def documents(self, kind: Kind, scope: Scope) -> Reading[tuple[dict[str, Any], ...]]:
+        """All objects of a kind, whole except for managedFields and the last-applied copy. For recordings; facts are for diagnosis."""
+        typed = {"apiVersion": kind.api_version, "kind": kind.name}
+        reading = await self._sweep(kind, scope, None, JSON, msgspec.json.Decoder(dict[str, Any]).decode)
+        return Reading(tuple(tidy(typed | item) for item in reading.value), reading.missing, reading.cost)
+
     async def find_kind(self, word: str) -> Kind | None:
         """The kind a person means, also one that only this server knows; its objects are `CustomObject`s. Never Secret."""
         known = find_kind(word)

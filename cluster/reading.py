@@ -100,6 +100,10 @@ class Reader(Protocol):
         """The clock that event ages are measured against; of a recording, the moment it was taken."""
         ...
 
+    async def find_kind(self, word: str) -> Kind | None:
+        """The kind a person means by a word, also a custom one that is there. Never Secret."""
+        ...
+
     async def objects(self, kind: Kind, scope: Scope, name: str | None = None) -> Reading[tuple[Fact, ...]]:
         """All objects of a kind in the scope's namespaces, or the one called `name`."""
         ...

@@ -119,6 +119,11 @@ class RecordedReader:
         what = f"{kind.name} {namespace}/{name}" if namespace else f"{kind.name} {name}"
         return Missing(what, Why.NOT_FOUND, "the recording has no such object", kind=kind.name, namespace=namespace)
 
+    async def documents(self, kind: Kind, scope: Scope) -> Reading[tuple[Object, ...]]:
+        """All objects of a kind, whole."""
+        found = tuple(item for item in self.raw_objects(kind.name) if scope.includes(item["metadata"].get("namespace")))
+        return Reading(found, self._not_recorded(kind, scope), Cost(requests=1))
+
     def holds(self, kind: str) -> bool:
         """Whether that kind was recorded at all."""
         return kind in self._objects or kind in self._manifest.kinds_read

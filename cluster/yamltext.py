@@ -32,8 +32,9 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("null", "Null", "NULL", "~", ""), None),
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
-_OCTAL = re.compile(r"0o?[0-7]+\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_OCTAL = re.compile(r"0[0-7]+\Z")
+# As PyYAML reads and kubectl writes them: what has no point is no float, so that a commit id such as 12345e7 stays text.
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+][0-9]+)?\Z")
 _NUMBERS = frozenset("0123456789+-.")
 
 
@@ -139,7 +140,7 @@ def _scalar(text: str) -> str | int | float | bool | None:
         if _INTEGER.match(text):
             return int(text) if len(text) < 20 else text
         if _OCTAL.match(text):
-            return int(text.replace("o", ""), 8)
+            return int(text, 8)
         if _FLOAT.match(text):
             return float(text)
         return text
