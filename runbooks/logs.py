@@ -1,0 +1,234 @@
+"""What a log says: its lines folded into templates with counts, the signs of known failures in them, and the innermost exception.
+
+Pure text in, data out. It knows the words of runtimes, databases, brokers and model servers, not what they mean for a cluster: that is
+`detectors/applications`. A log is untrusted: nothing here acts on what a line asks for, and a line counts only by matching a known form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from msgspec import Struct
+
+from cluster.reading import LogText
+from runbooks.logsigns import FAILURES, Form, address_in, reports_error, speaks_of_trouble
+from runbooks.traces import Trace, innermost
+
+TEMPLATE_LIMIT = 400
+LINE_LIMIT = 2_000
+# Work is bounded: of a longer log only the last lines are looked at.
+LINES_LIMIT = 20_000
+TRACE_LINES_LIMIT = 2_000
+# A call that takes this long is slow for a request that a person or another service waits for.
+SLOW_SECONDS = 2.0
+
+# Words with a digit are what differs between lines of one kind: numbers, ids, addresses, times.
+_VARIABLE = re.compile(r"[\w.:-]*\d[\w.:-]*")
+_LEADING_TIME = re.compile(r"^\S*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*\s+(?:stdout|stderr)?\s*[FP]?\s*")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_DURATION = re.compile(
+    r"(?:took|completed in|rendered in|finished in|executed in|elapsed|duration|latency|response[_ ]?time|responseTime)"
+    r"[\"']?\s*(?:in|of|was|is)?\s*[:=]?\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ms\b|milliseconds?\b|s\b|secs?\b|seconds?\b)?",
+    re.I,
+)
+_DATABASE = re.compile(r"database|\bdb\b|query|sql\b|stored procedure|mongo|redis|postgres|mysql", re.I)
+_LISTENING = re.compile(
+    r"(?:listening|running|serving|started|server (?:is )?up)\b[^\n]{0,60}?(?:port[ :=]+|:)(?P<port>\d{2,5})\b(?![.:]\d)", re.I
+)
+_WAITING = re.compile(
+    r"(?:still )?waiting (?:for|on) (?:service |host |pod |the )?[\"']?(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(?P<port>\d+))?", re.I
+)
+_UNIMPORTANT_HOSTS = frozenset(
+    {"application", "a", "the", "connection", "connections", "startup", "shutdown", "database", "server", "requests"}
+)
+
+
+class Sign(Struct, frozen=True):
+    """One known failure in a log. `text` is the newest line of it, `times` how often it was seen, `from_end` how many lines came after
+    the newest one. `host`, `port`, `user` and `name` are what the line names, where it does."""
+
+    kind: str
+    text: str
+    times: int
+    from_end: int
+    first: int
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    name: str | None = None
+
+
+class Slow(Struct, frozen=True):
+    """Calls that report their own duration: how many of them were slow, the median in seconds of those, and one of them."""
+
+    text: str
+    times: int
+    median_seconds: float
+    database: bool
+
+
+class Report(Struct, frozen=True):
+    """What one log says. `signs` are ordered by how specific they are, then by how near the end."""
+
+    lines: int
+    signs: tuple[Sign, ...] = ()
+    errors: tuple[Sign, ...] = ()
+    trace: Trace | None = None
+    slow: tuple[Slow, ...] = ()
+    listening: tuple[int, ...] = ()
+    waiting_for: Sign | None = None
+    last_line: str = ""
+
+    @property
+    def principal(self) -> Sign | None:
+        """The sign that explains an end best: the most specific among those near the end, else the most specific of all."""
+        near = [sign for sign in self.signs if sign.from_end < 30]
+        return (near or list(self.signs) or [None])[0]  # type: ignore[list-item]
+
+    @property
+    def quiet(self) -> bool:
+        return not self.signs and not self.errors and self.trace is None
+
+
+@lru_cache(maxsize=256)
+def read(log: LogText) -> Report:
+    """The report of one log; cached, because several detectors ask for the same one."""
+    return read_lines(log.lines)
+
+
+def read_lines(lines: Sequence[str]) -> Report:
+    """The report of some lines, oldest first."""
+    kept = [plain for line in lines[-LINES_LIMIT:] if (plain := _plain(line)).strip()]
+    total = len(kept)
+    signs: dict[tuple[str, str | None, int | None], Sign] = {}
+    errors: list[Sign] = []
+    shapes = _grouped(kept)
+    for indexes in shapes.values():
+        text = kept[indexes[-1]]
+        if not speaks_of_trouble(text):
+            continue
+        form, match = _recognise(text)
+        if form is None or match is None:
+            if reports_error(text):
+                errors.append(Sign("error", text, len(indexes), total - 1 - indexes[-1], indexes[0]))
+            continue
+        sign = _sign(form, match, text, indexes, total)
+        key = (sign.kind, sign.host, sign.port)
+        signs[key] = _joined(signs[key], sign) if key in signs else sign
+    firsts = [kept[indexes[0]] for indexes in shapes.values()]
+    return Report(
+        lines=total,
+        signs=tuple(sorted(signs.values(), key=lambda sign: (_RANK[sign.kind], sign.from_end))),
+        errors=tuple(sorted(errors, key=lambda sign: (-sign.times, sign.from_end)))[:20],
+        trace=innermost(kept[-TRACE_LINES_LIMIT:]),
+        slow=_slow(kept, shapes),
+        listening=tuple(dict.fromkeys(int(found["port"]) for line in firsts if (found := _LISTENING.search(line))))[:5],
+        waiting_for=_waiting(kept),
+        last_line=kept[-1] if kept else "",
+    )
+
+
+def templates(lines: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Lines folded by their shape (numbers and ids masked): newest line of each shape with its count, most frequent first."""
+    counted: dict[str, tuple[str, int]] = {}
+    for line in lines:
+        text = _plain(line)
+        if text.strip():
+            shape = _shape(text)
+            counted[shape] = (text, counted.get(shape, ("", 0))[1] + 1)
+    return tuple(sorted(counted.values(), key=lambda item: -item[1]))[:TEMPLATE_LIMIT]
+
+
+def _plain(line: str) -> str:
+    return _LEADING_TIME.sub("", _ANSI.sub("", line[:LINE_LIMIT])).rstrip()
+
+
+def _shape(text: str) -> str:
+    return _VARIABLE.sub("#", text[:300])
+
+
+def _grouped(lines: list[str]) -> dict[str, list[int]]:
+    """The positions of lines, by shape."""
+    shapes: dict[str, list[int]] = defaultdict(list)
+    for index, line in enumerate(lines):
+        shapes[_shape(line)].append(index)
+    return shapes
+
+
+def _recognise(text: str) -> tuple[Form | None, re.Match[str] | None]:
+    for form in FAILURES:
+        match = form.pattern.search(text)
+        if match is not None:
+            return form, match
+    return None, None
+
+
+_RANK = {form.kind: rank for rank, form in reversed(list(enumerate(FAILURES)))}
+
+
+def _sign(form: Form, match: re.Match[str], text: str, indexes: list[int], total: int) -> Sign:
+    named = match.groupdict()
+    host, port = (named.get("host"), named.get("port")) if named.get("host") else (None, named.get("port"))
+    if host is None and form.addressed:
+        host, found_port = address_in(text)
+        port = port or found_port
+    return Sign(
+        kind=form.kind,
+        text=text,
+        times=len(indexes),
+        from_end=total - 1 - indexes[-1],
+        first=indexes[0],
+        host=host,
+        port=int(port) if port else None,
+        user=next((value for key, value in named.items() if key.startswith("user") and value), None),
+        name=next((value for key, value in named.items() if key.startswith("name") and value), None),
+    )
+
+
+def _joined(one: Sign, other: Sign) -> Sign:
+    newest = one if one.from_end <= other.from_end else other
+    return Sign(
+        kind=one.kind,
+        text=newest.text,
+        times=one.times + other.times,
+        from_end=newest.from_end,
+        first=min(one.first, other.first),
+        host=one.host,
+        port=one.port,
+        user=one.user or other.user,
+        name=one.name or other.name,
+    )
+
+
+def _slow(lines: list[str], shapes: dict[str, list[int]]) -> tuple[Slow, ...]:
+    """Calls of one shape of which a third or more, and three or more, take SLOW_SECONDS or longer; database calls first."""
+    slow = []
+    for indexes in shapes.values():
+        if len(indexes) < 3 or _DURATION.search(lines[indexes[0]]) is None:
+            continue
+        seconds = {index: _seconds(found) for index in indexes if (found := _DURATION.search(lines[index]))}
+        late = sorted((value, index) for index, value in seconds.items() if value >= SLOW_SECONDS)
+        if len(late) >= max(3, len(seconds) / 3):
+            median, index = late[len(late) // 2]
+            slow.append(Slow(lines[index], len(late), median, bool(_DATABASE.search(lines[index]))))
+    return tuple(sorted(slow, key=lambda item: (not item.database, -item.median_seconds)))[:5]
+
+
+def _seconds(found: re.Match[str]) -> float:
+    """Loggers that write a bare number (`responseTime`) mean milliseconds."""
+    unit = (found["unit"] or "").lower()
+    return float(found["value"]) / (1 if unit.startswith("s") else 1000)
+
+
+def _waiting(lines: list[str]) -> Sign | None:
+    """What the log says it waits for, when that is among its last words."""
+    for from_end, line in enumerate(reversed(lines[-10:])):
+        found = _WAITING.search(line)
+        if found is not None and found["host"].lower() not in _UNIMPORTANT_HOSTS:
+            times = sum(1 for other in lines if found["host"] in other)
+            port = found["port"]
+            return Sign("waiting", line, times, from_end, 0, host=found["host"], port=int(port) if port else None)
+    return None
