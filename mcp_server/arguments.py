@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cluster.kinds import ALIASES, BY_NAME, Kind, find_kind
+from cluster.kinds import ALIASES, BY_NAME
 from guardrails.redact import present
 from mcp_server.errors import ToolRefusal
 
@@ -113,16 +113,8 @@ def nearest(word: str, known: Iterable[str], what: str) -> str:
     return f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}" if names else f"there are no {what}"
 
 
-def kind_named(word: str) -> Kind:
-    """The kind that a word names. Raises ToolRefusal with the nearest kinds; Secrets are never read."""
-    if word.lower() in ("secret", "secrets"):
-        raise ToolRefusal("Secrets are never read; ask for the objects that use one (pods, ingresses) instead")
-    kind = find_kind(word)
-    if kind is None:
-        known = {name.lower(): name for name in BY_NAME} | ALIASES
-        alike = dict.fromkeys(known[item] for item in difflib.get_close_matches(word.lower(), known, NAMES_SHOWN, cutoff=0.5))
-        raise ToolRefusal(
-            f"kind {present(word, 60)!r} is not one that can be read; "
-            + (f"nearest kinds: {', '.join(alike)}" if alike else "resources such as Pod, Deployment, Node, Service, ConfigMap can")
-        )
-    return kind
+def nearest_kinds(word: str) -> str:
+    """The kinds most like a word that names none."""
+    known = {name.lower(): name for name in BY_NAME} | {kind.plural: kind.name for kind in BY_NAME.values()} | ALIASES
+    alike = dict.fromkeys(known[item] for item in difflib.get_close_matches(word.lower(), known, NAMES_SHOWN, cutoff=0.5))
+    return f"nearest kinds: {', '.join(alike)}" if alike else "Pod, Deployment, Node, Service, ConfigMap and others can be read"

@@ -10,11 +10,14 @@ from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME, Kind
 from cluster.reading import Cost, Missing, Why
 from cluster.reference import ObjectRef, Scope
-from mcp_server.arguments import nearest
+from guardrails.redact import present
+from mcp_server.arguments import nearest, nearest_kinds
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import KindRead, ToolContext
 
 SUBJECT_LIMIT = 2_000
+# What may be said of other objects while the one asked for simply does not exist.
+NEIGHBOURS_ONLY = frozenset({Why.NOT_FOUND, Why.MALFORMED, Why.TRUNCATED})
 
 
 class Listing(Struct, frozen=True):
@@ -35,6 +38,16 @@ async def list_kind(context: ToolContext, kind: Kind, namespaces: tuple[str, ...
     return Listing(read, reading.missing, reading.cost)
 
 
+async def find_kind(context: ToolContext, word: str) -> Kind:
+    """The kind that a word names, also a custom one of this cluster. Raises ToolRefusal with the nearest kinds; never Secrets."""
+    if word.lower().partition(".")[0] in ("secret", "secrets"):
+        raise ToolRefusal("Secrets are never read; ask for the objects that use one (pods, ingresses) instead")
+    kind = await context.reader.find_kind(word)
+    if kind is None or kind.plural == "secrets":
+        raise ToolRefusal(f"kind {present(word, 60)!r} is not one that can be read here; {nearest_kinds(word)}")
+    return kind
+
+
 async def find_object(context: ToolContext, kind: Kind, namespace: str | None, name: str) -> tuple[Fact, Cost]:
     """The object of that name. Raises ToolRefusal that says why it cannot be seen, or names the nearest ones that exist."""
     if kind.namespaced and not namespace:
@@ -44,8 +57,9 @@ async def find_object(context: ToolContext, kind: Kind, namespace: str | None, n
     if one.read.facts:
         return one.read.facts[0], one.cost
     ref = ObjectRef(kind.name, where[0] if where else None, name)
-    if one.missing and one.missing[0].why is not Why.NOT_FOUND:
-        raise ToolRefusal(f"cannot read {ref}: {explain_missing(one.missing[0])}")
+    blind = next((item for item in one.missing if item.why not in NEIGHBOURS_ONLY), None)
+    if blind is not None:
+        raise ToolRefusal(f"cannot read {ref}: {explain_missing(blind)}")
     everywhere = await list_kind(context, kind, where)
     names = [fact.name for fact in everywhere.read.facts[:SUBJECT_LIMIT]]
     note = await unknown_namespaces(context, where) if not names else ""

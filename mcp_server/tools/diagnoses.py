@@ -11,10 +11,10 @@ from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME
 from cluster.reading import Cost
 from cluster.reference import ObjectRef, Scope
-from mcp_server.arguments import Arguments, Name, Namespace, Namespaces, kind_named
+from mcp_server.arguments import Arguments, Name, Namespace, Namespaces
 from mcp_server.diagnosis import Detail, DiagnosisOutput, diagnosis_page
 from mcp_server.errors import ToolRefusal
-from mcp_server.probe import find_object, unknown_namespaces
+from mcp_server.probe import find_kind, find_object, unknown_namespaces
 from mcp_server.registry import Access, Answer, Investigated, ToolContext, ToolSpec
 
 QUESTION_LIMIT = 2_000
@@ -56,7 +56,7 @@ async def _pod_diagnose(context: ToolContext, arguments: PodDiagnoseArguments) -
 
 
 async def _workload_diagnose(context: ToolContext, arguments: WorkloadDiagnoseArguments) -> Answer:
-    kind = kind_named(arguments.kind)
+    kind = await find_kind(context, arguments.kind)
     if kind.name not in WORKLOADS:
         raise ToolRefusal(f"a {kind.name} is no workload; workload kinds: {', '.join(WORKLOADS)}. investigate answers about other objects")
     workload, cost = await find_object(context, kind, arguments.namespace, arguments.name)

@@ -13,8 +13,8 @@ from pydantic import Field
 from cluster.facts.event import Event
 from cluster.kinds import BY_NAME
 from cluster.reference import ObjectRef
-from mcp_server.arguments import ListArguments, Name, kind_named
-from mcp_server.probe import list_kind
+from mcp_server.arguments import ListArguments, Name
+from mcp_server.probe import find_kind, list_kind
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
 from runbooks.finding import Source, cite
@@ -43,7 +43,7 @@ class Group(Struct, frozen=True):
 
 
 async def _events_list(context: ToolContext, arguments: EventsListArguments) -> Answer:
-    kind = kind_named(arguments.involved_kind).name if arguments.involved_kind else None
+    kind = (await find_kind(context, arguments.involved_kind)).name if arguments.involved_kind else None
     listing = await list_kind(context, BY_NAME[Event.kind], arguments.namespace)
     asked, now = request("events_list", context.reader.cluster, arguments), context.reader.now()
 

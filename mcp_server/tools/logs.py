@@ -17,9 +17,9 @@ from cluster.facts.workload import Job, ReplicaSet
 from cluster.kinds import BY_NAME
 from cluster.reading import Cost, LogText, Reading, Why
 from cluster.reference import ContainerRef
-from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name, Namespace, kind_named
+from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name, Namespace
 from mcp_server.errors import ToolRefusal
-from mcp_server.probe import find_object, list_kind, pods_below
+from mcp_server.probe import find_kind, find_object, list_kind, pods_below
 from mcp_server.registry import Access, Answer, Growth, LogRead, Page, RBACRule, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.pods import POD_READ, pods_of
@@ -162,7 +162,7 @@ async def _pods_of_workload(context: ToolContext, arguments: LogsSearchArguments
     word, slash, name = (arguments.workload or "").partition("/")
     if not slash or not name:
         raise ToolRefusal("argument 'workload' is KIND/NAME, for example Deployment/server")
-    workload, cost = await find_object(context, kind_named(word), arguments.namespace, name)
+    workload, cost = await find_object(context, await find_kind(context, word), arguments.namespace, name)
     listing = await list_kind(context, BY_NAME[Pod.kind], (arguments.namespace,))
     cost += listing.cost
     middle: tuple[Fact, ...] = ()

@@ -11,9 +11,9 @@ from cluster.kinds import KINDS
 from cluster.reading import Cost, Missing, Why
 from cluster.reference import ObjectRef
 from guardrails.redact import redact_object
-from mcp_server.arguments import Arguments, ListArguments, Name, Namespace, kind_named
+from mcp_server.arguments import Arguments, ListArguments, Name, Namespace
 from mcp_server.errors import ToolRefusal
-from mcp_server.probe import explain_missing, find_object, list_kind
+from mcp_server.probe import explain_missing, find_kind, find_object, list_kind
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
 from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Order, Output, TableOutput, age, fence, flattened, render_table, request
 from mcp_server.tools.state import bad_conditions, state_of, troubled
@@ -58,7 +58,7 @@ class ObjectOutput(Output):
 
 
 async def _resource_get(context: ToolContext, arguments: ResourceGetArguments) -> Answer:
-    kind = kind_named(arguments.kind)
+    kind = await find_kind(context, arguments.kind)
     if kind.namespaced and arguments.namespace is None:
         raise ToolRefusal(f"argument 'namespace' is required for a {kind.name}")
     namespace = arguments.namespace if kind.namespaced else None
@@ -70,9 +70,8 @@ async def _resource_get(context: ToolContext, arguments: ResourceGetArguments) -
     ref = ObjectRef(kind.name, namespace, arguments.name)
 
     def render() -> Page:
-        fields, cut = flattened(
-            redact_object(projected(found, arguments.view)), DEFAULT_BYTES if arguments.view == "summary" else HARD_BYTES // 2
-        )
+        budget_bytes = DEFAULT_BYTES if arguments.view == "summary" else HARD_BYTES // 2
+        fields, cut = flattened(redact_object(projected(found, arguments.view)), budget_bytes)
         evidence = cite(Source.FIELD, ref, arguments.view, "; ".join(fields))
         lines = [f"{ref}, {arguments.view} ({evidence.id}); annotations and values of variables and of ConfigMap keys are left out"]
         document = ObjectOutput(object=str(ref), view=arguments.view, fields=fields, cut=cut)
@@ -124,7 +123,7 @@ def _variable(item: Any) -> Any:
 
 
 async def _resources_list(context: ToolContext, arguments: ResourcesListArguments) -> Answer:
-    kind = kind_named(arguments.kind)
+    kind = await find_kind(context, arguments.kind)
     labels = _labels(arguments.selector)
     listing = await list_kind(context, kind, arguments.namespace)
     asked, now = request("resources_list", context.reader.cluster, arguments), context.reader.now()
