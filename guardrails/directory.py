@@ -100,7 +100,7 @@ class Directory:
     ) -> str:
         """Add a person, write the file and return their token, the only time it can be seen. Raises BadDirectory for a known name."""
         self.refresh()
-        if self.find(name) is not None:
+        if any(entry.person.name.casefold() == name.casefold() for entry in self._content.people):
             raise BadDirectory(f"{name} is in the directory already.", next_step="Remove them first to issue a new token.")
         try:
             person = Person(

@@ -1,0 +1,89 @@
+"""How much may happen at once: kill switches, rates and locks. All in the caller's transaction, so that racing claims cannot both win.
+
+A switch that cannot be read is on. Rates are facts that the policy judges; this module only counts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from guardrails.errors import BudgetSpent, GuardrailsError, KillSwitchOn
+from guardrails.ledger import Writing
+from guardrails.store import Store, locks, proposals, spending, switches
+
+GLOBAL = "*"
+WINDOW = timedelta(hours=1)
+
+
+class Counters(Struct, frozen=True):
+    """What happened in the last hour in a cluster."""
+
+    changes: int
+    automatic: int
+    failed: int
+
+
+def stamp(moment: datetime) -> str:
+    """A time as it is stored: sorts as text."""
+    return moment.isoformat(timespec="microseconds")
+
+
+async def count(connection: AsyncConnection, cluster: str, action: str, now: datetime) -> Counters:
+    """The counters of a cluster; `failed` are failed verifications of this action."""
+    since = stamp(now - WINDOW)
+    spent = select(func.count(), func.coalesce(func.sum(spending.c.automatic), 0)).where(
+        spending.c.cluster == cluster, spending.c.at > since
+    )
+    changes, automatic = (await connection.execute(spent)).one()
+    failures = select(func.count()).where(proposals.c.cluster == cluster, proposals.c.action == action, proposals.c.failed_at > since)
+    return Counters(changes, automatic, (await connection.execute(failures)).scalar_one())
+
+
+async def spend(connection: AsyncConnection, proposal: str, cluster: str, *, automatic: bool, now: datetime) -> None:
+    """Count one change, in the transaction that claims it."""
+    await connection.execute(insert(spending).values(proposal=proposal, cluster=cluster, automatic=int(automatic), at=stamp(now)))
+
+
+async def lock(connection: AsyncConnection, scope: str, proposal: str, until: datetime, now: datetime) -> None:
+    """Hold a target for one proposal. Raises BudgetSpent while another proposal holds it."""
+    held = (await connection.execute(select(locks).where(locks.c.scope == scope))).one_or_none()
+    if held is not None and held.proposal != proposal and held.until > stamp(now):
+        raise BudgetSpent(f"Proposal {held.proposal} is changing this object.", next_step="Wait until it has ended.")
+    await connection.execute(delete(locks).where(locks.c.scope == scope))
+    await connection.execute(insert(locks).values(scope=scope, proposal=proposal, until=stamp(until)))
+
+
+async def unlock(connection: AsyncConnection, proposal: str) -> None:
+    """Let go of whatever the proposal holds."""
+    await connection.execute(delete(locks).where(locks.c.proposal == proposal))
+
+
+async def switch(writing: Writing, scope: str, *, on: bool, reason: str, by: str) -> None:
+    """Turn a kill switch: scope `*` for everything, else the name of a cluster. Leaves an entry."""
+    values = {"is_on": int(on), "reason": reason[:500], "by": by, "at": stamp(writing.now)}
+    done = await writing.connection.execute(update(switches).where(switches.c.scope == scope).values(**values))
+    if not done.rowcount:
+        await writing.connection.execute(insert(switches).values(scope=scope, **values))
+    await writing.append("switch.on" if on else "switch.off", None, {"scope": scope, "reason": reason[:500], "by": by})
+
+
+async def switched_on(connection: AsyncConnection, cluster: str) -> str | None:
+    """Why writing to the cluster is switched off, None when it is not."""
+    query = select(switches).where(switches.c.is_on == 1, switches.c.scope.in_((GLOBAL, cluster)))
+    found = (await connection.execute(query.order_by(switches.c.scope).limit(1))).one_or_none()
+    return None if found is None else f"{found.by} switched off {'everything' if found.scope == GLOBAL else found.scope}: {found.reason}"
+
+
+async def refuse_when_switched_on(store: Store, cluster: str) -> None:
+    """Raise KillSwitchOn when a switch is on, or when that cannot be known."""
+    try:
+        async with store.read() as connection:
+            why = await switched_on(connection, cluster)
+    except GuardrailsError as error:
+        raise KillSwitchOn(f"The kill switch cannot be read, so it counts as on: {error}") from error
+    if why is not None:
+        raise KillSwitchOn(f"{why}.", next_step="Somebody must switch it on again.")

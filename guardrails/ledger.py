@@ -1,0 +1,180 @@
+"""The tamper-evident record of everything that happened to a proposal: an RFC 6962 log in the database that holds the state.
+
+An entry is written in the transaction of the change that it tells of, so neither exists without the other. Every transaction ends
+with a signed checkpoint in the database and, after the commit, in an anchor file beside the key; the anchor catches a database that was
+cut short or put back to an older state. Whoever holds database, key and anchor can rewrite history back to the last checkpoint that
+somebody else keeps, no further. Nothing here erases or edits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from msgspec import Struct
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from guardrails.clock import Clock, random_id
+from guardrails.errors import BadLedger
+from guardrails.merkle import Frontier, inclusion_proof, leaf_hash
+from guardrails.note import Checkpoint, Signer
+from guardrails.store import Store, checkpoints, entries, heads
+
+
+class Entry(Struct, frozen=True):
+    """One entry as people read it."""
+
+    seq: int
+    id: str
+    at: str
+    type: str
+    proposal: str | None
+    body: dict[str, Any]
+
+
+class Ledger:
+    """The log of one tenant. Only `transaction` writes."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        clock: Clock,
+        *,
+        anchor: Path | None = None,
+        tenant: str = "default",
+        ids: Callable[[str], str] = random_id,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._clock = clock
+        self._anchor = anchor
+        self.ids = ids
+        self.log = tenant
+        self.origin = f"smokejumper.dev/ledger/{tenant}"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Writing]:
+        """A database transaction whose changes and entries commit together, with a checkpoint. Raises BadStore, BadLedger."""
+        async with self._store.write() as connection:
+            writing = await self._begin(connection)
+            yield writing
+            note = await self._seal(writing)
+        if note is not None and self._anchor is not None:
+            keep_newest(self._anchor, note)
+
+    async def _begin(self, connection: AsyncConnection) -> Writing:
+        head = (await connection.execute(select(heads.c.size, heads.c.frontier).where(heads.c.log == self.log))).one_or_none()
+        if head is None:
+            await connection.execute(insert(heads).values(log=self.log, size=0, frontier="[]"))
+            return Writing(self, connection, Frontier(), self._clock.now())
+        try:
+            frontier = Frontier(head.size, [bytes.fromhex(h) for h in json.loads(head.frontier)])
+            note = select(checkpoints.c.note).where(checkpoints.c.log == self.log, checkpoints.c.size == head.size)
+            signed = self._signer.verifier.open((await connection.execute(note)).scalar_one_or_none() or "")
+            if signed.root != frontier.root():
+                raise BadLedger("The head of the ledger is not the one that was signed.")
+        except (ValueError, BadLedger) as error:
+            raise BadLedger(f"Nothing is written to a damaged ledger: {error}", next_step="Run: smokejumper audit verify.") from error
+        return Writing(self, connection, frontier, self._clock.now())
+
+    async def _seal(self, writing: Writing) -> str | None:
+        frontier = writing.frontier
+        if not writing.appended:
+            return None
+        hashes = json.dumps([h.hex() for h in frontier.hashes])
+        await writing.connection.execute(update(heads).where(heads.c.log == self.log).values(size=frontier.size, frontier=hashes))
+        note = self._signer.sign(Checkpoint(self.origin, frontier.size, frontier.root()))
+        await writing.connection.execute(insert(checkpoints).values(log=self.log, size=frontier.size, note=note))
+        return note
+
+    async def entries(self, proposal: str | None = None, *, after: int = -1, limit: int = 1000) -> tuple[Entry, ...]:
+        """Entries in order, of one proposal or of all, those with seq greater than `after`, at most `limit`."""
+        query = select(entries.c.entry).where(entries.c.log == self.log, entries.c.seq > after)
+        if proposal is not None:
+            query = query.where(entries.c.proposal == proposal)
+        async with self._store.read() as connection:
+            rows = (await connection.execute(query.order_by(entries.c.seq).limit(limit))).scalars().all()
+        return tuple(Entry(**json.loads(row)) for row in rows)
+
+    async def export(self) -> AsyncIterator[str]:
+        """Every entry as one line of canonical JSON, then the newest checkpoint as `{"checkpoint": note}`."""
+        after = -1
+        async with self._store.read() as connection:
+            while True:
+                query = select(entries.c.seq, entries.c.entry).where(entries.c.log == self.log, entries.c.seq > after)
+                rows = (await connection.execute(query.order_by(entries.c.seq).limit(1000))).all()
+                for row in rows:
+                    yield row.entry
+                if not rows:
+                    break
+                after = rows[-1].seq
+            query_note = select(checkpoints.c.note).where(checkpoints.c.log == self.log).order_by(checkpoints.c.size.desc()).limit(1)
+            note = (await connection.execute(query_note)).scalar_one_or_none()
+        if note is not None:
+            yield json.dumps({"checkpoint": note})
+
+    async def prove(self, entry_id: str) -> dict[str, Any]:
+        """A self-contained proof that an entry is in the log: entry, index, path and the signed checkpoint. Raises BadLedger."""
+        async with self._store.read() as connection:
+            rows = (await connection.execute(select(entries).where(entries.c.log == self.log).order_by(entries.c.seq))).all()
+            query = select(checkpoints.c.note, checkpoints.c.size).where(checkpoints.c.log == self.log)
+            newest = (await connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1))).one_or_none()
+        index = next((i for i, row in enumerate(rows) if row.id == entry_id), None)
+        if index is None or newest is None or newest.size > len(rows):
+            raise BadLedger(f"The ledger has no entry {entry_id[:80]} under a checkpoint.", next_step="smokejumper audit show")
+        leaves = [bytes.fromhex(row.leaf) for row in rows[: newest.size]]
+        path = [h.hex() for h in inclusion_proof(index, leaves)]
+        key = self._signer.verifier.text
+        return {"entry": rows[index].entry, "index": index, "path": path, "checkpoint": newest.note, "verifier": key}
+
+
+class Writing:
+    """One open transaction: its connection for the state, `append` for the ledger."""
+
+    def __init__(self, ledger: Ledger, connection: AsyncConnection, frontier: Frontier, now: datetime) -> None:
+        self._ledger = ledger
+        self.connection = connection
+        self.frontier = frontier
+        self.now = now
+        self.appended = 0
+
+    async def append(self, kind: str, proposal: str | None, body: dict[str, Any]) -> int:
+        """Add an entry and return its sequence number. The leaf covers the text that is stored, byte for byte."""
+        seq = self.frontier.size
+        at = self.now.isoformat(timespec="microseconds")
+        entry: dict[str, Any] = {"seq": seq, "id": self._ledger.ids("e"), "at": at, "type": kind, "proposal": proposal, "body": body}
+        text = rfc8785.dumps(entry)
+        leaf = leaf_hash(text)
+        self.frontier.append(leaf)
+        self.appended += 1
+        row = {**entry, "log": self._ledger.log, "entry": text.decode(), "leaf": leaf.hex()}
+        del row["body"]
+        await self.connection.execute(insert(entries).values(**row))
+        return seq
+
+
+def keep_newest(anchor: Path, note: str) -> None:
+    """Put a checkpoint into the anchor file unless a larger one is there. Raises BadLedger when the file cannot be written."""
+    try:
+        handle = os.open(anchor, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            there = file.read().split("\n")
+            if len(there) > 1 and there[1].isdigit() and int(there[1]) >= int(note.split("\n")[1]):
+                return
+            file.seek(0)
+            file.truncate()
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BadLedger(f"The ledger's anchor {anchor} cannot be written: {error.strerror}.") from error

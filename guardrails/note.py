@@ -1,0 +1,125 @@
+"""Signed checkpoints: C2SP signed notes (c2sp.org/signed-note) over C2SP checkpoints (c2sp.org/tlog-checkpoint), and the key.
+
+The key lives in a file of its own outside the database, so whoever can change the database cannot sign what they made of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Struct
+
+from guardrails.errors import BadLedger
+
+_ALGORITHM = b"\x01"  # Ed25519 in C2SP signed-note
+
+
+class Checkpoint(Struct, frozen=True):
+    """The size and root of a log at one moment."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> str:
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+class Verifier(Struct, frozen=True):
+    """A public key under a name; `text` is the C2SP vkey that people pin."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        return hashlib.sha256(self.name.encode() + b"\n" + _ALGORITHM + self.raw).digest()[:4]
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(_ALGORITHM + self.raw).decode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Verifier:
+        """From a vkey line. Raises BadLedger."""
+        try:
+            name, key_id, encoded = text.strip().split("+", 2)
+            raw = base64.b64decode(encoded, validate=True)
+        except (ValueError, binascii.Error) as error:
+            raise BadLedger("This is no verifier key of the form name+id+base64.") from error
+        verifier = cls(name, raw[1:])
+        if raw[:1] != _ALGORITHM or len(raw) != 33 or verifier.key_id.hex() != key_id:
+            raise BadLedger("The verifier key's id does not belong to its bytes.")
+        return verifier
+
+    def open(self, note: str) -> Checkpoint:
+        """The checkpoint of a note that this key signed. Raises BadLedger."""
+        text, separator, signatures = note.partition("\n\n")
+        lines = text.split("\n")
+        if not separator or len(lines) != 3 or not lines[1].isdigit():
+            raise BadLedger("A checkpoint is not of the form of a signed note.")
+        for line in signatures.splitlines():
+            parts = line.split(" ")
+            if len(parts) == 3 and parts[0] == "—" and parts[1] == self.name:
+                try:
+                    signed = base64.b64decode(parts[2], validate=True)
+                    root = base64.b64decode(lines[2], validate=True)
+                    if signed[:4] != self.key_id:
+                        continue
+                    Ed25519PublicKey.from_public_bytes(self.raw).verify(signed[4:], f"{text}\n".encode())
+                except (InvalidSignature, binascii.Error) as error:
+                    raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is wrong.") from error
+                return Checkpoint(lines[0], int(lines[1]), root)
+        raise BadLedger(f"The checkpoint of size {lines[1]} is not signed by {self.name}.")
+
+
+class Signer:
+    """The private key, in memory."""
+
+    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.verifier = Verifier(name, raw)
+
+    @classmethod
+    def load_or_create(cls, path: Path, name: str = "smokejumper") -> Signer:
+        """The key in a file of mode 0600 that is made when absent. Raises BadLedger."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                return cls(name, _read_key(path))
+            key = Ed25519PrivateKey.generate()
+            with os.fdopen(handle, "wb") as file:
+                file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise BadLedger(f"The ledger's key {path} cannot be used: {error.strerror}.") from error
+        return cls(name, key)
+
+    def sign(self, checkpoint: Checkpoint) -> str:
+        """The signed note of a checkpoint."""
+        text = checkpoint.text()
+        signature = base64.b64encode(self.verifier.key_id + self._key.sign(text.encode())).decode()
+        return f"{text}\n— {self.verifier.name} {signature}\n"
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
+    if path.stat().st_mode & 0o077:
+        raise BadLedger(f"Others may read the ledger's key {path}.", next_step=f"chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise BadLedger(f"The ledger's key {path} is damaged.", next_step="Restore it from a backup.") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BadLedger(f"The ledger's key {path} is not an Ed25519 key.")
+    return key
