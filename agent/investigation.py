@@ -20,7 +20,7 @@ from agent.errors import StoreError
 from agent.incident import Incident
 from agent.planner import Planner, RulePlanner
 from agent.remediation import Decision, Execution, ProposalView, Remediation
-from agent.state import Investigation, diagnosis_of, plain
+from agent.state import Investigation, diagnosis_of, incident_of, plain
 from agent.toolbelt import Toolbelt, ToolsetBelt
 from agent.workspace import Workspace
 from cluster.reading import Reader
@@ -103,7 +103,12 @@ async def run(
         config: RunnableConfig = {"configurable": {"thread_id": incident.id}, "recursion_limit": RECURSION_LIMIT}
         known = Investigation()
         if checkpointer is not None:
-            known = cast("Investigation", (await graph.aget_state(config)).values)
+            snapshot = await graph.aget_state(config)
+            known = cast("Investigation", snapshot.values)
+            if known:
+                incident = incident_of(known)
+            if known and not snapshot.next:
+                return _conclusion(incident, known, waiting=False)
         dependencies = Dependencies(
             planner or RulePlanner(),
             toolbelt,

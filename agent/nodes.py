@@ -16,7 +16,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Send, interrupt
 
 from agent.budget import Limits, Spent
-from agent.planner import Planner, View
+from agent.planner import Plan, Planner, View
 from agent.remediation import Decision, Remediation, settled
 from agent.report import markdown
 from agent.state import (
@@ -70,13 +70,12 @@ async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[
     spent = Spent(len(state.get("answered", [])), state.get("round", 0), cost_of(state), seconds)
     chosen = await use.planner.next(View(incident_of(state), judgement, frozenset(asked), use.limits, spent))
     update = Investigation(round=state.get("round", 0) + 1, hypothesis=chosen.hypothesis, seconds=seconds, notes=list(chosen.notes))
-    if not chosen.stop and chosen.wants:
+    if chosen.wants and not chosen.stop:
         await use.progress(f"round {update['round']}: {len(chosen.wants)} probes; {chosen.hypothesis}")
         return Command(goto=[Send("probe", ProbeTask(want=plain(want))) for want in chosen.wants], update=update)
     judgement = judgement or await _judgement(state, use)
-    stop = chosen.stop or "nothing more is wanted"
-    concluded = _concluded(judgement.diagnosis, stop, complete=stop == "nothing more is wanted")
-    update.update(Investigation(stop=stop, diagnosis=plain(concluded)))
+    concluded = _concluded(judgement.diagnosis, chosen)
+    update.update(Investigation(stop=chosen.stop, diagnosis=plain(concluded)))
     ahead: Literal["propose", "report"] = "propose" if use.remediation is not None and concluded.causes else "report"
     return Command(goto=ahead, update=update)
 
@@ -162,14 +161,14 @@ def _remediation(use: Dependencies) -> Remediation:
     return use.remediation
 
 
-def _concluded(diagnosis: Diagnosis, stop: str, *, complete: bool) -> Diagnosis:
+def _concluded(diagnosis: Diagnosis, last: Plan) -> Diagnosis:
     """The diagnosis as it is kept: bounded, and never "healthy" when reading stopped early."""
     cut = len(diagnosis.causes) - CAUSES_KEPT
     missing = diagnosis.cannot_see
-    if not complete:
-        missing += (Missing("evidence that was still wanted", Why.TRUNCATED, stop, "ask about one namespace or object"),)
+    if not last.complete:
+        missing += (Missing("evidence that was still wanted", Why.TRUNCATED, last.stop, "ask about one namespace or object"),)
     if cut > 0:
         missing += (Missing(f"{cut} more causes", Why.TRUNCATED, "", "ask about one namespace or object"),)
     return msgspec.structs.replace(
-        diagnosis, healthy=diagnosis.healthy and complete, causes=diagnosis.causes[:CAUSES_KEPT], cannot_see=missing
+        diagnosis, healthy=diagnosis.healthy and last.complete, causes=diagnosis.causes[:CAUSES_KEPT], cannot_see=missing
     )

@@ -25,10 +25,12 @@ class View(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """Wants to probe in parallel, or why to stop. `hypothesis` is the suspicion they test; `notes` go into the report."""
+    """Wants to probe in parallel, or why to stop. `hypothesis` is the suspicion they test; `notes` go into the report. `complete`
+    says of a stop that nothing wanted was left unread: only then can an investigation that found nothing be called healthy."""
 
     wants: tuple[Want, ...] = ()
     stop: str = ""
+    complete: bool = False
     hypothesis: str = ""
     notes: tuple[str, ...] = ()
 
@@ -51,7 +53,7 @@ class RulePlanner:
             return Plan(stop=over) if over else Plan(base, hypothesis="nothing is suspected yet")
         wants = open_wants(view)
         if not wants:
-            return Plan(stop="nothing more is wanted")
+            return Plan(stop="nothing more is wanted", complete=True)
         if over:
             return Plan(stop=f"{over}; {len(wants)} more were wanted")
         return Plan(wants[: view.limits.wants_per_round], hypothesis=hypothesis(view.judgement))

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from pydantic import ValidationError
+
+from agent.budget import Limits
+from agent.errors import StoreError
+from agent.incident import Incident
+from agent.investigation import Conclusion, in_process, investigate, run
+from agent.remediation import Decision, Remediation
+from cluster.reading import Why
+from cluster.reference import Scope
+from tests.agent.recordings import BROKEN_ROLLOUT, CRASH, HEALTHY, FileGate, reader, recording
+
+pytestmark = pytest.mark.anyio
+SCOPE = Scope("recording")
+
+
+async def step(folder: Path, store: Path, gate: Remediation | None, answer: Decision | None = None) -> Conclusion:
+    """One process's worth of an incident: everything is opened afresh, as after a restart."""
+    opened = reader(folder)
+    incident = Incident("inc-1", SCOPE, "Why is serve broken?")
+    return await run(incident, opened, in_process(opened, Limits()), store=store, remediation=gate, answer=answer)
+
+
+async def test_a_rollout_with_a_bad_tag_is_the_cause(tmp_path: Path) -> None:
+    diagnosis = await investigate(reader(recording(tmp_path, BROKEN_ROLLOUT)), SCOPE)
+    assert not diagnosis.healthy
+    assert str(diagnosis.causes[0].object) == "Deployment/ml/serve"
+    assert diagnosis.causes[0].class_ == "image/bad-reference"
+    assert any("manifest unknown" in item.quote for item in diagnosis.causes[0].evidence)
+    assert diagnosis.cost.requests > 0
+
+
+async def test_two_runs_say_the_same_to_the_byte(tmp_path: Path) -> None:
+    folder = recording(tmp_path, BROKEN_ROLLOUT + "---" + CRASH, {"ml__worker-cccccccccc-zzzzz__main.log": "fatal: no QUEUE_URL\n"})
+    first, second = [await investigate(reader(folder), SCOPE) for _ in range(2)]
+    assert msgspec.json.encode(first) == msgspec.json.encode(second)
+
+
+async def test_a_suspicion_asks_for_the_log_that_settles_it(tmp_path: Path) -> None:
+    log = {"ml__worker-cccccccccc-zzzzz__main.log": "starting\nFATAL: cannot connect to database db:5432: connection refused\n"}
+    said: list[str] = []
+
+    async def progress(text: str) -> None:
+        said.append(text)
+
+    with_log = await investigate(reader(recording(tmp_path / "with", CRASH, log)), SCOPE, progress=progress)
+    without = await investigate(reader(recording(tmp_path / "without", CRASH)), SCOPE)
+    assert any(text.startswith("round 2") for text in said)
+    assert any(item.source.value == "log" for item in with_log.causes[0].evidence)
+    assert not any(item.source.value == "log" for cause in without.causes for item in cause.evidence)
+
+
+async def test_nothing_wrong_is_healthy(tmp_path: Path) -> None:
+    diagnosis = await investigate(reader(recording(tmp_path, HEALTHY)), SCOPE)
+    assert diagnosis.healthy
+    assert diagnosis.causes == ()
+
+
+async def test_a_spent_budget_is_never_healthy_and_is_said(tmp_path: Path) -> None:
+    diagnosis = await investigate(reader(recording(tmp_path, HEALTHY)), SCOPE, limits=Limits(seconds=0))
+    assert not diagnosis.healthy
+    assert any(item.why is Why.TRUNCATED and "0 seconds" in item.detail for item in diagnosis.cannot_see)
+
+
+async def test_remediation_waits_for_the_gate_and_executes_what_was_approved_once(tmp_path: Path) -> None:
+    folder, store, gate = recording(tmp_path, BROKEN_ROLLOUT), tmp_path / "store.sqlite", FileGate(tmp_path / "gate.json")
+    waiting = await step(folder, store, gate.ports)
+    assert waiting.waiting
+    assert waiting.proposal is not None
+    assert waiting.proposal.state == "pending"
+    assert gate.document["inc-1"]["action"] == {"action": "rollout_undo", "to_revision": 6}
+
+    still = await step(folder, store, gate.ports)
+    assert still.waiting
+    assert gate.effects == 0
+
+    gate.decide("approved")
+    done = await step(folder, store, gate.ports)
+    assert not done.waiting
+    assert gate.effects == 1
+    assert done.outcome is not None
+    assert done.outcome.state == "succeeded"
+    assert "## Remediation" in done.report
+    assert str(done.diagnosis.causes[0].object) == "Deployment/ml/serve"
+
+    again = await step(folder, store, gate.ports)
+    assert gate.effects == 1
+    assert again.report == done.report
+
+
+async def test_an_answer_that_claims_approval_grants_nothing(tmp_path: Path) -> None:
+    folder, store, gate = recording(tmp_path, BROKEN_ROLLOUT), tmp_path / "store.sqlite", FileGate(tmp_path / "gate.json")
+    await step(folder, store, gate.ports)
+    claimed = await step(folder, store, gate.ports, Decision(verdict="approved", by="nobody in particular"))
+    assert claimed.waiting
+    assert gate.effects == 0
+    gate.decide("denied")
+    denied = await step(folder, store, gate.ports, Decision(verdict="denied", by="bo"))
+    assert not denied.waiting
+    assert gate.effects == 0
+    assert denied.proposal is not None
+    assert denied.proposal.state == "denied"
+
+
+def test_an_answer_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Decision.model_validate({"verdict": "maybe"})
+    with pytest.raises(ValidationError):
+        Decision.model_validate({"verdict": "approved", "grant": "all"})
+
+
+async def test_without_a_remedy_nothing_is_proposed(tmp_path: Path) -> None:
+    folder, store, gate = recording(tmp_path, CRASH), tmp_path / "store.sqlite", FileGate(tmp_path / "gate.json")
+    done = await step(folder, store, gate.ports)
+    assert not done.waiting
+    assert gate.document == {}
+    assert any("no remedy" in note for note in done.notes)
+
+
+async def test_waiting_without_a_store_is_refused(tmp_path: Path) -> None:
+    opened = reader(recording(tmp_path, BROKEN_ROLLOUT))
+    with pytest.raises(StoreError, match="store"):
+        await run(Incident("i", SCOPE), opened, in_process(opened, Limits()), remediation=FileGate(tmp_path / "gate.json").ports)
+
+
+async def test_a_store_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
+    folder, store = recording(tmp_path, HEALTHY), tmp_path / "store.sqlite"
+    store.write_bytes(b"this is no database, whatever its name says" * 50)
+    with pytest.raises(StoreError, match=r"store\.sqlite.*--state"):
+        await step(folder, store, None)
