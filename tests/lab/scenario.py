@@ -59,9 +59,9 @@ class UnknownScenarioError(Exception):
 class Check:
     """Something that becomes visible in the cluster.
 
-    `object` is KIND/NAMESPACE/NAME or KIND/NAMESPACE/LABEL=VALUE (namespace `-` for none, empty name for all); `path` leads
-    to values (lists are walked into, a mapping keeps the list elements that have these fields); at least `count` objects must have a value that
-    `equals` or `contains` what is given, or, with neither, no matching value at all (`absent`).
+    `object` is KIND/NAMESPACE/NAME or KIND/NAMESPACE/LABEL=VALUE (namespace `-` for none, empty name for all); `path` leads to
+    values (lists are walked into, a mapping keeps the list elements that have these fields). At least `count` objects must
+    have a value that `equals` or `contains` what is given; with `absent`, none may.
     """
 
     object: str
