@@ -20,7 +20,7 @@ from agent.errors import StoreError
 from agent.incident import Incident
 from agent.planner import Planner, RulePlanner
 from agent.remediation import Decision, Execution, ProposalView, Remediation
-from agent.state import Investigation, diagnosis_of, incident_of, plain
+from agent.state import Investigation, diagnosis_of, incident_of, plain, remedies_of
 from agent.toolbelt import Toolbelt, ToolsetBelt
 from agent.workspace import Workspace
 from cluster.reading import Reader
@@ -28,6 +28,7 @@ from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
 from mcp_server.tools.catalogue import PRIMITIVE
 from runbooks.finding import Diagnosis
+from runbooks.remedies import Candidate
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -45,6 +46,7 @@ class Conclusion(Struct, frozen=True):
     waiting: bool
     notes: tuple[str, ...]
     seconds: float
+    remedies: tuple[tuple[Candidate, ...], ...] = ()
     proposal: ProposalView | None = None
     outcome: Execution | None = None
 
@@ -138,6 +140,7 @@ def _conclusion(incident: Incident, state: Investigation, *, waiting: bool) -> C
         waiting,
         tuple(state.get("notes", [])),
         state.get("seconds", 0.0),
+        remedies_of(state),
         msgspec.convert(state["proposal"], ProposalView) if "proposal" in state else None,
         msgspec.convert(state["outcome"], Execution) if "outcome" in state else None,
     )

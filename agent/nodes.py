@@ -31,6 +31,7 @@ from agent.state import (
     finding_ref,
     incident_of,
     plain,
+    remedies_of,
     want_of,
 )
 from agent.toolbelt import Toolbelt, describe
@@ -38,7 +39,7 @@ from agent.workspace import Judgement, Workspace
 from cluster.reading import Missing, Why
 from runbooks.causes import merged
 from runbooks.finding import Diagnosis
-from runbooks.remedies import candidates
+from runbooks.remedies import Candidate, candidates
 
 
 async def no_progress(_text: str) -> None:
@@ -75,7 +76,8 @@ async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[
         return Command(goto=[Send("probe", ProbeTask(want=plain(want))) for want in chosen.wants], update=update)
     judgement = judgement or await _judgement(state, use)
     concluded = _concluded(judgement.diagnosis, chosen)
-    update.update(Investigation(stop=chosen.stop, diagnosis=plain(concluded)))
+    remedies = _remedies(concluded, judgement)
+    update.update(Investigation(stop=chosen.stop, diagnosis=plain(concluded), remedies=[[plain(item) for item in row] for row in remedies]))
     ahead: Literal["propose", "report"] = "propose" if use.remediation is not None and concluded.causes else "report"
     return Command(goto=ahead, update=update)
 
@@ -102,8 +104,7 @@ async def judge(state: Investigation, runtime: Runtime[Dependencies]) -> Investi
 async def propose(state: Investigation, runtime: Runtime[Dependencies]) -> Command[Literal["await_decision", "report"]]:
     """Hand the best remedy of the first cause to the gate."""
     use = runtime.context
-    judgement = await _judgement(state, use)
-    remedies = candidates(diagnosis_of(state).causes[0], judgement.world)
+    remedies = remedies_of(state)[0]
     if use.remediation is None or not remedies:
         return Command(goto="report", update=Investigation(notes=["no remedy is known for the first cause; nothing was proposed"]))
     proposal = await use.remediation.propose(remedies[0], incident_of(state).id)
@@ -159,6 +160,13 @@ def _remediation(use: Dependencies) -> Remediation:
     if use.remediation is None:
         raise RuntimeError("this investigation has a proposal, but no gate was given; resume it with the gate that it was started with")
     return use.remediation
+
+
+def _remedies(diagnosis: Diagnosis, judgement: Judgement) -> tuple[tuple[Candidate, ...], ...]:
+    """The candidates of each cause, in the causes' order."""
+    return tuple(
+        candidates(cause, judgement.world, [other for other in diagnosis.causes if other is not cause]) for cause in diagnosis.causes
+    )
 
 
 def _concluded(diagnosis: Diagnosis, last: Plan) -> Diagnosis:

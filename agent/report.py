@@ -5,6 +5,7 @@ It words nothing that the diagnosis does not say. Every list is bounded and says
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ CAUSES_SHOWN = 20
 EVIDENCE_SHOWN = 6
 SYMPTOMS_SHOWN = 8
 ROWS_SHOWN = 12
+NAMES_SHOWN = 6
 T = TypeVar("T")
 
 
@@ -54,8 +56,19 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _unseen(item: Missing) -> str:
-    return "; ".join(part for part in (f"{item.what} ({item.why.value})", item.detail, item.next_step) if part)
+def _alike(missing: Sequence[Missing]) -> list[tuple[Missing, ...]]:
+    """What could not be seen for one and the same reason, together, in the order of the first of each."""
+    groups: dict[tuple[object, ...], list[Missing]] = defaultdict(list)
+    for item in missing:
+        groups[(item.why, item.detail, item.next_step)].append(item)
+    return [tuple(group) for group in groups.values()]
+
+
+def _unseen(alike: tuple[Missing, ...]) -> str:
+    first = alike[0]
+    names = ", ".join(item.what for item in alike[:NAMES_SHOWN])
+    more = f" and {len(alike) - NAMES_SHOWN} more" if len(alike) > NAMES_SHOWN else ""
+    return "; ".join(part for part in (f"{names}{more} ({first.why.value})", first.detail, first.next_step) if part)
 
 
 def _headline(diagnosis: Diagnosis) -> str:

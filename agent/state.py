@@ -14,6 +14,7 @@ import msgspec
 from agent.incident import Incident
 from cluster.reading import Cost
 from runbooks.finding import Diagnosis, Finding, LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
+from runbooks.remedies import Candidate
 
 FINDINGS_KEPT = 50
 EVIDENCE_IDS_KEPT = 4
@@ -50,6 +51,7 @@ class Investigation(TypedDict, total=False):
     findings: list[FindingRef]
     stop: str
     diagnosis: dict[str, Any]
+    remedies: list[list[dict[str, Any]]]
     proposal: dict[str, Any]
     decision: dict[str, Any]
     outcome: dict[str, Any]
@@ -88,6 +90,10 @@ def cost_of(state: Investigation) -> Cost:
 
 def diagnosis_of(state: Investigation) -> Diagnosis:
     return msgspec.convert(state["diagnosis"], Diagnosis)
+
+
+def remedies_of(state: Investigation) -> tuple[tuple[Candidate, ...], ...]:
+    return msgspec.convert(state.get("remedies", []), tuple[tuple[Candidate, ...], ...])
 
 
 def finding_ref(finding: Finding) -> FindingRef:
