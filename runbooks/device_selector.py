@@ -275,7 +275,7 @@ def _present(value: Callable[[], Any]) -> bool:
 
 def _matches(pattern: str, text: str) -> bool:
     """CEL uses RE2, which never backtracks; patterns that could make this engine do so are left undecided."""
-    if re.search(r"[*+}]\)*[*+{]|\|", pattern) or len(pattern) > 200:
+    if re.search(r"[*+}]\)*[*+{]|\|[^)]*\)[*+{]", pattern) or len(pattern) > 200:
         raise _UnsupportedError(pattern)
     return re.search(pattern, text[:256]) is not None
 

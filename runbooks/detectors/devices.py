@@ -1,0 +1,294 @@
+"""GPUs and other devices of nodes: withdrawn, unhealthy, misconfigured, without toolkit or driver.
+
+It reads what the API shows: capacity against allocatable, labels, node conditions, kubelet messages, operator status. Kernel logs
+and DCGM are other sources. A node served by Dynamic Resource Allocation legitimately lacks the extended resource.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from cluster.facts.dra import ResourceSlice
+from cluster.facts.event import CustomObject, Event
+from cluster.facts.node import Node
+from cluster.facts.pod import Pod
+from cluster.facts.workload import DaemonSet
+from cluster.reference import ContainerRef, ObjectRef
+from cluster.world import World
+from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
+from runbooks.pending import blame_of, broken_device_nodes, pending_groups
+from runbooks.scheduling import Obstacle, Usage, requests_of
+
+GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "aws.amazon.com/neuron", "google.com/tpu")
+# Labels by which a node says that it has a device, set by feature discovery or the cloud, not by the device plugin.
+_PRESENT_LABELS = {"nvidia.com/gpu.present": "nvidia.com/gpu", "feature.node.kubernetes.io/pci-10de.present": "nvidia.com/gpu"}
+_PLUGIN_NAME = re.compile(r"device-?plugin")
+# Conditions of health agents, True = fault (NVSentinel), and the class of hardware that each watches.
+_HEALTH = {
+    "GpuMemWatch": "gpu.memory-fault",
+    "GpuThermalWatch": "gpu.thermal",
+    "GpuPowerWatch": "gpu.thermal",
+    "GpuNvlinkWatch": "gpu.nvlink-fault",
+    "NVSwitchFatalError": "gpu.nvlink-fault",
+    "NVSwitchDown": "gpu.nvlink-fault",
+    "SysLogsSXIDError": "gpu.nvlink-fault",
+    "SysLogsXIDError": "gpu.hardware-fault",
+    "SysLogsGPUFallenOff": "gpu.hardware-fault",
+    "GpuPcieWatch": "gpu.hardware-fault",
+    "GpuInforomWatch": "gpu.hardware-fault",
+    "GpuSmWatch": "gpu.hardware-fault",
+    "GpuMcuWatch": "gpu.hardware-fault",
+    "GpuPmuWatch": "gpu.hardware-fault",
+    "GpuDriverWatch": "gpu.driver-mismatch",
+}
+_XID = re.compile(r"(?i)xid\D{0,12}?(\d{1,3})\b")
+_ECC_XIDS = frozenset({48, 63, 64, 92, 94, 95, 140, 171, 172})
+_NVLINK_XIDS = frozenset({74, 144, 145, 146, 147, 148, 149, 150})
+_STARTUP: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (re.compile(r"(?i)driver/library version mismatch"), "gpu.driver-mismatch", "the GPU driver's library and kernel module differ"),
+    (
+        re.compile(r"(?i)CUDA driver version is insufficient|unsatisfied condition: cuda"),
+        "gpu.driver-mismatch",
+        "the GPU driver is too old for the image",
+    ),
+    (
+        re.compile(r'no runtime for "nvidia" is configured|RuntimeHandler "nvidia" not supported'),
+        "gpu.toolkit-missing",
+        "the container runtime has no nvidia handler",
+    ),
+    (
+        re.compile(
+            r"(?i)unresolvable CDI devices|CDI device injection failed|failed to inject CDI devices|CDI support is explicitly disabled"
+        ),
+        "gpu.toolkit-missing",
+        "the CDI specification of the device is missing or stale",
+    ),
+    (
+        re.compile(r"(?i)nvidia-container-cli: .*|could not select device driver .*gpu"),
+        "gpu.toolkit-missing",
+        "the NVIDIA container toolkit cannot set the container up",
+    ),
+)
+
+
+def plugin_down(world: World) -> Iterable[Finding]:
+    """Nodes that have devices and offer none: the device plugin is gone, not registered, or calls every device unhealthy."""
+    resources = {name for node in world.all(Node) for name in (node.status.capacity or {}) if "/" in name} | set(GPU_RESOURCES)
+    resources = {name for name in resources if not name.startswith(("hugepages-", "attachable-volumes"))}
+    lost: dict[str, list[Node]] = {}
+    for resource in sorted(resources):
+        for node in broken_device_nodes(world.all(Node), resource):
+            lost.setdefault(resource, []).append(node)
+    served = {item.spec.node_name for item in world.all(ResourceSlice) if item.spec.devices}
+    for node in world.all(Node):
+        for label, resource in _PRESENT_LABELS.items():
+            offers = any(name.startswith("nvidia.com/") for name in (node.status.capacity or {}))
+            if node.labels.get(label) == "true" and node.status.capacity and not offers and node.name not in served:
+                lost.setdefault(resource, []).append(node)
+    if not lost:
+        return
+    waiting = _waiting(world)
+    for resource, nodes in lost.items():
+        for node in {node.name: node for node in nodes}.values():
+            if node.ready or node.condition("Ready") is None:
+                yield _plugin_down(world, node, resource, waiting.get(resource, ()))
+
+
+def _waiting(world: World) -> dict[str, tuple[ObjectRef, ...]]:
+    """Pods and workloads that no node has devices for, by resource."""
+    usage, found = Usage(world), dict[str, tuple[ObjectRef, ...]]()
+    for group in pending_groups(world):
+        blame = blame_of(group, usage)
+        if blame is None or blame.obstacle is not Obstacle.RESOURCE:
+            continue
+        for resource, value in requests_of(group.sample.spec).items():
+            if value > 0:
+                found[resource] = (*found.get(resource, ()), group.owner, *group.affected)
+    return found
+
+
+def _plugin_down(world: World, node: Node, resource: str, waiting: tuple[ObjectRef, ...]) -> Finding:
+    capacity = node.capacity(resource)
+    pods = [pod for pod in world.pods_on(node.name) if _PLUGIN_NAME.search(pod.name)]
+    broken = [pod for pod in pods if not pod.ready]
+    evidence: list[Evidence] = [
+        cite(
+            Source.FIELD, node.ref, f"status.allocatable[{resource}]", f"{node.allocatable(resource) or 0:g} of capacity {capacity or 0:g}"
+        )
+    ]
+    wants: tuple[LogWant, ...] = ()
+    if capacity is None:
+        evidence.append(cite(Source.FIELD, node.ref, "metadata.labels", "says that a GPU is present"))
+        state = f"the node is labelled as having a GPU and has never registered {resource}"
+    else:
+        state = f"it has {capacity:g} {resource} and offers none"
+    if broken:
+        evidence.append(cite(Source.FIELD, broken[0].ref, "status.phase", f"{broken[0].status.phase}, not ready"))
+        state += f"; its device plugin {broken[0].ref} is not ready"
+    elif pods:
+        wants = tuple(LogWant(ContainerRef(pod.namespace or "", pod.name, item.name)) for pod in pods[:1] for item in pod.spec.containers)
+        state += f"; its device plugin {pods[0].ref} runs, so it finds no healthy device or did not register again"
+    elif "Pod" in world.read_kinds and any(_PLUGIN_NAME.search(item.name) for item in world.all(DaemonSet)):
+        state += "; no device plugin pod runs on it"
+    affects = (*waiting, *(pod.ref for pod in broken))
+    text = f"Node {node.name} cannot hand out its devices: {state}."
+    return Finding(
+        "gpu.device-plugin-down", node.ref, Certainty.PROVEN if capacity else Certainty.LIKELY, tuple(evidence), text, affects, wants=wants
+    )
+
+
+def device_unhealthy(world: World) -> Iterable[Finding]:
+    """Devices that the plugin, the kubelet or a health agent calls unhealthy while others of the node work."""
+    for node in world.all(Node):
+        for resource in node.status.capacity or {}:
+            if resource not in GPU_RESOURCES:
+                continue
+            capacity, usable = node.capacity(resource) or 0, node.allocatable(resource) or 0
+            if 0 < usable < capacity:
+                proof = cite(Source.FIELD, node.ref, f"status.allocatable[{resource}]", f"{usable:g} of capacity {capacity:g}")
+                gone = f"{capacity - usable:g} of {capacity:g} {resource}"
+                text = f"{gone} of node {node.name} are withdrawn: the device plugin calls them unhealthy."
+                yield Finding("gpu.device-withdrawn", node.ref, Certainty.LIKELY, (proof,), text)
+        for item in node.status.conditions or ():
+            faulty = item.status == "True" if item.type in _HEALTH else item.type == "AcceleratedHardwareReady" and item.status == "False"
+            if not faulty:
+                continue
+            code = _by_xid(item.message or "") or _HEALTH.get(item.type, "gpu.hardware-fault")
+            proof = cite(
+                Source.FIELD, node.ref, f"status.conditions[{item.type}]", f"{item.reason}: {item.message}", item.last_transition_time
+            )
+            users = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and _uses_device(pod))
+            text = f"A GPU of node {node.name} is faulty ({item.type}): {(item.message or item.reason or 'no message')[:240]}"
+            yield Finding(code, node.ref, Certainty.PROVEN, (proof,), text, users, since=item.last_transition_time)
+    yield from _unhealthy_in_use(world)
+
+
+def _by_xid(message: str) -> str | None:
+    """The code that an XID number in a message points to."""
+    match = _XID.search(message)
+    if match is None:
+        return None
+    number = int(match[1])
+    return "gpu.memory-fault" if number in _ECC_XIDS else "gpu.nvlink-fault" if number in _NVLINK_XIDS else "gpu.hardware-fault"
+
+
+def _uses_device(pod: Pod) -> bool:
+    return bool(pod.spec.resource_claims) or any(name in GPU_RESOURCES for name in requests_of(pod.spec))
+
+
+def _unhealthy_in_use(world: World) -> Iterable[Finding]:
+    for pod in world.all(Pod):
+        for status in pod.all_statuses:
+            for resource in status.allocated_resources_status or ():
+                for device in resource.resources or ():
+                    if device.health != "Unhealthy":
+                        continue
+                    subject = ObjectRef("Node", None, pod.spec.node_name) if pod.spec.node_name else pod.ref
+                    proof = cite(
+                        Source.FIELD,
+                        pod.ref,
+                        f"status.containerStatuses[{status.name}].allocatedResourcesStatus",
+                        f"{device.resource_id}: Unhealthy",
+                    )
+                    text = f"Device {device.resource_id} ({resource.name}) that {pod.ref} uses on node {pod.spec.node_name} is unhealthy."
+                    yield Finding("gpu.hardware-fault", subject, Certainty.PROVEN, (proof,), text, affects=(pod.ref,))
+
+
+def partition_mismatch(world: World) -> Iterable[Finding]:
+    """MIG: a configuration that failed to apply, and pods that ask for a profile that no node offers."""
+    for node in world.all(Node):
+        if node.labels.get("nvidia.com/mig.config.state") == "failed":
+            wanted = node.labels.get("nvidia.com/mig.config", "?")
+            proof = cite(Source.FIELD, node.ref, "metadata.labels[nvidia.com/mig.config.state]", f"failed (nvidia.com/mig.config={wanted})")
+            text = f"MIG configuration {wanted} could not be applied on node {node.name}; the GPU is usually still in use."
+            yield Finding("gpu.mig-failed", node.ref, Certainty.PROVEN, (proof,), text)
+    if not world.all(Node):
+        return
+    offered = {name for node in world.all(Node) for name in (node.status.capacity or {}) if name.startswith("nvidia.com/")}
+    for group in pending_groups(world):
+        wanted_profiles = [name for name in requests_of(group.sample.spec) if name.startswith("nvidia.com/mig-") and name not in offered]
+        if wanted_profiles and offered:
+            proof = cite(Source.FIELD, group.sample.ref, "spec.containers[].resources.requests", wanted_profiles[0])
+            has = ", ".join(sorted(offered))
+            text = f"{group.owner} asks for {wanted_profiles[0]}, and the nodes offer {has}: another MIG profile or strategy."
+            evidence = (*group.evidence, proof)
+            yield Finding("gpu.mig-mismatch", group.owner, Certainty.PROVEN, evidence, text, group.affected, group.since)
+
+
+def runtime_setup(world: World) -> Iterable[Finding]:
+    """Containers that cannot start because driver, toolkit or CDI on the node do not fit, by the runtime's own words."""
+    for pod in world.all(Pod):
+        if pod.ready or pod.finished:
+            continue
+        for message, proof in _setup_messages(world, pod):
+            told = next(((code, words) for pattern, code, words in _STARTUP if pattern.search(message)), None)
+            if told is None:
+                continue
+            code, words = told
+            subject = ObjectRef("Node", None, pod.spec.node_name) if pod.spec.node_name else world.top_owner(pod.ref)
+            text = f"On node {pod.spec.node_name} {words}, so {pod.ref} cannot start: {message[:200]}"
+            yield Finding(code, subject, Certainty.PROVEN, (proof,), text, affects=(pod.ref, world.top_owner(pod.ref)))
+            break
+
+
+def _setup_messages(world: World, pod: Pod) -> Iterable[tuple[str, Evidence]]:
+    for status in pod.all_statuses:
+        for state in (status.state, status.last_state):
+            for item in (state.waiting, state.terminated):
+                if item is not None and item.message and item.reason != "CrashLoopBackOff":
+                    yield (
+                        item.message,
+                        cite(Source.FIELD, pod.ref, f"status.containerStatuses[{status.name}]", f"{item.reason}: {item.message}"),
+                    )
+    for event in reversed(world.events(pod.ref, "FailedCreatePodSandBox", "Failed", "FailedStart")):
+        yield event.text, cite(Source.EVENT, pod.ref, event.reason, event.text, event.last_seen)
+
+
+def operator_not_ready(world: World) -> Iterable[Finding]:
+    """The GPU operator's own verdict, and driver upgrades that failed."""
+    for policy in world.custom("ClusterPolicy"):
+        if not isinstance(policy, CustomObject):
+            continue
+        state = policy.status.get("state") if isinstance(policy.status, dict) else None
+        failed = next((item for item in policy.conditions if (item.type, item.status) in (("Ready", "False"), ("Error", "True"))), None)
+        if state != "notReady" and failed is None:
+            continue
+        why = f"{failed.reason}: {failed.message}" if failed and failed.message else f"state {state}"
+        proof = cite(Source.FIELD, policy.ref, "status", why)
+        operands = tuple(
+            pod.ref for pod in world.all(Pod) if "gpu-operator" in (pod.namespace or "") and not pod.ready and not pod.finished
+        )
+        text = f"The GPU operator is not ready ({why[:200]}); {len(operands)} of its pods are not ready."
+        certainty = Certainty.LIKELY if operands else Certainty.PROVEN
+        yield Finding("gpu.operator-not-ready", policy.ref, certainty, (proof,), text)
+    for node in world.all(Node):
+        if node.labels.get("nvidia.com/gpu-driver-upgrade-state") == "upgrade-failed":
+            proof = cite(Source.FIELD, node.ref, "metadata.labels[nvidia.com/gpu-driver-upgrade-state]", "upgrade-failed")
+            text = f"The GPU driver upgrade of node {node.name} has failed and leaves the node out of use."
+            yield Finding("gpu.driver-upgrade-failed", node.ref, Certainty.PROVEN, (proof,), text)
+
+
+def fault_events(world: World) -> Iterable[Finding]:
+    """XID errors that an agent reports as events on a node."""
+    for event in world.all(Event):
+        if event.subject.kind == "Node" and event.warning and "xid" in event.text.lower():
+            code = _by_xid(event.text)
+            if code is not None:
+                proof = cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen)
+                text = f"The GPU driver of node {event.subject.name} reports {event.text[:240]}"
+                users = tuple(
+                    pod.ref for pod in world.pods_on(event.subject.name) if not pod.finished and not pod.ready and _uses_device(pod)
+                )
+                node = ObjectRef("Node", None, event.subject.name)
+                yield Finding(code, node, Certainty.PROVEN, (proof,), text, users, since=event.first_seen)
+
+
+DETECTORS: tuple[Detector, ...] = (
+    plugin_down,
+    device_unhealthy,
+    partition_mismatch,
+    runtime_setup,
+    operator_not_ready,
+    fault_events,
+)
