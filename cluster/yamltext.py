@@ -34,7 +34,7 @@ _WORDS: dict[str, bool | None] = {
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
 _OCTAL = re.compile(r"0[0-7]+\Z")
 # As PyYAML reads and kubectl writes them: what has no point is no float, so that a commit id such as 12345e7 stays text.
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+][0-9]+)?\Z")
+_FLOAT = re.compile(r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?\Z")
 _NUMBERS = frozenset("0123456789+-.")
 
 
@@ -58,7 +58,9 @@ def load_documents(content: bytes, where: str) -> list[Any]:
     start = content.lstrip()[:1]
     if start in (b"{", b"["):
         try:
-            return [msgspec.json.decode(content)]
+            document = msgspec.json.decode(content)
+            _check_depth(document, where)
+            return [document]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Flow-style YAML also begins with a brace; if it is neither, the YAML parser gives the better message.
             pass
@@ -69,6 +71,17 @@ def load_documents(content: bytes, where: str) -> list[Any]:
         place = f"{where}, line {mark.line + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise RecordingError(f"{place} is no YAML: {problem}. If it was cut off, record it again.") from error
+
+
+def _check_depth(document: Any, where: str) -> None:
+    level = [document]
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            inner for item in level for inner in (item.values() if item.__class__ is dict else item) if inner.__class__ in (dict, list)
+        ]
+        if not level:
+            return
+    raise RecordingError(f"{where} is nested deeper than {DEPTH_LIMIT} levels, which no Kubernetes object is.")
 
 
 def _events(parser: Any, where: str) -> list[Any]:

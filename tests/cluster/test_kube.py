@@ -1,0 +1,401 @@
+"""Reading a live cluster over a real socket: what is asked, and what every fault becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from cluster.credentials import ExecPlugin, Impersonation, Server, Target, User
+from cluster.errors import RefusedReadError
+from cluster.facts.config import ConfigMap
+from cluster.facts.event import CustomObject
+from cluster.facts.pod import Pod
+from cluster.kinds import BY_NAME, KINDS, Kind
+from cluster.kube import Connection, KubeReader
+from cluster.reading import Missing, Reader, Why
+from cluster.reference import ContainerRef, ObjectRef, Scope
+from tests.cluster.fake_api import NOW, FakeApi, Reply, Seen, connection, document, groups, listing, pod, running, status
+
+PODS = BY_NAME["Pod"]
+ALL = Scope("test")
+ML = Scope("test", ("ml",))
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with running() as api:
+        yield api
+
+
+@pytest.fixture
+async def reader(api: FakeApi) -> AsyncIterator[KubeReader]:
+    async with KubeReader(connection(api), seconds=5) as reader:
+        yield reader
+
+
+@pytest.mark.anyio
+async def test_reads_every_page_and_counts_the_cost(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/pods", listing("Pod", [pod("a"), pod("b")], token="t1"), listing("Pod", [pod("c")]))
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a", "b", "c"]
+    assert reading.missing == ()
+    assert all(isinstance(fact, Pod) for fact in reading.value)
+    pages = [request.query for request in api.requests if request.path == "/api/v1/pods"]
+    assert pages == [{"limit": "500"}, {"limit": "500", "continue": "t1"}]
+    assert reading.cost.requests == 3  # two pages and one discovery
+    assert reading.cost.bytes > 100
+
+
+@pytest.mark.anyio
+async def test_each_namespace_is_one_request(api: FakeApi, reader: KubeReader) -> None:
+    api.objects("/api/v1/namespaces/ml/pods", "Pod", [pod("a")])
+    api.objects("/api/v1/namespaces/web/pods", "Pod", [pod("b", "web")])
+    reading = await reader.objects(PODS, Scope("test", ("ml", "web")))
+    assert [str(fact.ref) for fact in reading.value] == ["Pod/ml/a", "Pod/web/b"]
+
+
+@pytest.mark.anyio
+async def test_an_expired_token_goes_on_with_the_fresh_one(api: FakeApi, reader: KubeReader) -> None:
+    gone = status(410, "Expired", "The provided continue parameter is too old", token="fresh")
+    api.reply("/api/v1/pods", listing("Pod", [pod("a")], token="old"), gone, listing("Pod", [pod("b")]))
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a", "b"]
+    assert reading.missing == ()
+    assert api.requests[-1].query["continue"] == "fresh"
+
+
+@pytest.mark.anyio
+async def test_an_expired_token_without_a_fresh_one_starts_over_without_doubles(api: FakeApi, reader: KubeReader) -> None:
+    gone = status(410, "Expired", "too old")
+    api.reply("/api/v1/pods", listing("Pod", [pod("a")], token="old"), gone, listing("Pod", [pod("a"), pod("b")]))
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a", "b"]
+
+
+@pytest.mark.anyio
+async def test_a_list_that_always_expires_ends_and_says_so(api: FakeApi, reader: KubeReader) -> None:
+    api.routes["/api/v1/pods"] = lambda seen: (
+        status(410, "Expired", "too old") if "continue" in seen.query else listing("Pod", [pod("a")], token="t")
+    )
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a"]
+    assert [gap.why for gap in reading.missing] == [Why.TRUNCATED]
+    assert len(api.requests) < 10
+
+
+@pytest.mark.anyio
+async def test_forbidden_names_the_rule_that_is_missing(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/namespaces/ml/pods", status(403, "Forbidden", 'pods is forbidden: User "x" cannot list resource "pods"'))
+    (gap,) = (await reader.objects(PODS, ML)).missing
+    assert gap.why is Why.FORBIDDEN
+    assert "get,list on pods in namespace ml" in gap.next_step
+    assert (gap.kind, gap.namespace) == ("Pod", "ml")
+
+
+@pytest.mark.anyio
+async def test_one_forbidden_namespace_leaves_the_others(api: FakeApi, reader: KubeReader) -> None:
+    api.objects("/api/v1/namespaces/ml/pods", "Pod", [pod("a")])
+    api.reply("/api/v1/namespaces/web/pods", status(403, "Forbidden", "no"))
+    reading = await reader.objects(PODS, Scope("test", ("ml", "web")))
+    assert [fact.name for fact in reading.value] == ["a"]
+    assert [gap.namespace for gap in reading.missing] == ["web"]
+
+
+@pytest.mark.anyio
+async def test_what_was_read_before_a_failure_is_kept(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/pods", listing("Pod", [pod("a")], token="t"), status(403, "Forbidden", "revoked"))
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a"]
+    assert reading.missing[0].what == "pods after the first 1"
+
+
+@pytest.mark.anyio
+async def test_a_rejected_credential_is_unauthenticated(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/pods", status(401, "Unauthorized", "Unauthorized"))
+    (gap,) = (await reader.objects(PODS, ALL)).missing
+    assert gap.why is Why.UNAUTHENTICATED
+    assert "Log in" in gap.next_step
+
+
+@pytest.mark.anyio
+async def test_a_dead_server_is_unreachable(api: FakeApi) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dead = Target("test", Server(f"http://127.0.0.1:{port}"), None)
+    async with KubeReader(await Connection.open(dead, {}, lambda: NOW)) as reader:
+        reading = await reader.objects(PODS, ALL)
+    assert [gap.why for gap in reading.missing] == [Why.UNREACHABLE]
+    assert reading.value == ()
+
+
+@pytest.mark.anyio
+async def test_a_silent_server_is_a_timeout(api: FakeApi) -> None:
+    api.reply("/api/v1/pods", Reply(silent=True))
+    async with KubeReader(connection(api), seconds=0.2) as reader:
+        (gap,) = (await reader.objects(PODS, ALL)).missing
+    assert gap.why is Why.TIMEOUT
+
+
+@pytest.mark.anyio
+async def test_a_cut_body_is_tried_again(api: FakeApi, reader: KubeReader) -> None:
+    whole = listing("Pod", [pod("a")])
+    api.reply("/api/v1/pods", Reply(200, whole.body, cut_after=40), whole)
+    assert [fact.name for fact in (await reader.objects(PODS, ALL)).value] == ["a"]
+
+
+@pytest.mark.anyio
+async def test_json_that_ends_early_is_malformed(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/pods", Reply(200, listing("Pod", [pod("a")]).body[:50]))
+    (gap,) = (await reader.objects(PODS, ALL)).missing
+    assert gap.why is Why.MALFORMED
+
+
+@pytest.mark.anyio
+async def test_one_broken_object_costs_only_itself(api: FakeApi, reader: KubeReader) -> None:
+    broken = pod("b") | {"spec": {"containers": "none"}}
+    api.objects("/api/v1/pods", "Pod", [pod("a"), broken, pod("c")])
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a", "c"]
+    assert reading.missing[0].why is Why.MALFORMED
+    assert "ml/b" in reading.missing[0].detail
+
+
+@pytest.mark.anyio
+async def test_overload_waits_as_long_as_the_server_says(api: FakeApi, reader: KubeReader) -> None:
+    busy = status(429, "TooManyRequests", "slow down", retry_after="0")
+    api.reply("/api/v1/pods", busy, busy, listing("Pod", [pod("a")]))
+    reading = await reader.objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a"]
+    assert reading.cost.requests == 4
+
+
+@pytest.mark.anyio
+async def test_patience_has_an_end(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/pods", status(429, "TooManyRequests", "slow down", retry_after="3600"))
+    (gap,) = (await reader.objects(PODS, ALL)).missing
+    assert gap.why is Why.TIMEOUT
+    assert api.paths().count("/api/v1/pods") == 1
+
+
+@pytest.mark.anyio
+async def test_absent_kinds_cost_one_discovery_in_all(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/apis", groups(apps={"v1": ["deployments"]}))
+    absent = [kind for kind in KINDS if kind.group and kind.group != "apps"]
+    readings = [await reader.objects(kind, ALL) for kind in absent]
+    assert {gap.why for reading in readings for gap in reading.missing} == {Why.ABSENT_KIND}
+    assert api.paths() == ["/apis"]
+
+
+@pytest.mark.anyio
+async def test_another_version_is_absent_and_says_which_there_is(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/apis", groups(**{"resource_k8s_io": {"v1beta1": ["resourceclaims"]}}))
+    (gap,) = (await reader.objects(BY_NAME["ResourceClaim"], ALL)).missing
+    assert gap.why is Why.ABSENT_KIND
+    assert "v1beta1" in gap.detail
+
+
+@pytest.mark.anyio
+async def test_without_discovery_kinds_speak_for_themselves(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/apis", status(403, "Forbidden", "no discovery"))
+    api.objects("/apis/apps/v1/deployments", "Deployment", [{"metadata": {"name": "web", "namespace": "ml"}}])
+    assert [fact.name for fact in (await reader.objects(BY_NAME["Deployment"], ALL)).value] == ["web"]
+    (gap,) = (await reader.objects(BY_NAME["Gateway"], ALL)).missing
+    assert gap.why is Why.ABSENT_KIND
+
+
+@pytest.mark.anyio
+async def test_the_plain_group_list_of_old_servers_is_enough(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/apis", document({"kind": "APIGroupList", "groups": [{"name": "apps", "versions": [{"version": "v1"}]}]}))
+    api.objects("/apis/apps/v1/deployments", "Deployment", [{"metadata": {"name": "web", "namespace": "ml"}}])
+    assert (await reader.objects(BY_NAME["Deployment"], ALL)).value
+    assert (await reader.objects(BY_NAME["Gateway"], ALL)).missing[0].why is Why.ABSENT_KIND
+
+
+@pytest.mark.anyio
+async def test_one_object_by_name_and_its_proven_absence(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/namespaces/ml/pods/a", document(pod("a")))
+    assert [fact.name for fact in (await reader.objects(PODS, ML, "a")).value] == ["a"]
+    absent = await reader.objects(PODS, ML, "b")
+    assert (absent.value, absent.missing) == ((), ())
+
+
+@pytest.mark.anyio
+async def test_a_name_in_all_namespaces_is_a_field_selector(api: FakeApi, reader: KubeReader) -> None:
+    api.objects("/api/v1/pods", "Pod", [pod("a")])
+    await reader.objects(PODS, ALL, "a")
+    assert api.requests[-1].query["fieldSelector"] == "metadata.name=a"
+
+
+@pytest.mark.anyio
+async def test_names_ask_for_metadata_only(api: FakeApi, reader: KubeReader) -> None:
+    api.objects("/api/v1/pods", "PartialObjectMetadata", [{"metadata": pod("a")["metadata"]}])
+    assert (await reader.names(PODS, ALL)).value == (ObjectRef("Pod", "ml", "a", "uid-a"),)
+    assert "PartialObjectMetadataList" in api.requests[-1].header("accept")[0]
+
+
+@pytest.mark.anyio
+async def test_custom_kinds_are_found_by_the_word_people_use(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/apis", groups(example_org={"v1": ["widgets"]}))
+    api.objects("/apis/example.org/v1/widgets", "Widgets", [{"metadata": {"name": "w"}, "spec": {"size": 3}}])
+    kind = await reader.find_kind("widgets")
+    assert kind is not None
+    (fact,) = (await reader.objects(kind, ALL)).value
+    assert isinstance(fact, CustomObject)
+    assert (fact.ref.kind, fact.spec) == ("Widgets", {"size": 3})
+    assert await reader.find_kind("gadgets") is None
+    assert await reader.find_kind("deploy") is BY_NAME["Deployment"]
+
+
+@pytest.mark.anyio
+async def test_no_way_leads_to_a_secret(api: FakeApi, reader: KubeReader) -> None:
+    secrets = Kind("Secret", "", "v1", "secrets", True, ConfigMap)
+    for attempt in (reader.raw(secrets, "ml", "s"), reader.objects(secrets, ML), reader.names(secrets, ML), reader.documents(secrets, ML)):
+        with pytest.raises(RefusedReadError, match="no Secrets"):
+            await attempt
+    assert await reader.find_kind("secret") is None
+    assert api.requests == []
+
+
+@pytest.mark.anyio
+async def test_a_whole_object_without_its_machine_copies(api: FakeApi, reader: KubeReader) -> None:
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "team": "ml"}
+    whole = {**pod("a"), "metadata": {"name": "a", "managedFields": [{}], "annotations": annotations}}
+    api.reply("/api/v1/namespaces/ml/pods/a", document(whole))
+    raw = await reader.raw(PODS, "ml", "a")
+    assert isinstance(raw, dict)
+    assert raw["metadata"] == {"name": "a", "annotations": {"team": "ml"}}
+    gone = await reader.raw(PODS, "ml", "b")
+    assert isinstance(gone, Missing)
+    assert gone.why is Why.NOT_FOUND
+
+
+@pytest.mark.anyio
+async def test_a_log_is_its_redacted_tail(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/namespaces/ml/pods/a/log", Reply(200, b"starting\npassword=hunter2hunter2\nready\n"))
+    reading = await reader.logs(ContainerRef("ml", "a", "main"), previous=True, limit_bytes=10_000)
+    assert reading.value.lines[0] == "starting"
+    assert "hunter2" not in "\n".join(reading.value.lines)
+    query = api.requests[-1].query
+    assert (query["container"], query["previous"]) == ("main", "true")
+    assert int(query["tailLines"]) > 0
+    assert int(query["limitBytes"]) > 0
+
+
+@pytest.mark.anyio
+async def test_a_log_that_was_cut_at_its_end_is_asked_for_again_shorter(api: FakeApi, reader: KubeReader) -> None:
+    long_lines = [f"line {number} " + "x" * 3_000 for number in range(400)]
+
+    def tail(seen: Seen) -> Reply:
+        lines = long_lines[-int(seen.query["tailLines"]) :]
+        return Reply(200, ("\n".join(lines) + "\n").encode()[: int(seen.query["limitBytes"])])
+
+    api.routes["/api/v1/namespaces/ml/pods/a/log"] = tail
+    reading = await reader.logs(ContainerRef("ml", "a", "main"), previous=False, limit_bytes=32_768)
+    assert reading.value.lines[-1].startswith("line 399 ")
+    assert reading.value.cut is not None
+    assert reading.missing == ()
+
+
+@pytest.mark.anyio
+async def test_a_container_that_never_ran_has_no_log(api: FakeApi, reader: KubeReader) -> None:
+    message = 'container "main" in pod "a" is waiting to start: ContainerCreating'
+    api.reply("/api/v1/namespaces/ml/pods/a/log", status(400, "BadRequest", message))
+    (gap,) = (await reader.logs(ContainerRef("ml", "a", "main"), previous=False, limit_bytes=1_000)).missing
+    assert gap.why is Why.NOT_FOUND
+    assert "waiting to start" in gap.detail
+
+
+@pytest.mark.anyio
+async def test_a_forbidden_log_names_its_own_permission(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/namespaces/ml/pods/a/log", status(403, "Forbidden", "no"))
+    (gap,) = (await reader.logs(ContainerRef("ml", "a", "main"), previous=False, limit_bytes=1_000)).missing
+    assert "get on pods/log in namespace ml" in gap.next_step
+
+
+@pytest.mark.anyio
+async def test_impersonation_sends_every_group(api: FakeApi) -> None:
+    api.objects("/api/v1/pods", "Pod", [])
+    identity = Impersonation("alice", ("oncall", "ml-team"), "u-1")
+    async with KubeReader(connection(api, impersonate=identity)) as reader:
+        await reader.objects(PODS, ALL)
+    for request in api.requests:
+        assert request.header("impersonate-user") == ["alice"]
+        assert request.header("impersonate-group") == ["oncall", "ml-team"]
+        assert request.header("impersonate-uid") == ["u-1"]
+        assert request.header("authorization") == ["Bearer sesame"]
+
+
+@pytest.mark.anyio
+async def test_a_refused_token_is_renewed_once(api: FakeApi, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+    user = User("u", token_file=token)
+
+    def answer(seen: Seen) -> Reply:
+        return listing("Pod", [pod("a")]) if seen.header("authorization") == ["Bearer second"] else status(401, "Unauthorized", "expired")
+
+    api.routes["/api/v1/pods"] = answer
+    async with await Connection.open(Target("test", Server(api.url), user), {}, lambda: NOW) as opened:
+        token.write_text("second")
+        reading = await KubeReader(opened).objects(PODS, ALL)
+    assert [fact.name for fact in reading.value] == ["a"]
+
+
+@pytest.mark.anyio
+async def test_a_stale_plugin_token_is_renewed_before_it_is_used(api: FakeApi, tmp_path: Path) -> None:
+    script = tmp_path / "plugin"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"echo x >> {tmp_path}/runs\n"
+        'echo \'{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",'
+        '"status":{"token":"t","expirationTimestamp":"2026-01-02T03:04:06Z"}}\'\n'
+    )
+    script.chmod(0o755)
+    user = User("u", plugin=ExecPlugin(str(script)))
+    api.objects("/api/v1/pods", "Pod", [])
+    async with await Connection.open(Target("test", Server(api.url), user), {"PATH": "/usr/bin:/bin"}, lambda: NOW) as opened:
+        await opened.get("/api/v1/pods")
+    assert len((tmp_path / "runs").read_text().split()) == 2
+
+
+@pytest.mark.anyio
+async def test_a_large_list_never_holds_the_loop(api: FakeApi, reader: KubeReader) -> None:
+    page = listing("Pod", [pod(f"p{number}", description="x" * 4_000) for number in range(500)], token="more")
+    last = listing("Pod", [])
+    api.routes["/api/v1/pods"] = lambda seen: last if len(api.requests) > 5 else page
+    await reader.objects(BY_NAME["Node"], ALL)
+    stalls: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            stalls.append(time.perf_counter() - before)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        reading = await reader.objects(PODS, ALL)
+        tasks.cancel_scope.cancel()
+    assert len(reading.value) >= 1_000
+    # Generous against a busy machine: decoding these pages in one piece holds the loop for longer than all slices together.
+    assert max(stalls) < 0.5
+
+
+@pytest.mark.anyio
+async def test_metrics_and_telemetry_say_that_there_is_no_source(reader: KubeReader) -> None:
+    telemetry = await reader.telemetry(ALL)
+    assert [gap.why for gap in telemetry.missing] == [Why.NO_SOURCE]
+
+
+@pytest.mark.anyio
+async def test_the_reader_is_a_reader(reader: KubeReader) -> None:
+    as_protocol: Reader = reader
+    assert as_protocol.cluster == "test"
+    assert as_protocol.now() == NOW
