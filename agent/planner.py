@@ -11,7 +11,7 @@ from agent.budget import Limits, Spent, exhausted
 from agent.incident import Incident
 from agent.workspace import Judgement
 from runbooks.finding import Certainty, LogWant, Want
-from runbooks.plans import base_wants, next_wants
+from runbooks.plans import base_wants, focus_wants, last_resort, next_wants, substitutes
 
 
 class View(Struct, frozen=True):
@@ -60,12 +60,30 @@ class RulePlanner:
 
 
 def open_wants(view: View) -> tuple[Want, ...]:
-    """What findings want and nobody asked yet, best first, without logs that could only add detail to a proven answer."""
+    """What is worth asking and was not asked yet, best first: what findings want, unless it could only add detail to a proven answer;
+    then the logs of what the question is about; last, when nothing was found, those of everything small enough to look through."""
     judgement = view.judgement
     if judgement is None:
         return ()
-    wants = next_wants(judgement.world, judgement.findings, view.asked, judgement.focus)
-    return tuple(want for want in wants if not (isinstance(want, LogWant) and _settled(judgement, want)))
+    world, asked = judgement.world, view.asked
+    wanted = next_wants(world, judgement.findings, asked, judgement.focus)
+    wants = [want for want in wanted if not (isinstance(want, LogWant) and _settled(judgement, want))]
+    wants += substitutes(world, asked)
+    if not _proven_for(judgement):
+        wants += focus_wants(world, judgement.focus, asked)
+    if not wants and view.incident.question and not judgement.diagnosis.causes:
+        wants += last_resort(world, asked)
+    return tuple(dict.fromkeys(wants))
+
+
+def _proven_for(judgement: Judgement) -> bool:
+    """Whether what is wrong with an object in question is proven, so that its log could only add detail."""
+    asked = {judgement.world.top_owner(ref).key for ref in judgement.focus}
+    for cause in judgement.diagnosis.causes:
+        touched = (cause.object, *(symptom.object for symptom in cause.symptoms))
+        if cause.certainty is Certainty.PROVEN and any(judgement.world.top_owner(ref).key in asked for ref in touched):
+            return True
+    return False
 
 
 def hypothesis(judgement: Judgement) -> str:

@@ -7,10 +7,12 @@ detail; replicas of one workload fail alike, so the logs of a few of them stand 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 
+from cluster.facts.network import Endpoints, EndpointSlice, Service
+from cluster.facts.pod import Pod
 from cluster.kinds import CUSTOM_KINDS, KINDS
-from cluster.reference import ObjectRef
+from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.catalogue import Role, code_of
 from runbooks.causes import merged
@@ -18,8 +20,11 @@ from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWan
 from runbooks.graph import Graph
 
 REPLICA_LOGS = 2
-# What is large, or only names what another kind says better, and is read when a finding asks for it.
-_ON_DEMAND = frozenset({"Endpoints"})
+FOCUS_LOGS = 24
+FOCUS_PODS = 2
+LAST_RESORT_WORKLOADS = 40
+# Deprecated since Kubernetes 1.33 in favour of EndpointSlices; only read where those are missing.
+_ON_DEMAND = frozenset({Endpoints.kind})
 
 
 def base_wants() -> tuple[Want, ...]:
@@ -38,6 +43,56 @@ def next_wants(world: World, findings: tuple[Finding, ...], asked: Set[Want], fo
             scored[want].append((finding.subject.key not in near, *_value(finding)))
     ordered = sorted(scored, key=lambda want: (min(scored[want]), -len(scored[want]), _price(want), str(want)))
     return tuple(_without_replicas(world, ordered, asked))
+
+
+def substitutes(world: World, asked: Set[Want]) -> tuple[Want, ...]:
+    """Older kinds that say the same, where the newer ones could not be read."""
+    want = ObjectsWant(Endpoints.kind)
+    needed = world.all(Service) and not world.all(EndpointSlice) and want not in asked
+    return (want,) if needed else ()
+
+
+def focus_wants(world: World, focus: tuple[ObjectRef, ...], asked: Set[Want]) -> tuple[Want, ...]:
+    """Logs of what a question is about: a process that runs and serves wrongly shows it there alone. The worst pods of each object."""
+    pods: dict[str, Pod] = {}
+    for ref in focus:
+        service = world.find(ref)
+        if isinstance(service, Service):
+            found = world.pods_selected(service.namespace, service.spec.selector or {})
+        else:
+            found = world.pods_of(world.top_owner(ref))
+        pods.update((str(pod.ref), pod) for pod in sorted(found, key=_health)[:FOCUS_PODS])
+    return tuple(want for pod in pods.values() for want in _logs(pod) if want not in asked)[:FOCUS_LOGS]
+
+
+def last_resort(world: World, asked: Set[Want]) -> tuple[Want, ...]:
+    """When somebody complains and no object shows anything: the log of one pod of each workload, where those are few."""
+    chosen: dict[ObjectRef, Pod] = {}
+    for pod in sorted(world.all(Pod), key=_health):
+        chosen.setdefault(world.top_owner(pod.ref), pod)
+    if len(chosen) > LAST_RESORT_WORKLOADS:
+        return ()
+    wants = (want for _, pod in sorted(chosen.items()) for want in _logs(pod))
+    return tuple(want for want in wants if want not in asked)
+
+
+def _health(pod: Pod) -> tuple[object, ...]:
+    return (pod.ready, -max((status.restart_count for status in pod.all_statuses), default=0), pod.name)
+
+
+def _logs(pod: Pod) -> Iterator[LogWant]:
+    """The logs that a pod can have: of containers that ran, and of the run before a restart."""
+    for container in pod.spec.all_containers:
+        status = pod.container_status(container.name)
+        ref = ContainerRef(pod.namespace or "", pod.name, container.name)
+        if status is None:
+            if pod.status.phase in ("Running", "Failed", "Succeeded"):
+                yield LogWant(ref)
+            continue
+        if status.state.running or status.state.terminated or status.restart_count:
+            yield LogWant(ref)
+        if status.restart_count:
+            yield LogWant(ref, previous=True)
 
 
 def _value(finding: Finding) -> tuple[object, ...]:
