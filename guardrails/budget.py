@@ -86,4 +86,4 @@ async def refuse_when_switched_on(store: Store, cluster: str) -> None:
     except GuardrailsError as error:
         raise KillSwitchOn(f"The kill switch cannot be read, so it counts as on: {error}") from error
     if why is not None:
-        raise KillSwitchOn(f"{why}.", next_step="Somebody must switch it on again.")
+        raise KillSwitchOn(f"{why}.", next_step="Writing starts again when the kill switch is turned off.")

@@ -55,6 +55,12 @@ class InvalidGrant(GuardrailsError):
     code = "invalid_grant"
 
 
+class UnknownCluster(GuardrailsError):
+    """No port leads to a cluster of that name."""
+
+    code = "unknown_cluster"
+
+
 class UnknownProposal(GuardrailsError):
     """No proposal of that id."""
 

@@ -7,6 +7,7 @@ the gate and the wire cannot turn one approved request into another.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,13 +25,15 @@ class Grant(BaseModel):
     cluster_uid: str
     target_uid: str
     request_digests: tuple[str, ...]
+    purpose: Literal["change", "rollback"] = "change"
     fence: int
     not_after: datetime
 
     @property
     def receipt(self) -> str:
-        """The value of the receipt annotation: which proposal, with which content."""
-        return f"{self.proposal_id}.{self.proposal_digest[:16]}"
+        """The value of the receipt annotation: which proposal, with which content, and whether it is its undoing."""
+        receipt = f"{self.proposal_id}.{self.proposal_digest[:16]}"
+        return receipt if self.purpose == "change" else f"{receipt}.rollback"
 
     def verify(self, request: BoundRequest, *, now: datetime, cluster_uid: str | None = None) -> None:
         """Raise InvalidGrant unless this very request, on this object, may be sent now."""

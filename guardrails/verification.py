@@ -39,10 +39,14 @@ class _Check(BaseModel):
 
 
 class RolloutComplete(_Check):
-    """The workload's controller has seen `spec`, all pods are of the current revision and ready."""
+    """The workload's controller has seen `spec`, all pods are of the current revision and ready.
+
+    `since` is the time of the change (RFC 3339, UTC), set when it is made: an exceeded deadline from before is the old rollout's.
+    """
 
     check: Literal["rollout_complete"] = "rollout_complete"
     target: Target
+    since: str | None = None
 
 
 class ReplicasReady(_Check):
@@ -100,7 +104,7 @@ def judge(check: Check, objects: tuple[dict[str, Any], ...]) -> CheckResult:
         return CheckResult("succeeded" if schedulable == check.schedulable else "failed", f"unschedulable is {not schedulable}")
     if isinstance(check, ReplicasReady):
         return _replicas_ready(check, found)
-    return _rollout_complete(found)
+    return _rollout_complete(check, found)
 
 
 def _pod_replaced(check: PodReplaced, objects: tuple[dict[str, Any], ...]) -> CheckResult:
@@ -126,7 +130,7 @@ def _replicas_ready(check: ReplicasReady, found: dict[str, Any]) -> CheckResult:
     return CheckResult("succeeded" if seen and current == ready == check.replicas else "inconclusive", text)
 
 
-def _rollout_complete(found: dict[str, Any]) -> CheckResult:
+def _rollout_complete(check: RolloutComplete, found: dict[str, Any]) -> CheckResult:
     status, wanted = found.get("status", {}), _wanted(found)
     generation, seen = found.get("metadata", {}).get("generation", 0), status.get("observedGeneration", 0)
     if seen < generation:
@@ -137,7 +141,8 @@ def _rollout_complete(found: dict[str, Any]) -> CheckResult:
         updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
     ready = _ready(found)
     for condition in status.get("conditions") or ():
-        if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+        exceeded = condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
+        if exceeded and (check.since is None or str(condition.get("lastUpdateTime", "")) > check.since):
             return CheckResult("failed", f"ProgressDeadlineExceeded: {updated} updated, {ready} of {wanted} ready")
     done = updated == wanted == total and ready == wanted
     return CheckResult("succeeded" if done else "inconclusive", f"{updated} of {wanted} updated, {ready} ready, {total} exist")

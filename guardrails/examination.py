@@ -1,0 +1,143 @@
+"""Looking at the cluster before a decision: what the target is, whether we and the human may, what a dry run says.
+
+Cheapest first, and it stops at the first thing that makes the rest pointless. Everything asked is a read, an access review or a dry
+run; what comes back is data for the policy and for the people who decide.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct, to_builtins
+
+from guardrails.action import AccessRule, Action, Target, access
+from guardrails.budget import Counters
+from guardrails.change import Change, plan_change
+from guardrails.directory import Person
+from guardrails.errors import Impossible
+from guardrails.estate import Estate
+from guardrails.facts import Circumstances, Facts, NodeFacts, WorkloadFacts
+from guardrails.port import AccessVerdict, ClusterPort, DryRun, FieldChange, Observed, Subject
+from guardrails.risk import Risk, assess
+
+UNBOUND = "unapproved"
+
+
+class Examination(Struct, frozen=True):
+    """What was found. `problems` are reasons why it cannot be done at all; `validated` needs none and a dry run that passed."""
+
+    observed: Observed
+    change: Change | None
+    risk: Risk
+    dry_run: DryRun
+    problems: tuple[str, ...]
+    requester_reviewed: bool
+
+    @property
+    def validated(self) -> bool:
+        return self.change is not None and not self.problems and self.dry_run.ok
+
+    def shown(self) -> dict[str, Any]:
+        """The dry run as people see it."""
+        shown: dict[str, Any] = to_builtins(self.dry_run)
+        return shown
+
+
+async def examine(port: ClusterPort, action: Action, target: Target, requester: Person, *, now: datetime) -> Examination:
+    """Observe, plan, review access and dry-run. Raises TargetNotFound, Forbidden, Unreachable and InvalidAction."""
+    observed = await port.observe(action, target)
+    risk = assess(action, observed)
+    try:
+        change = plan_change(action, observed, now=now)
+    except Impossible as error:
+        return Examination(observed, None, risk, DryRun(ok=False, supported=False), (str(error),), requester_reviewed=False)
+    rules = access(action, observed.target)
+    verdicts = await port.review_access(rules, observed.target, None)
+    problems = [f"Our account may not {_place(v.rule, observed.target)}. {v.reason}".strip() for v in verdicts if not v.allowed]
+    reviewed, refused = await _review_requester(port, rules[0], observed.target, requester)
+    if refused is not None:
+        problems.append(f"{requester.name} may not {_place(refused.rule, observed.target)} themselves. {refused.reason}".strip())
+    if problems:
+        return Examination(observed, change, risk, DryRun(ok=False, supported=False), tuple(problems), reviewed)
+    dry_run = await try_out(port, change, observed)
+    if not dry_run.ok:
+        problems.append(f"The dry run failed: {dry_run.reason or 'no reason given'}.")
+    return Examination(observed, change, risk, dry_run, tuple(problems), reviewed)
+
+
+async def try_out(port: ClusterPort, change: Change, observed: Observed) -> DryRun:
+    """Dry-run every request against the object as it is now. A port over a recording that cannot try anything passes with no diff."""
+    version = str(observed.object.get("metadata", {}).get("resourceVersion", ""))
+    changes: list[FieldChange] = []
+    supported = True
+    for request in change.requests:
+        bound = request.bind(receipt=UNBOUND, uid=observed.target.uid or "", resource_version=version)
+        answer = await port.dry_run(bound)
+        supported = supported and answer.supported
+        if not answer.ok and not (port.rehearsal and not answer.supported):
+            return answer
+        changes += answer.changes
+    reason = "" if supported else "A recording cannot be tried out."
+    return DryRun(ok=True, changes=tuple(changes), supported=supported, reason=reason)
+
+
+def facts(
+    examination: Examination,
+    action: Action,
+    requester: Person,
+    estate: Estate,
+    *,
+    cluster: str,
+    counters: Counters,
+    tainted: bool,
+    killed: bool,
+    now: datetime,
+) -> Facts:
+    """What the policy is asked."""
+    observed, risk = examination.observed, examination.risk
+    on = observed.target
+    environment = estate.environment(cluster, on.namespace)
+    weekday, minute = estate.local(now)
+    tenant, team = estate.tenant, estate.team(on.namespace)
+    resource: NodeFacts | WorkloadFacts
+    if on.kind == "Node":
+        resource = NodeFacts(tenant, cluster, environment, team, on.name, risk.pool, risk.uses_gpu, risk.control_plane)
+    else:
+        protected = estate.is_protected(on.namespace)
+        resource = WorkloadFacts(tenant, cluster, environment, team, on.namespace or "", on.kind, on.name, risk.uses_gpu, protected)
+    circumstances = Circumstances(
+        now=now,
+        weekday=weekday,
+        minute_of_day=minute,
+        kill_switch=killed,
+        frozen=estate.is_frozen(now, environment),
+        validated=examination.validated,
+        requester_reviewed=examination.requester_reviewed,
+        tainted=tainted,
+        unseen=bool(observed.missing),
+        reversible=action.traits.reversibility != "none",
+        controlled=risk.controlled,
+        pods_affected=risk.pods_affected,
+        gpus=risk.gpus,
+        pool_disrupted=risk.pool_disrupted,
+        changes_last_hour=counters.changes,
+        automatic_last_hour=counters.automatic,
+        failed_last_hour=counters.failed,
+        replicas=risk.replicas,
+    )
+    return Facts(action.action, requester.name, resource, circumstances, requester.groups, requester.tenants)
+
+
+async def _review_requester(port: ClusterPort, rule: AccessRule, target: Target, requester: Person) -> tuple[bool, AccessVerdict | None]:
+    """(whether the cluster was asked and agreed, the refusal if it refused). Who has no name in the cluster cannot be reviewed."""
+    if requester.kubernetes_user is None:
+        return False, None
+    subject = Subject(requester.kubernetes_user, requester.kubernetes_groups)
+    verdicts = await port.review_access((rule,), target, subject)
+    refused = next((verdict for verdict in verdicts if not verdict.allowed), None)
+    return refused is None and bool(verdicts), refused
+
+
+def _place(rule: AccessRule, target: Target) -> str:
+    return f"{rule} {target.name}" + (f" in namespace {target.namespace}" if target.namespace else "")

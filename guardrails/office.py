@@ -1,0 +1,87 @@
+"""Everything that gate and executor share: the store, the ledger, the bundle in force, the people, the clusters, the clock.
+
+Assembled once, by whoever starts the process. It opens files and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from guardrails.bundle import SHIPPED, Bundles, load
+from guardrails.clock import Clock, SystemClock, random_id
+from guardrails.directory import Directory
+from guardrails.errors import UnknownCluster
+from guardrails.estate import Estate
+from guardrails.ledger import Ledger
+from guardrails.note import Signer
+from guardrails.port import ClusterPort
+from guardrails.store import Store
+
+DATABASE = "smokejumper.db"
+KEY = "keys/ledger.key"
+ANCHOR = "keys/ledger.anchor"
+VERIFIER = "keys/ledger.pub"
+PEOPLE = "people.json"
+
+
+class Office(Struct, frozen=True):
+    """The shared means. `ports` maps the name of a cluster to the port that reaches it."""
+
+    store: Store
+    ledger: Ledger
+    bundles: Bundles
+    directory: Directory
+    ports: Mapping[str, ClusterPort]
+    estate: Estate = Estate()
+    clock: Clock = SystemClock()
+    ids: Callable[[str], str] = random_id
+
+    def port(self, cluster: str) -> ClusterPort:
+        """The port of a cluster. Raises UnknownCluster."""
+        port = self.ports.get(cluster)
+        if port is None:
+            raise UnknownCluster(f"No cluster is called {cluster[:80]!r}.", next_step=f"Known: {', '.join(sorted(self.ports)) or 'none'}.")
+        return port
+
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """The groups of every person now, read from the file. Raises BadDirectory."""
+        self.directory.refresh()
+        return {person.name: person.groups for person in self.directory.people()}
+
+
+@asynccontextmanager
+async def open_office(
+    state: Path,
+    ports: Mapping[str, ClusterPort],
+    *,
+    estate: Estate | None = None,
+    bundle: Path = SHIPPED,
+    clock: Clock | None = None,
+    ids: Callable[[str], str] = random_id,
+) -> AsyncIterator[Office]:
+    """Open everything in a state folder, closing it at the end. Raises BadStore, BadLedger, BadDirectory, BadBundle.
+
+    The folder holds `smokejumper.db`, `people.json` and `keys/`; a key, its public half and the database are made when absent.
+    """
+    clock = clock or SystemClock()
+    estate = estate or Estate()
+    directory = Directory.load(state / PEOPLE)
+    policy = load(bundle, directory.groups)
+    signer = Signer.load_or_create(state / KEY)
+    publish_verifier(state / VERIFIER, signer)
+    store = await Store.open(state / DATABASE)
+    try:
+        ledger = Ledger(store, signer, clock, anchor=state / ANCHOR, tenant=estate.tenant, ids=ids)
+        yield Office(store, ledger, Bundles(policy), directory, ports, estate, clock, ids)
+    finally:
+        await store.close()
+
+
+def publish_verifier(path: Path, signer: Signer) -> None:
+    """Write the public key beside the private one, for people to copy somewhere else and pin."""
+    if not path.exists():
+        path.write_text(f"{signer.verifier.text}\n", encoding="utf-8")

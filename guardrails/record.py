@@ -1,0 +1,195 @@
+"""Proposals as rows: reading them, and the one way their state changes.
+
+A change of state is a compare-and-swap on state and version with its ledger entry in the same transaction. Whoever lost a race, or
+whose lease was taken over, gets Conflict and has changed nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from guardrails.approval import Approval
+from guardrails.budget import stamp
+from guardrails.errors import Conflict, UnknownProposal
+from guardrails.ledger import Writing
+from guardrails.policy import Requirement, Verdict
+from guardrails.proposal import Proposal, State, check_transition
+from guardrails.store import approvals, proposals
+
+
+class Draft(Struct, frozen=True):
+    """What was asked for, before anything looked at the cluster. `action` and `target` are JSON objects."""
+
+    action: dict[str, Any]
+    target: dict[str, Any]
+    reason: str
+    channel: str
+    evidence: dict[str, Any]
+
+
+class Record(Struct, frozen=True):
+    """One proposal as it stands. `proposal`, `verdict` and `requirement` are None until it was decided."""
+
+    id: str
+    tenant: str
+    cluster: str
+    action: str
+    state: State
+    version: int
+    digest: str | None
+    draft: dict[str, Any]
+    proposal: Proposal | None
+    verdict: Verdict | None
+    requirement: Requirement | None
+    dry_run: dict[str, Any]
+    requester: str
+    contributors: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    reason: str
+    outcome: dict[str, Any]
+    fence: int
+    lease_until: datetime | None
+    claimed_at: datetime | None
+
+    @property
+    def sealed(self) -> Proposal:
+        """The agreed document; only states after `validating` have it."""
+        if self.proposal is None:
+            raise Conflict(f"{self.id} was never decided.")
+        return self.proposal
+
+
+async def create(
+    writing: Writing, record_id: str, *, tenant: str, cluster: str, action: str, draft: Draft, who: tuple[str, ...], key: str | None
+) -> None:
+    """Insert a proposal in its first state. `who` is the requester, then the contributors."""
+    at = stamp(writing.now)
+    body = {
+        "action": draft.action,
+        "target": draft.target,
+        "reason": draft.reason,
+        "channel": draft.channel,
+        "evidence": draft.evidence,
+    }
+    await writing.connection.execute(
+        insert(proposals).values(
+            id=record_id,
+            tenant=tenant,
+            cluster=cluster,
+            action=action,
+            state=State.PROPOSED.value,
+            version=0,
+            draft=json.dumps(body),
+            requester=who[0],
+            contributors=json.dumps(who[1:]),
+            created_at=at,
+            updated_at=at,
+            reason="",
+            fence=0,
+            key=key,
+        )
+    )
+    entry = {"cluster": cluster, "requester": who[0], "contributors": list(who[1:]), **body}
+    await writing.append("proposal.created", record_id, entry)
+
+
+async def move(
+    writing: Writing, record: Record, after: State, *, by: str, reason: str = "", body: dict[str, Any] | None = None, **columns: Any
+) -> Record:
+    """Change the state, with an entry. Raises IllegalTransition, or Conflict when the row is no longer as `record` says."""
+    check_transition(record.state, after)
+    await _swap(writing, record, state=after.value, reason=reason, **columns)
+    entry = {"from": record.state.value, "to": after.value, "version": record.version + 1, "by": by, "reason": reason} | (body or {})
+    await writing.append("proposal.moved", record.id, entry)
+    return await load(writing.connection, record.id)
+
+
+async def touch(writing: Writing, record: Record, **columns: Any) -> Record:
+    """Change columns but not the state, by the same compare-and-swap and without an entry of its own."""
+    await _swap(writing, record, **columns)
+    return await load(writing.connection, record.id)
+
+
+async def _swap(writing: Writing, record: Record, **columns: Any) -> None:
+    where = (proposals.c.id == record.id, proposals.c.state == record.state.value, proposals.c.version == record.version)
+    values = {"version": record.version + 1, "updated_at": stamp(writing.now), **columns}
+    done = await writing.connection.execute(update(proposals).where(*where).values(**values))
+    if done.rowcount != 1:
+        raise Conflict(f"{record.id} was changed by somebody else in the meantime.", next_step="Look at it again.")
+
+
+async def load(connection: AsyncConnection, record_id: str) -> Record:
+    """One proposal. Raises UnknownProposal."""
+    row = (await connection.execute(select(proposals).where(proposals.c.id == record_id))).one_or_none()
+    if row is None:
+        raise UnknownProposal(f"There is no proposal {record_id[:80]}.", next_step="List them: smokejumper proposals list.")
+    return _record(row)
+
+
+async def find_by_key(connection: AsyncConnection, key: str) -> Record | None:
+    """The proposal that was made under an idempotency key, if any."""
+    row = (await connection.execute(select(proposals).where(proposals.c.key == key))).one_or_none()
+    return None if row is None else _record(row)
+
+
+async def listing(connection: AsyncConnection, *, states: tuple[State, ...] = (), limit: int = 100) -> tuple[Record, ...]:
+    """Proposals, newest first, at most `limit`; all states when none is named."""
+    query = select(proposals).order_by(proposals.c.created_at.desc(), proposals.c.id).limit(limit)
+    if states:
+        query = query.where(proposals.c.state.in_([state.value for state in states]))
+    return tuple(_record(row) for row in (await connection.execute(query)).all())
+
+
+async def approvals_of(connection: AsyncConnection, record_id: str) -> tuple[Approval, ...]:
+    """The decisions of people on a proposal, in the order they came."""
+    query = select(approvals.c.approval).where(approvals.c.proposal == record_id).order_by(approvals.c.entry)
+    return tuple(Approval.model_validate_json(text) for text in (await connection.execute(query)).scalars())
+
+
+async def add_approval(writing: Writing, approval: Approval, groups: tuple[str, ...]) -> None:
+    """Record a decision with its entry; `groups` are those the person was in."""
+    body = approval.model_dump(mode="json")
+    seq = await writing.append("approval.given", approval.proposal_id, {**body, "groups": list(groups)})
+    await writing.connection.execute(
+        insert(approvals).values(
+            proposal=approval.proposal_id, approver=approval.approver.casefold(), approval=approval.model_dump_json(), entry=seq
+        )
+    )
+
+
+def _record(row: Row[Any]) -> Record:
+    def when(text: str | None) -> datetime | None:
+        return None if text is None else datetime.fromisoformat(text)
+
+    return Record(
+        id=row.id,
+        tenant=row.tenant,
+        cluster=row.cluster,
+        action=row.action,
+        state=State(row.state),
+        version=row.version,
+        digest=row.digest,
+        draft=json.loads(row.draft),
+        proposal=None if row.document is None else Proposal.model_validate_json(row.document),
+        verdict=None if row.verdict is None else Verdict.model_validate_json(row.verdict),
+        requirement=None if row.requirement is None else Requirement.model_validate_json(row.requirement),
+        dry_run=json.loads(row.dry_run or "{}"),
+        requester=row.requester,
+        contributors=tuple(json.loads(row.contributors)),
+        created_at=datetime.fromisoformat(row.created_at),
+        updated_at=datetime.fromisoformat(row.updated_at),
+        expires_at=when(row.expires_at),
+        reason=row.reason,
+        outcome=json.loads(row.outcome or "{}"),
+        fence=row.fence,
+        lease_until=when(row.lease_until),
+        claimed_at=when(row.claimed_at),
+    )
