@@ -62,7 +62,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Obstacle], ...] = tuple(
         (r"were not ready|were out of disk|had (?:disk|memory|pid) pressure", Obstacle.SICK_NODE),
         (r"(?:requested node name|requested hostname)", Obstacle.NODE_NAME),
         (r"PersistentVolume's node affinity|volume node affinity conflict|no available volume zone", Obstacle.VOLUME_PLACE),
-        (r"node affinity|node selector|node\(s\) didn't match Pod's", Obstacle.SELECTOR),
+        (r"node affinity|node selector", Obstacle.SELECTOR),
         (r"free ports", Obstacle.HOST_PORT),
         (r"anti-affinity", Obstacle.ANTI_AFFINITY),
         (r"pod affinity", Obstacle.POD_AFFINITY),
