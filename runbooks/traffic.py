@@ -21,13 +21,11 @@ from cluster.facts.pod import Container, Pod, PodSpec
 from cluster.facts.workload import CronJob, DaemonSet, Deployment, Job, PodTemplate, ReplicaSet, StatefulSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
+from runbooks.dependencies import Dependencies, Dependency, Stands
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # Workloads of the platform itself: hygiene advice about them is noise for the people who read it.
 _SYSTEM = re.compile(r"^(kube-.*|openshift-.*|.*-system|gatekeeper.*|istio.*|cert-manager|calico.*|cilium.*|tigera.*|local-path-storage)$")
-_HOST = re.compile(
-    r"(?<![\w.@-])(?:[a-z][a-z0-9+.-]*://)?(?:[^\s/@,;'\"]*@)?([a-z](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9-]+)*)(?::(\d{2,5}))?(?=$|[/,;?\s'\"\])}])"
-)
 _CONFIGURED_PORT = re.compile(r"(?i)(?:\blisten\b|port|bind|addr(?:ess)?)[^\n\d]{0,40}?\b(\d{2,5})\b")
 _LISTENING = re.compile(r"(?i)\b(?:listening|listen|serving|started|running|bound|ready)\b[^\n]{0,80}?(?:\bport[ :=(]+|:)(\d{2,5})\b")
 
@@ -69,16 +67,6 @@ class Listening(Struct, frozen=True):
     configured: frozenset[int]
 
 
-class Call(Struct, frozen=True):
-    """A caller's configuration names a host: `at` is the field, `host` as written without port."""
-
-    caller: ObjectRef
-    at: str
-    text: str
-    host: str
-    port: int | None
-
-
 def is_system(namespace: str | None) -> bool:
     """Whether a namespace belongs to the platform rather than to its users."""
     return namespace is not None and _SYSTEM.match(namespace) is not None
@@ -102,7 +90,7 @@ def target_of(port: ServicePort) -> int | str:
 
 
 class Traffic:
-    """Selection and ports over one world; indexes are built on first use."""
+    """Selection and calls over one world; indexes are built on first use. Get it by `world.once(Traffic)`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -141,17 +129,13 @@ class Traffic:
         """The workloads of a namespace that some Service selects."""
         return frozenset(self._claimed.get(namespace, ()))
 
-    def calls(self, namespace: str | None) -> tuple[Call, ...]:
-        """The hosts that the environment and arguments of the workloads of a namespace name."""
+    def calls(self, namespace: str | None) -> tuple[Dependency, ...]:
+        """The addresses that the workloads of a namespace are configured with."""
         return tuple(self._calls.get(namespace, ()))
 
-    def callers_of(self, namespace: str | None, name: str) -> tuple[Call, ...]:
-        """Who names a Service: as `name` from its own namespace, or as `name.namespace[.svc…]` from any."""
+    def callers_of(self, namespace: str | None, name: str) -> tuple[Dependency, ...]:
+        """The configured addresses that mean a Service, from whichever namespace."""
         return tuple(self._calls_by_service.get((namespace, name), ()))
-
-    def listening(self, pod: Pod) -> Listening:
-        """Where the containers of a pod listen, as far as the world tells."""
-        return listening(self._world, pod)
 
     @cached_property
     def _slices(self) -> dict[tuple[str | None, str], list[EndpointSlice]]:
@@ -197,21 +181,20 @@ class Traffic:
         return grouped
 
     @cached_property
-    def _calls(self) -> dict[str | None, list[Call]]:
-        grouped: dict[str | None, list[Call]] = defaultdict(list)
-        for namespace, workloads in self._workloads.items():
-            for workload in workloads:
-                grouped[namespace].extend(_calls_of(workload))
+    def _calls(self) -> dict[str | None, list[Dependency]]:
+        grouped: dict[str | None, list[Dependency]] = defaultdict(list)
+        for call in self._world.once(Dependencies).declared:
+            grouped[call.workload.namespace].append(call)
         return grouped
 
     @cached_property
-    def _calls_by_service(self) -> dict[tuple[str | None, str], list[Call]]:
-        grouped: dict[tuple[str | None, str], list[Call]] = defaultdict(list)
-        for namespace, calls in self._calls.items():
-            for call in calls:
-                first, _, rest = call.host.partition(".")
-                where = rest.split(".")[0] if rest else namespace
-                grouped[(where, first)].append(call)
+    def _calls_by_service(self) -> dict[tuple[str | None, str], list[Dependency]]:
+        dependencies = self._world.once(Dependencies)
+        grouped: dict[tuple[str | None, str], list[Dependency]] = defaultdict(list)
+        for call in dependencies.declared:
+            found = dependencies.resolve(call.workload.namespace, call.address.host)
+            if found.stands in (Stands.SERVICE, Stands.ABSENT):
+                grouped[(found.namespace, found.name)].append(call)
         return grouped
 
 
@@ -253,39 +236,3 @@ def _configured_ports(container: Container) -> Iterator[int]:
             yield int(found[1])
     for text in (*(container.command or ()), *(container.args or ())):
         yield from (int(item) for item in re.findall(r"(?:^|[=: ])(\d{2,5})(?=$|[ ,;])", text[:2000]))
-
-
-def _calls_of(workload: Workload) -> Iterator[Call]:
-    for container in workload.spec.all_containers:
-        hosts: dict[str, tuple[str, str]] = {}
-        ports: dict[str, str] = {}
-        for env in container.env or ():
-            if not env.value or len(env.value) > 500:
-                continue
-            stem, _, ending = env.name.upper().rpartition("_")
-            if ending == "PORT" and env.value.isdigit():
-                ports[stem] = env.value
-            elif ending in ("HOST", "HOSTNAME", "SERVER") and re.fullmatch(r"[a-z][a-z0-9.-]*", env.value):
-                hosts[stem] = (env.name, env.value)
-            else:
-                at = f"spec.containers[{container.name}].env[{env.name}]"
-                yield from (_call(workload, at, env.value, found) for found in _HOST.finditer(env.value) if _meant(found, env.name))
-        for stem, (name, host) in hosts.items():
-            port = ports.get(stem)
-            yield Call(workload.ref, f"spec.containers[{container.name}].env[{name}]", host, host, int(port) if port else None)
-        for place, text in enumerate((*(container.command or ()), *(container.args or ()))):
-            at = f"spec.containers[{container.name}].args[{place}]"
-            yield from (_call(workload, at, text, found) for found in _HOST.finditer(text[:2000]) if found[2])
-
-
-def _meant(found: re.Match[str], name: str) -> bool:
-    """Whether a host-like word is an address: it has a port or a scheme, or the variable says so."""
-    return (
-        bool(found[2])
-        or "://" in found[0]
-        or re.search(r"(ADDR|ADDRESS|HOST|HOSTS|ENDPOINT|URL|URI|SERVICE|SERVER)S?$", name.upper()) is not None
-    )
-
-
-def _call(workload: Workload, at: str, text: str, found: re.Match[str]) -> Call:
-    return Call(workload.ref, at, text, found[1], int(found[2]) if found[2] else None)

@@ -15,9 +15,10 @@ from cluster.facts.pod import Container, Pod
 from cluster.facts.workload import Deployment, HorizontalPodAutoscaler, PodDisruptionBudget, ReplicaSet, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
-from runbooks.detectors.services import unreadable
+from runbooks.conditions import cite_condition
 from runbooks.finding import Certainty, Detector, Evidence, Finding, ObjectsWant, Source, cite
 from runbooks.traffic import Traffic
+from runbooks.visibility import unreadable
 
 # Kinds of the core APIs with a scale subresource; another kind needs a custom resource's API group to be a target.
 _SCALABLE = frozenset({"Deployment", "ReplicaSet", "StatefulSet", "ReplicationController"})
@@ -41,7 +42,7 @@ def target_missing(world: World) -> Iterator[Finding]:
         if presence is Presence.UNKNOWN and unreadable(world, target.kind) and not said:
             continue
         certainty = Certainty.PROVEN if said or presence is Presence.ABSENT else Certainty.POSSIBLE
-        evidence = (_condition(scaler.ref, able),) if said and able is not None else ()
+        evidence = (cite_condition(scaler.ref, able),) if said and able is not None else ()
         yield _no_target(scaler, certainty, "does not exist" if certainty is Certainty.PROVEN else "was not found", evidence)
 
 
@@ -82,7 +83,7 @@ def no_resource_requests(world: World) -> Iterator[Finding]:
             (
                 cite(Source.FIELD, scaler.ref, "spec.metrics", _metrics_text(scaler)),
                 cite(Source.FIELD, subject, "spec.template.spec.containers[*].resources.requests", f"no request for {names}"),
-                *((_condition(scaler.ref, active),) if said and active is not None else ()),
+                *((cite_condition(scaler.ref, active),) if said and active is not None else ()),
             ),
             f"HorizontalPodAutoscaler {scaler.namespace}/{scaler.name} scales {target.kind} {target.name} by utilisation, but its "
             f"containers state no request ({names}), so no utilisation can be computed.",
@@ -133,7 +134,7 @@ def scaling_condition(world: World) -> Iterator[Finding]:
                     scaler.ref,
                     Certainty.PROVEN,
                     (
-                        _condition(scaler.ref, item),
+                        cite_condition(scaler.ref, item),
                         cite(
                             Source.FIELD,
                             scaler.ref,
@@ -197,7 +198,7 @@ def duplicate_autoscalers(world: World) -> Iterator[Finding]:
 
 def budget_matches_nothing(world: World) -> Iterator[Finding]:
     """A PodDisruptionBudget whose selector fits no pod and no pod template."""
-    traffic = Traffic(world)
+    traffic = world.once(Traffic)
     for budget in world.all(PodDisruptionBudget):
         selector = budget.spec.selector
         if budget.status.expected_pods or unreadable(world, Pod.kind) or (selector is not None and selector.empty):
@@ -221,18 +222,13 @@ def budget_matches_nothing(world: World) -> Iterator[Finding]:
                 cite(Source.FIELD, budget.ref, "spec.selector", labels or "expressions"),
                 cite(Source.FIELD, budget.ref, "status.expectedPods", budget.status.expected_pods),
                 *(cite(Source.EVENT, budget.ref, event.reason, event.text, event.last_seen) for event in events[-1:]),
-                *((_condition(budget.ref, allowed),) if allowed is not None else ()),
+                *((cite_condition(budget.ref, allowed),) if allowed is not None else ()),
             ),
             f"PodDisruptionBudget {budget.namespace}/{budget.name} selects {labels or 'pods by expression'}, which no pod matches: "
             "it protects nothing.",
             wants=() if seen else (ObjectsWant(Pod.kind, budget.namespace),),
             lacks="" if seen else "the pods of the namespace",
         )
-
-
-def _condition(ref: ObjectRef, item: Condition) -> Evidence:
-    quote = f"{item.status} {item.reason or ''} {item.message or ''}".strip()
-    return cite(Source.FIELD, ref, f"status.conditions[{item.type}]", quote, item.last_transition_time)
 
 
 DETECTORS: tuple[Detector, ...] = (

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.facts.event import CustomObject
-from cluster.facts.meta import Condition, condition
+from cluster.facts.meta import condition
 from cluster.facts.workload import DaemonSet, Deployment, ReplicaSet, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.conditions import cite_condition
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.revisions import Rollout, failing, pods_of_revision, rollout_of
 
@@ -83,7 +84,7 @@ def deadline_exceeded(world: World) -> Iterator[Finding]:
             code,
             deployment.ref,
             Certainty.PROVEN,
-            (_condition(deployment.ref, progressing), *(_revision_evidence(rollout) if rollout else ())),
+            (cite_condition(deployment.ref, progressing), *(_revision_evidence(rollout) if rollout else ())),
             f"The rollout of Deployment {deployment.namespace}/{deployment.name} does not progress: "
             f"{progressing.message or progressing.reason} (deadline {deployment.spec.progress_deadline_seconds} s, "
             f"{deployment.status.updated_replicas} of {deployment.spec.replicas} pods updated).",
@@ -216,11 +217,6 @@ def _strings(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
     elif isinstance(value, dict) and depth < 4:
         for key, item in value.items():
             yield from _strings(item, f"{path}.{key}", depth + 1)
-
-
-def _condition(ref: ObjectRef, item: Condition) -> Evidence:
-    quote = f"{item.status} {item.reason or ''} {item.message or ''}".strip()
-    return cite(Source.FIELD, ref, f"status.conditions[{item.type}]", quote, item.last_transition_time)
 
 
 DETECTORS: tuple[Detector, ...] = (bad_revision, deadline_exceeded, paused, surge_deadlock, update_strategy)

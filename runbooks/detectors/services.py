@@ -1,36 +1,27 @@
-"""Services that lead nowhere or to the wrong place: selector, target port, protocol, a Service that is gone, local traffic policy.
+"""Services that lead nowhere or to the wrong pods: selectors, missing governing Services and aliases, local traffic policy.
 
-containerPort is informational in Kubernetes, so a target port that no container declares is only suspicious: how sure the finding is
-depends on what else tells where the pods listen (probes, logs, configuration, the last applied manifest). Which callers
-write a wrong address is the dependency detectors' matter; here a name is missed only when the workload behind it exists.
+Ports are judged in `ports`; addresses that callers are configured with, in `addresses`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from cluster.facts.event import Event
-from cluster.facts.network import Service, ServicePort
+from cluster.facts.network import Service
 from cluster.facts.pod import Pod
-from cluster.facts.workload import Deployment, StatefulSet
-from cluster.reading import Why
-from cluster.reference import ContainerRef, ObjectRef
+from cluster.facts.workload import StatefulSet
+from cluster.reference import ObjectRef
 from cluster.world import Presence, World
-from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, ObjectsWant, Source, cite
-from runbooks.traffic import Backing, Listening, Traffic, Workload, last_applied, listening, target_of
+from runbooks.finding import Certainty, Detector, Finding, ObjectsWant, Source, cite
+from runbooks.traffic import Backing, Traffic, Workload, last_applied
+from runbooks.visibility import unreadable
 
 NEAREST_LIMIT = 3
 CALLERS_LIMIT = 8
 # Below this likeness two label values are unrelated words (difflib ratio).
 LIKENESS = 0.6
-_NO_READ = frozenset({Why.FORBIDDEN, Why.TIMEOUT, Why.UNREACHABLE, Why.UNAUTHENTICATED, Why.TRUNCATED})
-
-
-def unreadable(world: World, kind: str) -> bool:
-    """Whether a kind was asked for and refused or cut, so that not seeing an object of it means nothing at all."""
-    return any(item.kind == kind and item.why in _NO_READ for item in world.missing)
 
 
 def selector_matches_nothing(world: World) -> Iterator[Finding]:
@@ -114,7 +105,7 @@ def selects_another_workload(world: World) -> Iterator[Finding]:
         others = [world.get(Service, service.namespace, owner.name) for owner in owners]
         if not all(other is not None and pods[0] in traffic.pods(other) for other in others):
             continue
-        selector, served = service.spec.selector or {}, sorted(owners)[0]
+        selector, served = service.spec.selector or {}, min(owners, key=str)
         applied = _applied_selector(service)
         changed = applied not in ({}, selector)
         yield Finding(
@@ -129,197 +120,6 @@ def selects_another_workload(world: World) -> Iterator[Finding]:
             f"Service {service.namespace}/{service.name} selects {_labels(selector)}: its traffic goes to {served.kind} {served.name}, "
             f"which has a Service of its own, while {own[0].ref.kind} {service.name} gets none.",
             affects=(own[0].ref, *_callers(traffic, service)),
-        )
-
-
-def target_port_mismatch(world: World) -> Iterator[Finding]:
-    """A Service port whose target none of the selected pods listens on, as far as that can be known."""
-    traffic = world.once(Traffic)
-    for service in _selecting(world):
-        pods = traffic.pods(service)
-        if not pods:
-            continue
-        samples = _one_per_owner(world, pods)
-        for port in service.spec.ports or ():
-            found = _wrong_target(world, traffic, service, port, samples)
-            if found is not None:
-                yield found
-
-
-def _wrong_target(world: World, traffic: Traffic, service: Service, port: ServicePort, samples: tuple[Pod, ...]) -> Finding | None:
-    wanted = target_of(port)
-    known = [listening(world, pod) for pod in samples]
-    if isinstance(wanted, str):
-        if any(wanted in item.named for item in known):
-            return None
-        certainty, why = Certainty.PROVEN, f"no container of its pods has a port named {wanted!r}"
-    else:
-        if any(wanted in item.declared or wanted in item.proven for item in known) or not any(item.declared for item in known):
-            return None
-        if any(pod.spec.host_network for pod in samples):
-            return None
-        judged = _numeric(world, traffic, service, port, wanted, samples, known)
-        if judged is None:
-            return None
-        certainty, why = judged
-    declared = sorted({number for item in known for number in item.declared})
-    pod = samples[0]
-    evidence = [
-        cite(Source.FIELD, service.ref, f"spec.ports[{port.name or port.port}].targetPort", wanted),
-        cite(Source.FIELD, pod.ref, "spec.containers[*].ports", ", ".join(map(str, declared)) or "no ports declared"),
-    ]
-    applied = _applied_target(service, port)
-    if applied is not None and applied != wanted:
-        evidence.append(cite(Source.FIELD, service.ref, "metadata.annotations[last-applied]", f"targetPort was {applied}"))
-        certainty = Certainty.PROVEN
-    refused = _refusals(world, traffic, service, port)
-    if refused is not None:
-        evidence.append(refused)
-        certainty = Certainty.PROVEN
-    return Finding(
-        "service.port-mismatch",
-        service.ref,
-        certainty,
-        tuple(evidence),
-        f"Service {service.namespace}/{service.name} sends port {port.port} to target port {wanted}, but {why}; "
-        f"they declare {', '.join(map(str, declared)) or 'none'}.",
-        affects=_callers(traffic, service),
-        wants=_logs_of(pod) if certainty < Certainty.PROVEN else (),
-        lacks=""
-        if certainty > Certainty.POSSIBLE
-        else f"a log, probe or refused connection that tells whether the pods listen on {wanted}",
-    )
-
-
-def _numeric(
-    world: World, traffic: Traffic, service: Service, port: ServicePort, wanted: int, samples: tuple[Pod, ...], known: list[Listening]
-) -> tuple[Certainty, str] | None:
-    """How sure it is that a numeric target nobody declares is wrong, and in which words; None when nothing speaks against it."""
-    if any(wanted in item.configured for item in known):
-        return None
-    proven = sorted({number for item in known for number in item.proven})
-    several = [target_of(item) for item in service.spec.ports or ()]
-    all_wrong = not any(isinstance(item, int) and any(item in one.declared for one in known) for item in several)
-    if proven:
-        return (
-            Certainty.LIKELY if all_wrong else Certainty.POSSIBLE,
-            f"no container declares it and they are known to listen on {', '.join(map(str, proven))}",
-        )
-    stray = not _used_elsewhere(world, traffic, service, wanted)
-    fits = any(port.port in item.declared for item in known)
-    if all_wrong and stray and (fits or len(several) == 1):
-        return Certainty.LIKELY, "no container declares it and nothing else in the namespace uses it"
-    # A server that reads its configuration from a mounted file may listen anywhere, whatever its containers declare.
-    configured_by_file = any(volume.config_map for pod in samples for volume in pod.spec.volumes or ())
-    return None if configured_by_file or not all_wrong else (Certainty.POSSIBLE, "no container declares it")
-
-
-def _used_elsewhere(world: World, traffic: Traffic, service: Service, number: int) -> bool:
-    """Whether a port number occurs in the ports or configured addresses of anything else in the namespace."""
-    for workload in traffic.workloads(service.namespace):
-        for container in workload.spec.all_containers:
-            if any(item.container_port == number for item in container.ports or ()):
-                return True
-    if any(call.port == number for call in traffic.calls(service.namespace)):
-        return True
-    return any(
-        other.namespace == service.namespace and other.name != service.name and number in (item.port, target_of(item))
-        for other in world.all(Service)
-        for item in other.spec.ports or ()
-    )
-
-
-def _applied_selector(service: Service) -> dict[str, str]:
-    selector = (last_applied(service).get("spec") or {}).get("selector")
-    return {str(key): str(value) for key, value in selector.items()} if isinstance(selector, dict) else {}
-
-
-def _applied_target(service: Service, port: ServicePort) -> int | str | None:
-    ports = (last_applied(service).get("spec") or {}).get("ports")
-    for item in ports if isinstance(ports, list) else ():
-        if isinstance(item, dict) and item.get("port") == port.port:
-            target = item.get("targetPort", port.port)
-            return target if isinstance(target, int | str) else None
-    return None
-
-
-def _refusals(world: World, traffic: Traffic, service: Service, port: ServicePort) -> Evidence | None:
-    """A line in the log of a caller in which a connection to this Service's port was refused."""
-    for call in traffic.callers_of(service.namespace, service.name):
-        for pod in world.pods_of(call.caller):
-            for container in pod.spec.containers:
-                reading = world.logs.get((ContainerRef(pod.namespace or "", pod.name, container.name), False))
-                for line in reading.value.lines if reading is not None else ():
-                    lowered = line.lower()
-                    if "refused" in lowered and f"{service.name}:{port.port}" in lowered:
-                        return cite(Source.LOG, pod.ref, f"log[{container.name}]", line)
-    return None
-
-
-def protocol_mismatch(world: World) -> Iterator[Finding]:
-    """A Service port whose protocol differs from the one that its target container port declares."""
-    traffic = world.once(Traffic)
-    for service in _selecting(world):
-        pods = traffic.pods(service)
-        if not pods:
-            continue
-        known = [listening(world, pod) for pod in _one_per_owner(world, pods)]
-        offered = {(port.protocol, target_of(port)) for port in service.spec.ports or ()}
-        for port in service.spec.ports or ():
-            wanted = target_of(port)
-            protocols: set[str] = set()
-            for item in known:
-                if isinstance(wanted, int):
-                    protocols |= item.declared.get(wanted, frozenset())
-                elif wanted in item.named:
-                    protocols.add(item.named[wanted][1])
-            if not protocols or port.protocol in protocols or any((protocol, wanted) in offered for protocol in protocols):
-                continue
-            has = ", ".join(sorted(protocols))
-            yield Finding(
-                "service.protocol-mismatch",
-                service.ref,
-                Certainty.PROVEN if isinstance(wanted, str) else Certainty.LIKELY,
-                (
-                    cite(Source.FIELD, service.ref, f"spec.ports[{port.name or port.port}].protocol", port.protocol),
-                    cite(Source.FIELD, pods[0].ref, f"spec.containers[*].ports[{wanted}].protocol", has),
-                ),
-                f"Service {service.namespace}/{service.name} forwards port {port.port} as {port.protocol}, "
-                f"but its pods serve target port {wanted} as {has}.",
-                affects=_callers(traffic, service),
-            )
-
-
-def port_not_offered(world: World) -> Iterator[Finding]:
-    """A Service that does not offer the port which all of several callers use and which its pods declare."""
-    traffic = world.once(Traffic)
-    for service in _selecting(world):
-        calls = [call for call in traffic.callers_of(service.namespace, service.name) if call.port is not None]
-        used = Counter(call.port for call in calls)
-        offered = {port.port for port in service.spec.ports or ()}
-        pods = traffic.pods(service)
-        if len(used) != 1 or not offered or not pods:
-            continue
-        number, callers = next(iter(used)), {call.caller for call in calls}
-        if number is None or number in offered:
-            continue
-        targets = {target_of(port) for port in service.spec.ports or ()}
-        declared = {port for item in (listening(world, pod) for pod in pods[:1]) for port in item.declared}
-        # One caller with another port is a wrong caller; several that agree, or one that names the port the Service itself targets,
-        # speak against the Service.
-        if len(callers) < 2 and not (number in declared and number in targets):
-            continue
-        yield Finding(
-            "service.port-not-offered",
-            service.ref,
-            Certainty.LIKELY,
-            (
-                cite(Source.FIELD, service.ref, "spec.ports", ", ".join(map(str, sorted(offered)))),
-                *(cite(Source.FIELD, call.caller, call.at, call.text) for call in calls[:CALLERS_LIMIT]),
-            ),
-            f"{len(callers)} workload(s) call Service {service.namespace}/{service.name} on port {number}, "
-            f"but it offers only {', '.join(map(str, sorted(offered)))}.",
-            affects=_callers(traffic, service),
         )
 
 
@@ -352,45 +152,6 @@ def no_ready_endpoints(world: World) -> Iterator[Finding]:
             else f"Service {service.namespace}/{service.name} has no endpoint: the workload that it selects has no pods.",
             affects=_callers(traffic, service),
         )
-
-
-def called_service_missing(world: World) -> Iterator[Finding]:
-    """A host that callers are configured with, for which a workload of that name runs but no Service exists."""
-    if Service.kind not in world.read_kinds:
-        return
-    traffic = world.once(Traffic)
-    seen: set[tuple[str | None, str]] = set()
-    for namespace in {fact.namespace for fact in (*world.all(Pod), *world.all(Deployment), *world.all(StatefulSet))}:
-        names = {item.ref.name: item for item in traffic.workloads(namespace) if item.ref.kind not in ("Job", "CronJob", "Pod")}
-        for call in traffic.calls(namespace):
-            first, _, rest = call.host.partition(".")
-            if rest and rest.split(".")[0] != namespace:
-                continue
-            target = names.get(first)
-            if target is None or (namespace, first) in seen or target.ref.same(call.caller):
-                continue
-            seen.add((namespace, first))
-            if world.presence(Service.kind, namespace, first) is Presence.ABSENT:
-                yield _gone(traffic, target, namespace, first)
-
-
-def _gone(traffic: Traffic, target: Workload, namespace: str | None, name: str) -> Finding:
-    calls = traffic.callers_of(namespace, name)
-    subject = ObjectRef(Service.kind, namespace, name)
-    callers = tuple(dict.fromkeys(call.caller for call in calls))
-    return Finding(
-        "service.missing",
-        subject,
-        Certainty.PROVEN,
-        (
-            cite(Source.ABSENCE, subject, "metadata.name", f"no Service named {name} in namespace {namespace}"),
-            *(cite(Source.FIELD, call.caller, call.at, call.text) for call in calls[:CALLERS_LIMIT]),
-        ),
-        f"Service {namespace}/{name} does not exist, though {target.ref.kind} {name} runs and "
-        f"{len(callers)} workload(s) are configured to call it ({', '.join(ref.name for ref in callers[:CALLERS_LIMIT])}).",
-        affects=callers,
-        wants=(),
-    )
 
 
 def governing_service_missing(world: World) -> Iterator[Finding]:
@@ -449,7 +210,7 @@ def local_traffic_without_endpoint(world: World) -> Iterator[Finding]:
         served = {pod.spec.node_name for pod in pods if pod.ready}
         stranded = [
             pod
-            for caller in dict.fromkeys(call.caller for call in traffic.callers_of(service.namespace, service.name))
+            for caller in dict.fromkeys(call.workload for call in traffic.callers_of(service.namespace, service.name))
             for pod in world.pods_of(caller)
             if pod.spec.node_name and pod.spec.node_name not in served and not pod.finished
         ]
@@ -496,22 +257,13 @@ def _selecting(world: World) -> Iterator[Service]:
     return (item for item in world.all(Service) if item.spec.selector and item.spec.type != "ExternalName" and not item.deleting)
 
 
-def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
-    """One pod per workload, a ready one where there is one: their templates are alike."""
-    chosen: dict[ObjectRef, Pod] = {}
-    for pod in pods:
-        owner = world.top_owner(pod.ref)
-        if owner not in chosen or (pod.ready and not chosen[owner].ready):
-            chosen[owner] = pod
-    return tuple(chosen.values())
-
-
 def _callers(traffic: Traffic, service: Service) -> tuple[ObjectRef, ...]:
-    return tuple(dict.fromkeys(call.caller for call in traffic.callers_of(service.namespace, service.name)))
+    return tuple(dict.fromkeys(call.workload for call in traffic.callers_of(service.namespace, service.name)))
 
 
-def _logs_of(pod: Pod) -> tuple[LogWant, ...]:
-    return tuple(LogWant(ContainerRef(pod.namespace or "", pod.name, item.name)) for item in pod.spec.containers[:1])
+def _applied_selector(service: Service) -> dict[str, str]:
+    selector = (last_applied(service).get("spec") or {}).get("selector")
+    return {str(key): str(value) for key, value in selector.items()} if isinstance(selector, dict) else {}
 
 
 def _likeness(wanted: str, found: str | None) -> float:
@@ -536,11 +288,7 @@ def _difference(selector: dict[str, str], labels: dict[str, str]) -> str:
 DETECTORS: tuple[Detector, ...] = (
     selector_matches_nothing,
     selects_another_workload,
-    target_port_mismatch,
-    protocol_mismatch,
-    port_not_offered,
     no_ready_endpoints,
-    called_service_missing,
     governing_service_missing,
     external_name_missing,
     local_traffic_without_endpoint,

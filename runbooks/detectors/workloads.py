@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.facts.event import CustomObject
-from cluster.facts.meta import Condition, condition
+from cluster.facts.meta import condition
 from cluster.facts.network import Service
 from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Deployment, HorizontalPodAutoscaler, ReplicaSet, StatefulSet
-from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.conditions import cite_condition
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.traffic import Traffic
 
@@ -38,7 +38,7 @@ def zero_replicas(world: World) -> Iterator[Finding]:
             for service in world.all(Service)
             if service.namespace == workload.namespace and service.spec.selector and service.spec.selector.items() <= labels
         ]
-        callers = {call.caller: call for service in services for call in traffic.callers_of(service.namespace, service.name)}
+        callers = {call.workload: call for service in services for call in traffic.callers_of(service.namespace, service.name)}
         alone = [service for service in services if not traffic.pods(service)]
         if not alone:
             continue
@@ -47,7 +47,7 @@ def zero_replicas(world: World) -> Iterator[Finding]:
             cite(Source.FIELD, workload.ref, "spec.replicas", 0),
             *(cite(Source.FIELD, service.ref, "spec.selector", "selects only this workload, which has no pods") for service in alone),
             *(cite(Source.EVENT, workload.ref, event.reason, event.text, event.last_seen) for event in scaled[-1:]),
-            *(cite(Source.FIELD, call.caller, call.at, call.text) for call in list(callers.values())[:3]),
+            *(cite(Source.FIELD, call.workload, call.path, call.text) for call in list(callers.values())[:3]),
         ]
         names = ", ".join(service.name for service in alone)
         yield Finding(
@@ -109,7 +109,7 @@ def _short(world: World, workload: Replicated, wanted: int, ready: int, made: in
         Certainty.PROVEN if reported else Certainty.LIKELY,
         (
             cite(Source.FIELD, workload.ref, "status", f"{ready} of {wanted} pods ready, {made} made"),
-            *((_condition(workload.ref, available),) if available and available.status == "False" else ()),
+            *((cite_condition(workload.ref, available),) if available and available.status == "False" else ()),
             *(cite(Source.FIELD, pod.ref, "status.phase", pod.status.phase) for pod in (pods or unready)[:3] if not pod.ready),
         ),
         f"{workload.kind} {workload.namespace}/{workload.name} has {ready} of {wanted} pods ready.",
@@ -138,15 +138,10 @@ def replica_failure(world: World) -> Iterator[Finding]:
                 "workload.create-failed",
                 world.top_owner(workload.ref),
                 Certainty.PROVEN,
-                (_condition(workload.ref, failure),),
+                (cite_condition(workload.ref, failure),),
                 f"{workload.kind} {workload.namespace}/{workload.name} cannot create pods: {failure.message or failure.reason}",
                 since=failure.last_transition_time,
             )
-
-
-def _condition(ref: ObjectRef, item: Condition) -> Evidence:
-    quote = f"{item.status} {item.reason or ''} {item.message or ''}".strip()
-    return cite(Source.FIELD, ref, f"status.conditions[{item.type}]", quote, item.last_transition_time)
 
 
 DETECTORS: tuple[Detector, ...] = (zero_replicas, unavailable, replica_failure)

@@ -1,0 +1,116 @@
+"""The control plane itself: an API server that turns requests away, components that lost their lease, controllers that stand still.
+
+Seen from a client this is indirect: what components write in events and logs, how old their leases are, what nobody reconciles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+from cluster.facts.event import Event
+from cluster.facts.meta import Fact
+from cluster.facts.node import Lease
+from cluster.facts.pod import Pod
+from cluster.facts.workload import DaemonSet, Deployment, StatefulSet
+from cluster.reference import ObjectRef
+from cluster.world import World
+from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
+
+RECENT = timedelta(hours=1)
+# Leader election renews every few seconds and gives up after leaseDurationSeconds (15 by default): several times that is a dead leader.
+DEAD_LEASE = timedelta(seconds=90)
+RECONCILE_PATIENCE = timedelta(minutes=5)
+ENOUGH = 3
+# K apiserver filters/priority-and-fairness.go and the client side of an overloaded server.
+_OVERLOAD = re.compile(
+    r"Too many requests, please try again later|http2: client connection lost|the server is currently unable to handle the request"
+)
+_COMPONENTS = {"kube-controller-manager": "controlplane.component-down", "kube-scheduler": "controlplane.scheduler-down"}
+
+
+def api_overloaded(world: World) -> Iterator[Finding]:
+    """Several components that were turned away by the API server for load."""
+    told: dict[ObjectRef, Evidence] = {}
+    for event in world.all(Event):
+        if _OVERLOAD.search(event.text) and event.last_seen is not None and world.now - event.last_seen < RECENT:
+            told.setdefault(world.top_owner(event.subject), cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen))
+    for (container, _), reading in world.logs.items():
+        line = next((line for line in reversed(reading.value.lines) if _OVERLOAD.search(line)), None)
+        if line is not None:
+            told.setdefault(world.top_owner(container.pod_ref), cite(Source.LOG, container.pod_ref, f"log[{container.container}]", line))
+    if len(told) < ENOUGH:
+        return
+    servers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "kube-apiserver"]
+    subject = world.top_owner(servers[0].ref) if servers else ObjectRef(Pod.kind, "kube-system", "kube-apiserver")
+    yield Finding(
+        "controlplane.overload",
+        subject,
+        Certainty.LIKELY,
+        tuple(told.values())[:5],
+        f"The API server turns requests away: {len(told)} components were told so within the last hour.",
+        affects=tuple(told)[:20],
+        since=min((item.at for item in told.values() if item.at is not None), default=None),
+        lacks="the rejected-request metrics of the API server",
+    )
+
+
+def leader_lost(world: World) -> Iterator[Finding]:
+    """A control plane component whose leader lease nobody renews."""
+    for lease in world.all(Lease):
+        code = _COMPONENTS.get(lease.name)
+        renewed = lease.spec.renew_time
+        if lease.namespace != "kube-system" or code is None or renewed is None or world.now - renewed < DEAD_LEASE:
+            continue
+        # A recording's clock may be off as a whole: some other lease must be fresh.
+        others = [item.spec.renew_time for item in world.all(Lease) if item.ref != lease.ref and item.spec.renew_time is not None]
+        if not any(world.now - moment < DEAD_LEASE for moment in others):
+            continue
+        pods = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == lease.name]
+        seconds = int((world.now - renewed).total_seconds())
+        yield Finding(
+            code,
+            world.top_owner(pods[0].ref) if pods else ObjectRef(Pod.kind, "kube-system", lease.name),
+            Certainty.PROVEN,
+            (cite(Source.FIELD, lease.ref, "spec.renewTime", renewed.isoformat(), renewed),),
+            f"{lease.name} has not renewed its leader lease for {seconds} s (holder {lease.spec.holder_identity}): nobody does its work.",
+            affects=tuple(ref for ref, _ in _unreconciled(world)),
+            since=renewed,
+        )
+
+
+def controllers_stand_still(world: World) -> Iterator[Finding]:
+    """Several workloads whose latest change no controller has seen."""
+    behind = list(_unreconciled(world))
+    if len(behind) < ENOUGH:
+        return
+    managers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "kube-controller-manager"]
+    subject = world.top_owner(managers[0].ref) if managers else ObjectRef(Pod.kind, "kube-system", "kube-controller-manager")
+    yield Finding(
+        "controlplane.component-down",
+        subject,
+        Certainty.LIKELY,
+        tuple(evidence for _, evidence in behind[:4]),
+        f"{len(behind)} workloads changed and no controller has looked at them: kube-controller-manager does not work.",
+        affects=tuple(ref for ref, _ in behind),
+    )
+
+
+def _unreconciled(world: World) -> Iterator[tuple[ObjectRef, Evidence]]:
+    workloads: tuple[Deployment | StatefulSet | DaemonSet, ...] = (*world.all(Deployment), *world.all(StatefulSet), *world.all(DaemonSet))
+    for item in workloads:
+        generation, observed = item.metadata.generation, item.status.observed_generation
+        if generation is None or generation <= observed or item.deleting or not _settled(world, item):
+            continue
+        yield item.ref, cite(Source.FIELD, item.ref, "status.observedGeneration", f"{observed}, generation {generation}")
+
+
+def _settled(world: World, item: Fact) -> bool:
+    """Whether its latest change is old enough that a controller must have seen it; unknown times count as old."""
+    times = [entry.time for entry in item.metadata.managed_fields or () if entry.time is not None and not entry.subresource]
+    latest = max(times, default=item.created)
+    return latest is None or world.now - latest > RECONCILE_PATIENCE
+
+
+DETECTORS: tuple[Detector, ...] = (api_overloaded, leader_lost, controllers_stand_still)
