@@ -35,9 +35,8 @@ _ADDRESS = re.compile(
 _NAMES_HOST = re.compile(r"(?:^|_)(?:HOST|HOSTNAME|ADDR|ADDRESS|URL|URI|ENDPOINT|SERVER|SERVERS|BROKER|BROKERS|DSN)S?$", re.I)
 _NAMES_PORT = re.compile(r"(?:^|_)PORT$", re.I)
 _EXPANSION = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
-_LOCAL = frozenset(
-    {"localhost", "127.0.0.1", "0.0.0.0", "host.docker.internal", "kubernetes", "none", "null", "undefined", "true", "false"}
-)  # noqa: S104
+_LOCAL = frozenset({"localhost", "host.docker.internal", "kubernetes", "none", "null", "undefined", "true", "false"})
+_OWN_ADDRESSES = ("127.", "0.0.0.0", "169.254.")  # noqa: S104 (compared with, never bound)
 _NUMBERS = re.compile(r"^[\d.]+$")
 
 
@@ -101,10 +100,15 @@ class Dependencies:
     def specimens(self) -> dict[tuple[str, str | None, str], tuple[ObjectRef, Pod]]:
         """One pod of each workload, the newest: its spec is what the workload runs now."""
         chosen: dict[tuple[str, str | None, str], tuple[ObjectRef, Pod]] = {}
+        owners: dict[tuple[str | None, str, str], ObjectRef] = {}
         for pod in self.world.all(Pod):
             if pod.status.phase == "Succeeded" or not pod.spec.containers:
                 continue
-            workload = self.world.top_owner(pod.ref)
+            controller = pod.controller
+            group = (pod.namespace, controller.kind, controller.name) if controller else (pod.namespace, "Pod", pod.name)
+            if group not in owners:
+                owners[group] = self.world.top_owner(pod.ref)
+            workload = owners[group]
             known = chosen.get(workload.key)
             if known is None or (pod.created is not None and (known[1].created is None or pod.created > known[1].created)):
                 chosen[workload.key] = (workload, pod)
@@ -136,7 +140,7 @@ class Dependencies:
         return self._cache[key]
 
     def _resolve(self, namespace: str | None, host: str) -> Resolution:
-        if host in _LOCAL or host.startswith("127."):
+        if host in _LOCAL or host.startswith(_OWN_ADDRESSES):
             return Resolution(Stands.LOCAL, name=host, namespace=namespace)
         if _NUMBERS.match(host):
             service = self._by_address.get(host)
@@ -168,9 +172,7 @@ class Dependencies:
 
     @cached_property
     def _by_address(self) -> dict[str, Service]:
-        return {
-            service.spec.cluster_ip: service for service in self.world.all(Service) if service.spec.cluster_ip not in (None, "None", "")
-        }  # type: ignore[misc]
+        return {address: service for service in self.world.all(Service) if (address := service.spec.cluster_ip) and address != "None"}
 
     @cached_property
     def _namespaces(self) -> frozenset[str]:
@@ -208,7 +210,7 @@ def _declared(world: World, workload: ObjectRef, pod: Pod) -> Iterator[Dependenc
     for container in pod.spec.all_containers:
         values = dict(_environment(world, workload, pod, container))
         for name, (holder, path, text) in values.items():
-            expanded = _EXPANSION.sub(lambda found, values=values: values.get(found[1], (None, "", found[0]))[2], text)
+            expanded = _expanded(text, values)
             for address in addresses(expanded, certain=bool(_NAMES_HOST.search(name))):
                 yield Dependency(workload, pod.ref, container.name, holder, path, name, text, _with_port(address, name, values))
         for position, argument in enumerate((*(container.command or ()), *(container.args or ()))):
@@ -216,6 +218,16 @@ def _declared(world: World, workload: ObjectRef, pod: Pod) -> Iterator[Dependenc
             for address in addresses(value, certain=False):
                 path = f"containers[{container.name}].args[{position}]"
                 yield Dependency(workload, pod.ref, container.name, workload, path, argument.partition("=")[0], argument, address)
+
+
+def _expanded(text: str, values: dict[str, tuple[ObjectRef, str, str]]) -> str:
+    """A value with its `$(OTHER)` references replaced; an unknown one stays as it is, as the kubelet leaves it."""
+
+    def replacement(found: re.Match[str]) -> str:
+        known = values.get(found[1])
+        return known[2] if known is not None else found[0]
+
+    return _EXPANSION.sub(replacement, text)
 
 
 def _with_port(address: Address, name: str, values: dict[str, tuple[ObjectRef, str, str]]) -> Address:

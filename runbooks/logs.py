@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -41,6 +41,7 @@ _LISTENING = re.compile(
 _WAITING = re.compile(
     r"(?:still )?waiting (?:for|on) (?:service |host |pod |the )?[\"']?(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(?P<port>\d+))?", re.I
 )
+_MENTION = re.compile(r"(?<![\w.])(?P<host>[a-z][a-z0-9-]*[a-z0-9](?:\.[a-z0-9-]+)*):(?P<port>\d{4,5})\b", re.I)
 _UNIMPORTANT_HOSTS = frozenset(
     {"application", "a", "the", "connection", "connections", "startup", "shutdown", "database", "server", "requests"}
 )
@@ -70,6 +71,13 @@ class Slow(Struct, frozen=True):
     database: bool
 
 
+class Mention(Struct, frozen=True):
+    """An address that some line names, whatever it says about it."""
+
+    host: str
+    port: int
+
+
 class Report(Struct, frozen=True):
     """What one log says. `signs` are ordered by how specific they are, then by how near the end."""
 
@@ -80,6 +88,7 @@ class Report(Struct, frozen=True):
     slow: tuple[Slow, ...] = ()
     listening: tuple[int, ...] = ()
     waiting_for: Sign | None = None
+    mentions: tuple[Mention, ...] = ()
     last_line: str = ""
 
     @property
@@ -127,6 +136,7 @@ def read_lines(lines: Sequence[str]) -> Report:
         slow=_slow(kept, shapes),
         listening=tuple(dict.fromkeys(int(found["port"]) for line in firsts if (found := _LISTENING.search(line))))[:5],
         waiting_for=_waiting(kept),
+        mentions=tuple(dict.fromkeys(mention for line in firsts for mention in _mentions(line)))[:20],
         last_line=kept[-1] if kept else "",
     )
 
@@ -221,6 +231,12 @@ def _seconds(found: re.Match[str]) -> float:
     """Loggers that write a bare number (`responseTime`) mean milliseconds."""
     unit = (found["unit"] or "").lower()
     return float(found["value"]) / (1 if unit.startswith("s") else 1000)
+
+
+def _mentions(line: str) -> Iterator[Mention]:
+    for found in _MENTION.finditer(line):
+        if not re.search(r"\.(?:py|js|ts|go|java|rb|rs|cc|cpp|cs)$", found["host"]):
+            yield Mention(found["host"].lower(), int(found["port"]))
 
 
 def _waiting(lines: list[str]) -> Sign | None:

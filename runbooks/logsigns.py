@@ -35,7 +35,7 @@ _TROUBLE: tuple[str, ...] = (
     "reset by peer", "broken pipe", "bus error", "killed", "unhealthy", "misconf", "slots are reserved", "is larger than",
     "must be divisible", "must be equal", "exceeds", "less than desired", "circuit", "retry", "retries", " full", "lag ",
     "unrecognized", "xid", "nccl", "all host(s) tried", "slowdown", "larger than", "has reached", "not valid", "doesn't match",
-    "no route", "insufficient",
+    "no route", "insufficient", "no reachable",
 )
 # fmt: on
 
@@ -47,7 +47,8 @@ def speaks_of_trouble(text: str) -> bool:
 
 
 _ERROR = re.compile(
-    r"\b(?:ERROR|FATAL|CRITICAL|SEVERE|PANIC|EMERG)\b|(?i:[\"']?(?:level|severity|lvl)[\"']?\s*[:=]\s*[\"']?(?:error|fatal|critical|panic))|"
+    r"\b(?:ERROR|FATAL|CRITICAL|SEVERE|PANIC|EMERG)\b|(?i:[\"']?(?:level|severity|lvl)[\"']?\s*[:=]\s*[\"']?(?:error|fatal|"
+    r"critical|panic))|"
     r"(?i:exception\b|traceback|\bfailed\b|\bfailure\b|\berror:|panic:|\bcrash(?:ed|ing)\b)"
 )
 _ORDINARY = re.compile(r"\b(?:INFO|DEBUG|TRACE|NOTICE)\b|(?i:[\"']?(?:level|severity|lvl)[\"']?\s*[:=]\s*[\"']?(?:info|debug|trace))")
@@ -73,7 +74,8 @@ FAILURES: tuple[Form, ...] = (
     _form("dataloader-shm", r"DataLoader worker .*(?:Bus error|killed by signal)|out of shared memory|bus error encountered in worker"),
     _form(
         "shm-too-small",
-        r"failed to extend /dev/shm|/dev/shm.*No space left|No space left on device:? '?/dev/shm|unable to (?:open|allocate) shared memory",
+        r"failed to extend /dev/shm|/dev/shm.*No space left|No space left on device:? '?/dev/shm|unable to (?:open|"
+        r"allocate) shared memory",
     ),
     _form(
         "kv-cache-small",
@@ -126,7 +128,9 @@ FAILURES: tuple[Form, ...] = (
         r"client socket has (?:failed|timed out)[^\n]*connect|TCPStore[^\n]*timed? ?out",
     ),
     _form(
-        "checkpoint", r"PytorchStreamReader failed|(?:failed|error) (?:to )?sav(?:e|ing) (?:the )?checkpoint|checkpoint[^\n]*No space left"
+        "checkpoint",
+        r"PytorchStreamReader failed|(?:failed|error) (?:to )?sav(?:e|ing) (?:the )?checkpoint|"
+        "checkpoint[^\n]*No space left",
     ),
     _form("training-data", r"DatasetGenerationError|DataLossError|Parquet magic bytes|ArrowInvalid|corrupt(?:ed)? (?:record|dataset|JPEG)"),
     # Object stores and tables.
@@ -134,8 +138,10 @@ FAILURES: tuple[Form, ...] = (
     _form("object-store-throttled", r"SlowDown|RequestLimitExceeded|Please reduce your request rate"),
     _form(
         "object-store-denied",
-        r"(?:S3|s3|GetObject|PutObject|ListObjects|HeadObject|bucket|object_store|gs://)[^\n]*(?:AccessDenied|Access Denied|Forbidden|403)|"
-        r"AccessDenied[^\n]*(?:S3|s3|Object|Bucket)|SignatureDoesNotMatch|InvalidAccessKeyId|NoSuchBucket|ExpiredToken\b|RequestTimeTooSkewed",
+        r"(?:S3|s3|GetObject|PutObject|ListObjects|HeadObject|bucket|object_store|gs://)[^\n]*(?:AccessDenied|Access Denied|"
+        r"Forbidden|403)|"
+        r"AccessDenied[^\n]*(?:S3|s3|Object|Bucket)|SignatureDoesNotMatch|InvalidAccessKeyId|NoSuchBucket|ExpiredToken\b|"
+        r"RequestTimeTooSkewed",
     ),
     # The process cannot start.
     _form("exec-format", r"exec format error|cannot execute binary file"),
@@ -163,21 +169,28 @@ FAILURES: tuple[Form, ...] = (
     # Configuration.
     _form(
         "missing-env",
-        rf"(?:environment variables?|env(?:ironment)? vars?|env)\s*:?\s*[\"'`]?(?P<name>{_VAR}|[A-Z]{{4,}})[\"'`]?\s+(?:is |was |are |must )?(?:not|required|missing|undefined|unset|empty|be set)",
-        rf"(?:missing|required|undefined|unset|must set|need to (?:set|specify)|expected)\s+(?:a |the )?(?:required |mandatory )?(?:environment variables?|env(?:ironment)? vars?|setting|configuration)s?:?\s+[\"'`]?(?P<name2>{_VAR})",
+        rf"(?:environment variables?|env(?:ironment)? vars?|env)\s*:?\s*[\"'`]?(?P<name>{_VAR}|[A-Z]{{4,}})[\"'`]?\s+(?:is |"
+        rf"was |are |must )?(?:not|required|missing|undefined|unset|empty|be set)",
+        rf"(?:missing|required|undefined|unset|must set|need to (?:set|specify)|expected)\s+(?:a |the )?(?:required |"
+        rf"mandatory )?(?:environment variables?|env(?:ironment)? vars?|setting|configuration)s?:?\s+[\"'`]?(?P<name2>{_VAR})",
         rf"KeyError: '(?P<name3>{_VAR})'",
-        rf"\b(?P<name4>{_VAR})\b[\"'`]? (?:environment variable )?(?:is|was|must be|has) (?:not (?:been )?(?:set|defined|provided)|unset|undefined|required|set\b|missing)",
+        rf"\b(?P<name4>{_VAR})\b[\"'`]? (?:environment variable )?(?:is|was|must be|has) (?:not (?:been )?(?:set|defined|"
+        rf"provided)|unset|undefined|required|set\b|missing)",
         rf"(?P<name5>{_VAR}): (?:unbound variable|parameter (?:null or )?not set)",
         r"Could not resolve placeholder '(?P<name6>[^']+)'",
-        r"(?:You must specify|need to specify one of the following[^A-Z]*|must specify) (?P<name7>[A-Z]+_PASSWORD)|superuser password is not specified|password option is not specified",
+        r"(?:You must specify|need to specify one of the following[^A-Z]*|must specify) (?P<name7>[A-Z]+_PASSWORD)|"
+        r"superuser password is not specified|password option is not specified",
         r"(?:ENOTFOUND|EAI_AGAIN|lookup|resolve host:?|ECONNREFUSED) (?P<name8>undefined|null|None)\b",
         r"environment variable (?:not set|missing|is not set)",
     ),
     _form(
         "config-invalid",
-        r"JSONDecodeError|Unexpected token .* in JSON|is not valid JSON|invalid character .* looking for beginning|yaml: (?:line|unmarshal|did not find)|"
-        r"yaml\.(?:scanner|parser)\.|(?:error|fail\w*|cannot|could not|unable to)[^\n]{0,20} (?:parse|parsing|load|loading|read|reading|unmarshal\w*|decode|decoding)[^\n]{0,30}config|"
-        r"\[emerg\]|toml: |ConfigurationError|InvalidConfig|ConfigException|invalid config(?:uration)?\b|config(?:uration)? (?:file )?[^\n]{0,40}(?:is invalid|not valid|test failed)|"
+        r"JSONDecodeError|Unexpected token .* in JSON|is not valid JSON|invalid character .* looking for beginning|"
+        r"yaml: (?:line|unmarshal|did not find)|"
+        r"yaml\.(?:scanner|parser)\.|(?:error|fail\w*|cannot|could not|unable to)[^\n]{0,20} (?:parse|parsing|load|loading|"
+        r"read|reading|unmarshal\w*|decode|decoding)[^\n]{0,30}config|"
+        r"\[emerg\]|toml: |ConfigurationError|InvalidConfig|ConfigException|invalid config(?:uration)?\b|"
+        r"config(?:uration)? (?:file )?[^\n]{0,40}(?:is invalid|not valid|test failed)|"
         r"unknown directive|Fatal error, can't open config file|BadConfig|Error in configuration",
     ),
     # Certificates and protocols.
@@ -195,15 +208,18 @@ FAILURES: tuple[Form, ...] = (
     ),
     _form(
         "wrong-protocol",
-        r"HTTP response to HTTPS client|first record does not look like a TLS handshake|wrong version number|HTTP request to an HTTPS server|"
+        r"HTTP response to HTTPS client|first record does not look like a TLS handshake|wrong version number|"
+        r"HTTP request to an HTTPS server|"
         r"malformed HTTP response|plain HTTP request was sent to HTTPS|Unsupported or unrecognized SSL message|not an SSL/TLS record|"
-        r"invalid HTTP (?:version|method|request) |unexpected HTTP/1\.x|server preface|frame too large|Bad packet received|Protocol error, got",
+        r"invalid HTTP (?:version|method|request) |unexpected HTTP/1\.x|server preface|frame too large|Bad packet received|"
+        r"Protocol error, got",
         addressed=True,
     ),
     # Databases, caches, brokers.
     _form(
         "database-missing",
-        r"database \"?(?P<name>[\w-]+)\"? does not exist|Unknown database '(?P<name2>[^']+)'|no such database|Cannot open database \"(?P<name3>[^\"]+)\"",
+        r"database \"?(?P<name>[\w-]+)\"? does not exist|Unknown database '(?P<name2>[^']+)'|no such database|"
+        r"Cannot open database \"(?P<name3>[^\"]+)\"",
         addressed=True,
     ),
     _form(
@@ -213,9 +229,12 @@ FAILURES: tuple[Form, ...] = (
         r"SCRAM[^\n]*(?:failed|not found|mismatch)|UserNotFound|Could not find user|auth error|SASL authentication|AuthenticationFailed|"
         r"not authorized on \S+ to execute|command \w+ requires authentication|MongoServerError: Authentication|"
         r"NOAUTH|WRONGPASS|invalid username-password|NOPERM|AUTH, but no password is set|ERR AUTH|"
-        r"SaslAuthenticationException|Authentication failed (?:during authentication )?due to|TopicAuthorizationException|TOPIC_AUTHORIZATION_FAILED|"
-        r"ACCESS_REFUSED|PLAIN login refused|Login was refused|Login failed for user|permission denied for (?:table|relation|database|schema)|"
-        r"command denied to user|(?:database|db|mongo\w*|postgres\w*|mysql|redis|valkey|kafka|rabbit\w*)[^\n]*authentication fail\w*|^\W*Authentication failed",
+        r"SaslAuthenticationException|Authentication failed (?:during authentication )?due to|TopicAuthorizationException|"
+        r"TOPIC_AUTHORIZATION_FAILED|"
+        r"ACCESS_REFUSED|PLAIN login refused|Login was refused|Login failed for user|permission denied for (?:table|relation|"
+        r"database|schema)|"
+        r"command denied to user|(?:database|db|mongo\w*|postgres\w*|mysql|redis|valkey|kafka|"
+        r"rabbit\w*)[^\n]*authentication fail\w*|^\W*Authentication failed",
         addressed=True,
     ),
     _form(
@@ -228,11 +247,13 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "connections-exhausted",
         r"Connection is not available, request timed out|QueuePool limit of size|connection pool (?:is )?(?:exhausted|full|timeout)|"
-        r"too many (?:clients|connections)|remaining connection slots are reserved|max(?:imum)? number of (?:clients|connections) reached|"
-        r"Timeout waiting for (?:idle object|connection from pool)|pool (?:is )?exhausted|PoolExhausted|no (?:free|available) connections?|"
+        r"too many (?:clients|connections)|remaining connection slots are reserved|max(?:imum)? number of (?:clients|"
+        r"connections) reached|"
+        r"Timeout waiting for (?:idle object|connection from pool)|pool (?:is )?exhausted|PoolExhausted|no (?:free|"
+        r"available) connections? (?:in|left|from)|"
         r"timeout exceeded when trying to connect|unable to (?:obtain|acquire|get) (?:a )?(?:JDBC )?connection|"
         r"could not (?:obtain|acquire|get) (?:a )?connection (?:from|within)|acquir\w+ connection[^\n]*timed? ?out|ER_CON_COUNT|"
-        r"connection limit exceeded|no available connection and the queue has reached",
+        r"connection limit exceeded",
         addressed=True,
     ),
     _form("lock-contention", r"deadlock detected|Lock wait timeout exceeded|lock timeout|could not obtain lock|database is locked"),
@@ -257,14 +278,17 @@ FAILURES: tuple[Form, ...] = (
     # The Kubernetes API.
     _form(
         "kubernetes-forbidden",
-        r"User \"system:serviceaccount:(?P<user>[^\"]+)\" cannot (?P<name>\w+ resource \"[^\"]+\")|is forbidden: User \"system:serviceaccount",
+        r"User \"system:serviceaccount:(?P<user>[^\"]+)\" cannot (?P<name>\w+ resource \"[^\"]+\")|"
+        r"is forbidden: User \"system:serviceaccount",
     ),
     # Peers.
     _form(
         "unknown-host",
         r"no such host|getaddrinfo (?:ENOTFOUND|EAI_AGAIN|failed)|UnknownHostException|could not translate host name|Could not resolve|"
-        r"Name resolution failed|name or service not known|Temporary failure in name resolution|Name does not resolve|nodename nor servname|"
-        r"Unknown MySQL server host|unknown host|DNS resolution failed|NXDOMAIN|bad address|host not found|server misbehaving|dns lookup failed|"
+        r"Name resolution failed|name or service not known|Temporary failure in name resolution|Name does not resolve|"
+        r"nodename nor servname|"
+        r"Unknown MySQL server host|unknown host|DNS resolution failed|NXDOMAIN|bad address|host not found|server misbehaving|"
+        r"dns lookup failed|"
         r"failed to resolve",
         addressed=True,
     ),
@@ -272,15 +296,20 @@ FAILURES: tuple[Form, ...] = (
         "refused",
         r"connection refused|ECONNREFUSED|actively refused|Can't connect to (?:MySQL|MariaDB|local)|Couldn't connect to server|"
         r"All host\(s\) tried|client has run out of available brokers|Broker may not be available|NoBrokersAvailable|"
-        r"No servers available|ServerSelectionTimeout|No server is available|failed to connect to all addresses|Connection to \S+ refused|"
-        r"could not connect to server|Failed to connect to (?!\w+ after)|unable to connect to|cannot connect to|can't connect to|could not connect to|"
-        r"Communications link failure|connection to server at|Failed to establish (?:a new )?connection|Error connecting to|connect: no route",
+        r"No servers available|no reachable servers|ServerSelectionTimeout|No server is available|"
+        r"failed to connect to all addresses|Connection to \S+ refused|"
+        r"could not connect to server|Failed to connect to (?!\w+ after)|unable to connect to|cannot connect to|"
+        r"can't connect to|could not connect to|"
+        r"Communications link failure|connection to server at|Failed to establish (?:a new )?connection|Error connecting to|"
+        r"connect: no route",
         addressed=True,
     ),
     _form(
         "timeout",
-        r"(?:connect\w*|dial\w*|read|request|i/o|socket|context|operation|query|database|redis|mongo\w*|upstream|http|rpc|client)[^\n]{0,60}"
-        r"(?:timeout|timed out|deadline exceeded)|ETIMEDOUT|DEADLINE_EXCEEDED|TimeoutException|TimeoutError|connection timeout|ReadTimeout|ConnectTimeout",
+        r"(?:connect\w*|dial\w*|read|request|i/o|socket|context|operation|query|database|redis|mongo\w*|upstream|http|rpc|"
+        r"client)[^\n]{0,60}"
+        r"(?:timeout|timed out|deadline exceeded)|ETIMEDOUT|DEADLINE_EXCEEDED|TimeoutException|TimeoutError|"
+        r"connection timeout|ReadTimeout|ConnectTimeout",
         addressed=True,
     ),
     _form("unreachable", r"no route to host|network is unreachable|EHOSTUNREACH|ENETUNREACH", addressed=True),
@@ -296,14 +325,17 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "upstream-error",
         r"50[234] (?:Bad Gateway|Service (?:Temporarily )?Unavailable|Gateway Time-?out)|no healthy upstream|upstream connect error|"
-        r"upstream (?:prematurely closed|server error)|received HTTP (?:status )?50\d|(?:upstream|backend|downstream|dependency)[^\n]*\b50\d\b|"
+        r"upstream (?:prematurely closed|server error)|received HTTP (?:status )?50\d|(?:upstream|backend|downstream|"
+        r"dependency)[^\n]*\b50\d\b|"
         r"code = Unavailable|14 UNAVAILABLE|StatusCode\.UNAVAILABLE",
         addressed=True,
     ),
     _form(
         "token-refused",
-        r"token (?:is |has )?expired|(?:invalid|bad) (?:api[ _-]?key|token|jwt)|jwt (?:expired|malformed)|signature (?:is invalid|verification failed)|"
-        r"401 Unauthorized|status(?:_?code)?[\"']?[:= ]+401\b|StatusCode\.UNAUTHENTICATED|code = Unauthenticated|InvalidTokenError|invalid_grant",
+        r"token (?:is |has )?expired|(?:invalid|bad) (?:api[ _-]?key|token|jwt)|jwt (?:expired|malformed)|"
+        r"signature (?:is invalid|verification failed)|"
+        r"401 Unauthorized|status(?:_?code)?[\"']?[:= ]+401\b|StatusCode\.UNAUTHENTICATED|code = Unauthenticated|"
+        r"InvalidTokenError|invalid_grant",
         addressed=True,
     ),
     _form(
@@ -318,8 +350,10 @@ FAILURES: tuple[Form, ...] = (
     ),
     _form(
         "permission",
-        r"Permission denied:? '?(?P<name>/[^'\s:]+)|EACCES: permission denied, \w+ '(?P<name2>[^']+)'|(?P<name3>/[\w./-]+): permission denied|"
-        r"AccessDeniedException: (?P<name4>/\S+)|PermissionError|Operation not permitted|mkdir: cannot create directory|\[Errno 13\]|permission denied",
+        r"Permission denied:? '?(?P<name>/[^'\s:]+)|EACCES: permission denied, \w+ '(?P<name2>[^']+)'|"
+        r"(?P<name3>/[\w./-]+): permission denied|"
+        r"AccessDeniedException: (?P<name4>/\S+)|PermissionError|Operation not permitted|mkdir: cannot create directory|"
+        r"\[Errno 13\]|permission denied",
     ),
 )
 
@@ -333,7 +367,8 @@ _ADDRESSES: tuple[re.Pattern[str], ...] = tuple(
         rf"(?:ECONNREFUSED|ETIMEDOUT|EHOSTUNREACH|ECONNRESET|ENOTFOUND|EAI_AGAIN) (?P<host>{_HOST})(?::(?P<port>\d+))?",
         rf"(?:dns|ipv4|passthrough|ipv6):/{{0,3}}(?P<host>{_HOST})(?::(?P<port>\d+))?",
         rf"UnknownHostException:? (?P<host>{_HOST})",
-        rf"(?:host name|resolve host:?|resolve|server host|server on|server at|unknown host|bad address|host not found in upstream) [\"'(]?(?P<host>{_HOST})[\"')]?(?:[^\n]{{0,20}}?(?:, port |:)(?P<port>\d+))?",
+        rf"(?:host name|resolve host:?|resolve|server host|server on|server at|unknown host|bad address|"
+        rf"host not found in upstream) [\"'(]?(?P<host>{_HOST})[\"')]?(?:[^\n]{{0,20}}?(?:, port |:)(?P<port>\d+))?",
         rf"tried: (?P<host>{_HOST}):(?P<port>\d+)",
         rf"(?:upstream|target|endpoint|url|address|addr|broker|server)s?[\"']?[:= ]+\"?(?:\w+://)?(?P<host>{_HOST}):(?P<port>\d+)",
         rf"\b(?:\w+\+)?\w+://(?:[^@/\s\"']*@)?(?P<host>{_HOST})(?::(?P<port>\d+))?",

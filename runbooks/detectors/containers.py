@@ -69,7 +69,8 @@ MOUNT_COLLISION = re.compile(
 NO_COMMAND = re.compile(r"no command specified|no entrypoint", re.I)
 STARVED = re.compile(r"OOM-killed \(memory limit too low|memory limit too low|container init was OOM-killed", re.I)
 NO_ADDRESS = re.compile(
-    r"no IP addresses available|failed to assign an IP address|no available IP|no addresses available|address pool exhausted|IPAM.*(?:exhausted|no free)|"
+    r"no IP addresses available|failed to assign an IP address|no available IP|no addresses available|address pool exhausted|"
+    r"IPAM.*(?:exhausted|no free)|"
     r"all \d+ available addresses are in use|Insufficient(?:Free)?Addresses|no podCIDRs? available",
     re.I,
 )
@@ -280,7 +281,7 @@ def blocked_inits(world: World) -> Iterator[Finding]:
     """Init containers that run on and on, so that the pod never starts."""
     for trouble in troubles(world):
         running = trouble.status.state.running
-        if not trouble.init or running is None or (trouble.container is not None and trouble.container.is_sidecar):
+        if not trouble.init or running is None or trouble.status.ready or (trouble.container and trouble.container.is_sidecar):
             continue
         started = running.started_at or trouble.pod.status.start_time or trouble.pod.created
         if started is None or world.now - started < INIT_PATIENCE:
@@ -296,7 +297,7 @@ def blocked_inits(world: World) -> Iterator[Finding]:
             subject=owner,
             certainty=Certainty.LIKELY,
             evidence=tuple(evidence),
-            explanation=f"{owner} cannot start: its init container {trouble.status.name} has been running for {minutes} minutes and does not"
+            explanation=f"{owner} cannot start: its init container {trouble.status.name} has run for {minutes} minutes and does not"
             + (f" finish ({_short(command)})." if command else " finish."),
             affects=(trouble.pod.ref,),
             since=started,

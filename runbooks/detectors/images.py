@@ -41,14 +41,18 @@ PULL_REASONS = frozenset(
 )
 # A pull of tens of gigabytes takes minutes (failures.md A13); below this nobody should be woken.
 SLOW_PULL = timedelta(minutes=10)
-DOCKER_HUB = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
+# Registries that anyone may pull from. They refuse strangers who ask for a repository that does not exist, as for a private one.
+PUBLIC_REGISTRIES = frozenset(
+    {"docker.io", "index.docker.io", "quay.io", "ghcr.io", "gcr.io", "registry.k8s.io", "public.ecr.aws", "mcr.microsoft.com"}
+)
 
 # The first pattern that matches the registry's or runtime's words wins: a refused token request also says "failed to resolve reference".
 ANSWERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "image.wrong-architecture",
         re.compile(
-            r"no match for platform|no matching manifest for|does not match the (?:specified|detected) platform|no image found in (?:image index|manifest list) for architecture",
+            r"no match for platform|no matching manifest for|does not match the (?:specified|detected) platform|"
+            r"no image found in (?:image index|manifest list) for architecture",
             re.I,
         ),
     ),
@@ -61,7 +65,8 @@ ANSWERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "image.invalid-name",
         re.compile(
-            r"InvalidImageName|couldn't parse image|invalid reference format|failed to apply default image tag|repository name must be lowercase",
+            r"InvalidImageName|couldn't parse image|invalid reference format|failed to apply default image tag|"
+            r"repository name must be lowercase",
             re.I,
         ),
     ),
@@ -71,7 +76,8 @@ ANSWERS: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(
             r"no such host|server misbehaving|name resolution|i/o timeout|connection refused|connection reset|no route to host|"
             r"network is unreachable|x509:|tls: |certificate|context deadline exceeded|request canceled|RegistryUnavailable|"
-            r"registry is unavailable|http response to https client|\b50[0234]\b (?:bad gateway|service unavailable|gateway time-?out|internal server error)|"
+            r"registry is unavailable|http response to https client|\b50[0234]\b (?:bad gateway|service unavailable|"
+            r"gateway time-?out|internal server error)|"
             r"unexpected status code [^:]*: 50\d|unexpected status.*\b50\d\b|proxyconnect|TLS handshake timeout",
             re.I,
         ),
@@ -86,11 +92,18 @@ ANSWERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (
         "image.not-found",
-        re.compile(r"not found|manifest unknown|does not exist|name unknown|name_unknown|manifest for .* not found|notfound", re.I),
+        re.compile(
+            r"not found|manifest unknown|does not exist|name unknown|name_unknown|manifest for .* not found|notfound",
+            re.I,
+        ),
     ),
 )
 
+# What the answer leaves open.
+UNSURE = frozenset({"image.pull-failed", "image.pull-denied", "image.not-found-or-private"})
+
 WORDS = {
+    "image.not-found-or-private": "the registry does not have it, or not for strangers",
     "image.wrong-architecture": "the registry has no variant of it for the node's processor",
     "image.no-disk-space": "the node's disk is full",
     "image.registry-throttled": "the registry limits how often this cluster may pull",
@@ -123,7 +136,7 @@ def failed_pulls(world: World) -> Iterator[Finding]:
         yield Finding(
             code=code,
             subject=subject,
-            certainty=Certainty.LIKELY if code in ("image.pull-failed", "image.pull-denied") or _ambiguous(text) else Certainty.PROVEN,
+            certainty=Certainty.LIKELY if code in UNSURE else Certainty.PROVEN,
             evidence=(*evidence, *_before(world, owner, trouble, image)),
             explanation=f"Container {trouble.status.name} of {owner} cannot start: image {image} cannot be pulled, {WORDS[code]}."
             + _previous(world, owner, trouble, image),
@@ -157,13 +170,7 @@ def _code(text: str, trouble: Trouble, world: World) -> str:
     code = next((name for name, pattern in ANSWERS if pattern.search(text)), "image.pull-failed")
     if code != "image.pull-denied" or _has_credentials(trouble.pod, world):
         return code
-    # Docker Hub says "pull access denied, repository does not exist or may require authorization" for a name nobody registered.
-    unclear = "does not exist" in text.lower() or "insufficient_scope" in text.lower()
-    return "image.not-found" if unclear and _on_docker_hub(_image(trouble)) else code
-
-
-def _ambiguous(text: str) -> bool:
-    return "may require" in text.lower()
+    return "image.not-found-or-private" if _registry(_image(trouble)) in PUBLIC_REGISTRIES else code
 
 
 def _has_credentials(pod: Pod, world: World) -> bool:
@@ -171,10 +178,10 @@ def _has_credentials(pod: Pod, world: World) -> bool:
     return bool(pod.spec.image_pull_secrets or (account and account.image_pull_secrets))
 
 
-def _on_docker_hub(image: str) -> bool:
-    """Whether an image without registry host, or one that names Docker Hub (the first part of a host has a dot, a port, or is localhost)."""
+def _registry(image: str) -> str:
+    """The registry of an image; a first part without dot or port is a Docker Hub user (distribution/reference)."""
     first, slash, _ = image.partition("/")
-    return image.startswith(DOCKER_HUB) or not slash or not ("." in first or ":" in first or first == "localhost")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
 
 
 def _before(world: World, owner: ObjectRef, trouble: Trouble, image: str) -> tuple[Evidence, ...]:

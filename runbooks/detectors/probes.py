@@ -34,7 +34,8 @@ NEEDS_LOGIN = re.compile(r"statuscode: (?:401|403|407)\b")
 COMMAND_ABSENT = re.compile(r"executable file not found|no such file or directory|: not found|command not found|permission denied", re.I)
 WRONG_PROTOCOL = re.compile(
     r"malformed HTTP|HTTP response to HTTPS client|first record does not look like a TLS handshake|wrong version number|"
-    r"statuscode: 400\b|does not implement the grpc health protocol|unknown service grpc\.health|http2: frame too large|error reading server preface",
+    r"statuscode: 400\b|does not implement the grpc health protocol|unknown service grpc\.health|http2: frame too large|"
+    r"error reading server preface",
     re.I,
 )
 PORT_ABSENT = re.compile(r"couldn't find port|could not find port|named port|invalid port", re.I)
