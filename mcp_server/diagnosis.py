@@ -86,12 +86,14 @@ def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
         for cause in document["causes"]
     ]
     rest = {what: first(document[what], REST_SHOWN, what.replace("_", " ")) for what in ("ruled_out", "not_proven", "cannot_see")}
-    shown = {**document, **rest}
-    kept = len(causes)
-    while kept > 1 and _size({**shown, "causes": causes[:kept]}) > budget_bytes:
-        kept -= 1
-    left_out["causes"] = len(causes) - kept
-    shown["causes"] = causes[:kept]
+    shown = {**document, **rest, "causes": []}
+    used = _size(shown)
+    for cause in causes:
+        used += _size({**shown, **dict.fromkeys(rest, ()), "causes": [cause]})
+        if shown["causes"] and used > budget_bytes:
+            break
+        shown["causes"].append(cause)
+    left_out["causes"] = len(causes) - len(shown["causes"])
     cut = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
     return {**shown, "cut": cut} if cut else shown
 

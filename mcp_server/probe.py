@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+import anyio
 from msgspec import Struct
 
 from cluster.facts.meta import Fact
@@ -16,6 +20,7 @@ from mcp_server.errors import ToolRefusal
 from mcp_server.registry import KindRead, ToolContext
 
 SUBJECT_LIMIT = 2_000
+T = TypeVar("T")
 # What may be said of other objects while the one asked for simply does not exist.
 NEIGHBOURS_ONLY = frozenset({Why.NOT_FOUND, Why.MALFORMED, Why.TRUNCATED})
 
@@ -76,6 +81,27 @@ async def unknown_namespaces(context: ToolContext, namespaces: tuple[str, ...]) 
     known = {fact.name for fact in listed.read.facts}
     absent = [name for name in namespaces if name not in known]
     return "; ".join(f"namespace {name!r} does not exist, {nearest(name, known, 'namespaces')}" for name in absent)
+
+
+async def together(readings: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of several readings at once, in their order. The first error comes out as itself, not as a group."""
+    coroutines = list(readings)
+    results: dict[int, T] = {}
+
+    async def run(index: int, coroutine: Coroutine[Any, Any, T]) -> None:
+        results[index] = await coroutine
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for index, coroutine in enumerate(coroutines):
+                tasks.start_soon(run, index, coroutine)
+    except ExceptionGroup as group:
+        raise _first(group) from group
+    return [results[index] for index in range(len(coroutines))]
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 def explain_missing(missing: Missing) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 import anyio
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.resources import FunctionResource, Resource
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr
 
@@ -89,6 +90,10 @@ class _ServedTool(Tool):
             raise ToolError(f"{self.name} took longer than {self._deadline_seconds:g} s; ask about one namespace or one object") from error
         except (ToolRefusal, ClusterError) as error:
             raise ToolError(present(str(error), REFUSAL_LIMIT)) from error
+        except MCPError:
+            raise
+        except Exception as error:
+            raise UnexpectedToolError(f"{self.name} failed inside Smokejumper; its log on stderr has the details") from error
         return CallToolResult(content=[TextContent(type="text", text=text_of(page))], structured_content=page.structured)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated
 
-import anyio
 from msgspec import Struct
 from pydantic import Field
 
@@ -19,7 +18,7 @@ from cluster.reading import Cost, LogText, Reading, Why
 from cluster.reference import ContainerRef
 from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name, Namespace
 from mcp_server.errors import ToolRefusal
-from mcp_server.probe import find_kind, find_object, list_kind, pods_below
+from mcp_server.probe import find_kind, find_object, list_kind, pods_below, together
 from mcp_server.registry import Access, Answer, Growth, LogRead, Page, RBACRule, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.pods import POD_READ, pods_of
@@ -66,15 +65,11 @@ async def _logs_search(context: ToolContext, arguments: LogsSearchArguments) -> 
     words = _words(arguments.pattern)
     containers, cost, note = await _containers(context, arguments)
     since = context.reader.now() - timedelta(minutes=arguments.since_minutes) if arguments.since_minutes else None
-    readings: dict[int, Reading[LogText]] = {}
-
-    async def read(index: int, container: ContainerRef) -> None:
-        readings[index] = await context.reader.logs(container, previous=arguments.previous, limit_bytes=arguments.limit_bytes, since=since)
-
-    async with anyio.create_task_group() as tasks:
-        for index, container in enumerate(containers):
-            tasks.start_soon(read, index, container)
-    logs = tuple(LogRead(container, arguments.previous, readings[index]) for index, container in enumerate(containers))
+    readings = await together(
+        context.reader.logs(container, previous=arguments.previous, limit_bytes=arguments.limit_bytes, since=since)
+        for container in containers
+    )
+    logs = tuple(LogRead(container, arguments.previous, log) for container, log in zip(containers, readings, strict=True))
     if arguments.container and arguments.pod and all(_not_found(entry.log) for entry in logs):
         await _refuse_unknown(context, arguments)
     for entry in logs:

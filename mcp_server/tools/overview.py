@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-import anyio
-
 from cluster.facts.event import Event
 from cluster.facts.meta import Fact
 from cluster.facts.node import Namespace, Node
 from cluster.facts.pod import Pod
 from cluster.facts.storage import PersistentVolumeClaim
 from cluster.facts.workload import DaemonSet, Deployment, Job, StatefulSet
-from cluster.kinds import BY_NAME, Kind
+from cluster.kinds import BY_NAME
 from cluster.quantity import parse_quantity
 from cluster.reading import Cost
 from mcp_server.arguments import ListArguments
-from mcp_server.probe import Listing, list_kind
+from mcp_server.probe import list_kind, together
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
 from mcp_server.result import Cell, TableOutput, age, render_table, request
 from mcp_server.tools.pods import status_message
@@ -32,20 +30,12 @@ SHOWN = 5
 
 
 async def _cluster_overview(context: ToolContext, arguments: ListArguments) -> Answer:
-    found: dict[str, Listing] = {}
-
-    async def read(kind: Kind) -> None:
-        found[kind.name] = await list_kind(context, kind, arguments.namespace)
-
-    async with anyio.create_task_group() as tasks:
-        for fact in COUNTED:
-            tasks.start_soon(read, BY_NAME[fact.kind])
-    listings = [found[fact.kind] for fact in COUNTED]
+    listings = await together(list_kind(context, BY_NAME[fact.kind], arguments.namespace) for fact in COUNTED)
     asked, now = request("cluster_overview", context.reader.cluster, arguments), context.reader.now()
     cost = sum((listing.cost for listing in listings), Cost())
 
     def render() -> Page:
-        facts = {name: listing.read.facts for name, listing in found.items()}
+        facts = {listing.read.kind: listing.read.facts for listing in listings}
         broken = {(fact.kind, fact.namespace, fact.name) for kind in KINDS for fact in facts[kind.kind] if troubled(fact)}
         items = [
             ((rank, fact.namespace or "", fact.name), fact)

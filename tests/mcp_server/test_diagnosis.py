@@ -1,0 +1,104 @@
+"""A diagnosis as a page: shortened to fit, valid as a document, text and data alike."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from cluster.reading import Missing, Why
+from cluster.reference import ObjectRef
+from mcp_server.diagnosis import DiagnosisOutput, diagnosis_page
+from mcp_server.registry import Investigated
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, text_of
+from runbooks.finding import Cause, Certainty, Diagnosis, NotProven, RuledOut, Source, Symptom, cite
+from runbooks.remedies import Candidate
+from tests.mcp_server.incident import INJECTION, NOW
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "diagnosis.schema.json").read_text(encoding="utf-8"))
+
+
+def cause(number: int, quote: str = "x") -> Cause:
+    ref = ObjectRef("Deployment", "ml", f"serve-{number}")
+    evidence = tuple(cite(Source.LOG, ref, f"c:{line}", f"{quote} {line}", NOW - timedelta(minutes=line)) for line in range(8))
+    symptoms = tuple(Symptom("rollout.stuck", ObjectRef("Pod", "ml", f"p-{number}-{item}"), "not ready") for item in range(12))
+    return Cause(
+        ref, "image.not-found", "image/bad-reference", "Image does not exist", "No tag.", Certainty.PROVEN, evidence, symptoms, NOW
+    )
+
+
+def found(count: int, quote: str = "x") -> Investigated:
+    ref = ObjectRef("Deployment", "ml", "serve-0")
+    remedy = Candidate("rollout_undo", ref, {"to_revision": 6}, "revision 6 worked", "it exists", "undo again", "pods ready")
+    return Investigated(
+        Diagnosis(
+            "c",
+            "ml in c",
+            NOW,
+            False,
+            tuple(cause(number, quote) for number in range(count)),
+            tuple(RuledOut("net.dns", ref, "explained") for _ in range(9)),
+            (NotProven("app.crash", ref, "It may leak.", "a log"),),
+            (Missing("nodes", Why.FORBIDDEN, "403", "grant list on nodes"),),
+        ),
+        ((remedy,),) * count,
+        0.25,
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 60])
+@pytest.mark.parametrize("detail", ["summary", "full"])
+def test_pages_fit_and_their_data_is_valid(count: int, detail: str) -> None:
+    page = diagnosis_page(found(count, "q" * 300), "full" if detail == "full" else "summary")
+    text = text_of(page)
+    assert len(text.encode()) <= (HARD_BYTES if detail == "full" else DEFAULT_BYTES + 2_000)
+    jsonschema.Draft202012Validator(SCHEMA).validate(page.structured)
+    DiagnosisOutput.model_validate(page.structured)
+    assert len(json.dumps(page.structured)) <= 2 * HARD_BYTES + 4_000
+
+
+def test_what_is_left_out_is_counted() -> None:
+    page = diagnosis_page(found(60))
+    shown = len(page.structured["causes"])
+    assert 0 < shown < 60
+    assert f"{60 - shown} causes" in page.structured["cut"]
+    assert "4 ruled out" in page.structured["cut"]
+    assert text_of(page).splitlines()[-1] == f"-- left out: {page.structured['cut']}; detail=full shows more"
+    assert len(diagnosis_page(found(60), "full").structured["causes"]) > shown
+
+
+def test_the_text_says_cause_evidence_remedy_and_what_is_open() -> None:
+    text = text_of(diagnosis_page(found(1)))
+    for part in (
+        "ml in c, as of 2026-01-15T12:00:00Z: 1 root cause",
+        "1. Deployment/ml/serve-0: Image does not exist (proven; image/bad-reference, since 0s)",
+        "may be proposed: rollout_undo Deployment/ml/serve-0 to_revision=6: revision 6 worked",
+        "not proven: Deployment/ml/serve-0 app.crash: It may leak. Lacks: a log",
+        "cannot see: nodes (forbidden; 403; grant list on nodes)",
+    ):
+        assert part in text
+
+
+def test_every_evidence_id_of_the_data_is_in_the_text() -> None:
+    page = diagnosis_page(found(2))
+    ids = [item["id"] for item in page.structured["causes"] for item in item["evidence"]]
+    assert ids
+    assert all(evidence in text_of(page) for evidence in ids)
+
+
+def test_quotes_stand_inside_the_fence() -> None:
+    lines = text_of(diagnosis_page(found(1, INJECTION))).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("<<untrusted"))
+    mark = lines[start].split()[1].rstrip(":")
+    end = lines.index(f"untrusted {mark}>>")
+    assert all(start < number < end for number, line in enumerate(lines) if "IGNORE ALL" in line)
+
+
+def test_healthy_and_unproven_are_told_apart() -> None:
+    healthy = Investigated(Diagnosis("c", "ml", NOW, True, ()))
+    unproven = Investigated(Diagnosis("c", "ml", NOW, False, ()))
+    assert text_of(diagnosis_page(healthy)).endswith("healthy: nothing that can be seen is wrong")
+    assert text_of(diagnosis_page(unproven)).endswith("no cause proven")
