@@ -20,6 +20,9 @@ from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWan
 from runbooks.graph import Graph
 
 REPLICA_LOGS = 2
+# Of programs that run well, so many logs are read at most, and none where more pods than this are in question.
+QUIET_LOGS = 40
+SMALL_SCOPE_PODS = 100
 FOCUS_LOGS = 24
 FOCUS_PODS = 2
 LAST_RESORT_WORKLOADS = 40
@@ -42,7 +45,44 @@ def next_wants(world: World, findings: tuple[Finding, ...], asked: Set[Want], fo
         for want in finding.wants:
             scored[want].append((finding.subject.key not in near, *_value(finding)))
     ordered = sorted(scored, key=lambda want: (min(scored[want]), -len(scored[want]), _price(want), str(want)))
-    return tuple(_without_replicas(world, ordered, asked))
+    quiet = quiet_logs(world, findings, focus)
+    return tuple(_without_replicas(world, (*ordered, *(want for want in quiet if want not in scored)), asked))
+
+
+def quiet_logs(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef, ...] = ()) -> tuple[Want, ...]:
+    """The logs of what was asked about, when no object there shows a fault: then only the programs can tell. Without a subject, of every
+    workload of a small scope; a whole large cluster is never read through."""
+    graph = Graph(world)
+    near = graph.reach(focus)
+    if any(_accuses(finding) and (not focus or near & graph.reach((finding.subject, *finding.affects))) for finding in findings):
+        return ()
+    pods = [pod for ref in focus for pod in _pods_about(world, ref)] if focus else list(world.all(Pod))
+    if not focus and len(pods) > SMALL_SCOPE_PODS:
+        return ()
+    wants = (LogWant(ContainerRef(pod.namespace or "", pod.name, name)) for pod in pods for name in _containers_of(world, pod))
+    return tuple(dict.fromkeys(wants))[:QUIET_LOGS]
+
+
+def _accuses(finding: Finding) -> bool:
+    return finding.certainty > Certainty.POSSIBLE and code_of(finding.code).role is Role.CAUSE
+
+
+def _pods_about(world: World, ref: ObjectRef) -> tuple[Pod, ...]:
+    service = world.find(ref)
+    if isinstance(service, Service):
+        return world.pods_selected(service.namespace, service.spec.selector or {})
+    return world.pods_of(world.top_owner(ref))
+
+
+def _containers_of(world: World, pod: Pod) -> tuple[str, ...]:
+    """The containers of a pod that once started; of a pod recorded without them, those of its workload's template."""
+    if pod.deleting or pod.status.phase == "Succeeded":
+        return ()
+    started = tuple(status.name for status in pod.status.container_statuses or () if status.state.waiting is None)
+    if started or pod.all_statuses:
+        return started
+    template = getattr(world.find(world.top_owner(pod.ref)), "template", None)
+    return tuple(container.name for container in pod.spec.containers or (template.spec.containers if template else ()))
 
 
 def substitutes(world: World, asked: Set[Want]) -> tuple[Want, ...]:
