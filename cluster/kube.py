@@ -312,6 +312,15 @@ class KubeReader:
         except (ValueError, KeyError, TypeError) as error:
             return Reading("", (Missing("version of the API server", Why.MALFORMED, str(error)),), response.cost)
 
+    async def glance(self, kind: Kind, namespace: str | None = None) -> Missing | None:
+        """Whether the kind may be listed there: one object is asked for. None when it may; absent kinds say so without a request."""
+        catalogue, _ = await self._served()
+        if catalogue.serves(kind) is False:
+            return absent(kind, catalogue)
+        response = await self._connection.get(kind.address(namespace), {"limit": "1"}, seconds=self._seconds)
+        where = f" in {namespace}" if namespace and kind.namespaced else ""
+        return None if response.ok else explain(response, f"{kind.plural}{where}", verb="list", kind=kind, namespace=namespace)
+
     async def _sweep(
         self, kind: Kind, scope: Scope, name: str | None, accept: str, decode: Callable[[bytes | msgspec.Raw], T]
     ) -> Reading[tuple[T, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -146,12 +147,22 @@ class World:
         chain, seen = [ref], {ref.key}
         while True:
             fact = self._by_key.get(chain[-1].key)
-            above = _owner(fact) if fact is not None else _deployment_of(chain[-1], self._by_key.get(ref.key))
+            above = self._above(fact) if fact is not None else _deployment_of(chain[-1], self._by_key.get(ref.key))
             # A node owns its mirror pods; it is no workload, and the chain ends below it.
             if above is None or above.kind == "Node" or above.key in seen:
                 return tuple(chain)
             seen.add(above.key)
             chain.append(above)
+
+    def _above(self, fact: Fact) -> ObjectRef | None:
+        """The controller of an object; of a pod known by its name only, as printed tables have it, the workload that it is named after."""
+        owner = _owner(fact)
+        if owner is not None or fact.metadata.labels or not isinstance(fact, Pod):
+            return owner
+        candidates = ((kind, found.group("name")) for kind, pattern in _POD_NAMES if (found := pattern.match(fact.name)) is not None)
+        return next(
+            (ObjectRef(kind, fact.namespace, name) for kind, name in candidates if (kind, fact.namespace, name) in self._by_key), None
+        )
 
     def top_owner(self, ref: ObjectRef) -> ObjectRef:
         """The workload that a person would edit: the last of the owner chain."""
@@ -216,7 +227,7 @@ class World:
         references = fact.metadata.owner_references or ()
         for reference in references:
             yield (reference.kind, fact.namespace, reference.name)
-        inferred = _owner(fact)
+        inferred = self._above(fact)
         if inferred is None:
             return
         if not references:
@@ -227,6 +238,13 @@ class World:
 
 
 TEMPLATE_HASH = "pod-template-hash"
+# How controllers name their pods; the random parts leave out vowels and look-alikes (K apimachinery/pkg/util/rand).
+_POD_NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("Deployment", re.compile(r"(?P<name>.+)-[0-9a-z]{8,10}-[bcdfghjklmnpqrstvwxz2456789]{5}$")),
+    ("StatefulSet", re.compile(r"(?P<name>.+)-\d+$")),
+    ("Job", re.compile(r"(?P<name>.+)-[bcdfghjklmnpqrstvwxz2456789]{5}$")),
+    ("DaemonSet", re.compile(r"(?P<name>.+)-[bcdfghjklmnpqrstvwxz2456789]{5}$")),
+)
 
 
 def _owner(fact: Fact) -> ObjectRef | None:
