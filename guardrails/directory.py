@@ -35,7 +35,10 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class Person(BaseModel):
-    """Somebody who may ask or approve. `kubernetes_user` is how clusters know them, for the access review of requesters."""
+    """Somebody who may ask or approve. `kubernetes_user` is how clusters know them, for the access review of requesters.
+
+    `os_users` are their accounts on the machine: who asks over stdio is known by it. It proves nothing that an approval rests on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +47,7 @@ class Person(BaseModel):
     tenants: tuple[Name, ...] = ("default",)
     kubernetes_user: str | None = None
     kubernetes_groups: tuple[str, ...] = ()
+    os_users: tuple[Name, ...] = ()
 
 
 class _Entry(BaseModel):
@@ -86,6 +90,10 @@ class Directory:
     def people(self) -> tuple[Person, ...]:
         return tuple(entry.person for entry in self._content.people)
 
+    def by_os_user(self, user: str) -> Person | None:
+        """Whose account on this machine that is."""
+        return next((entry.person for entry in self._content.people if user in entry.person.os_users), None)
+
     def find(self, name: str) -> Person | None:
         return next((entry.person for entry in self._content.people if entry.person.name == name), None)
 
@@ -97,9 +105,18 @@ class Directory:
         tenants: Iterable[str] = ("default",),
         kubernetes_user: str | None = None,
         kubernetes_groups: Iterable[str] = (),
+        os_users: Iterable[str] = (),
     ) -> str:
-        """Add a person, write the file and return their token, the only time it can be seen. Raises BadDirectory for a known name."""
+        """Add a person, write the file and return their token, the only time it can be seen.
+
+        Raises BadDirectory for a known name, and for an account on this machine that is somebody else's.
+        """
         self.refresh()
+        accounts = tuple(os_users)
+        for account in accounts:
+            other = self.by_os_user(account)
+            if other is not None:
+                raise BadDirectory(f"The account {account[:60]!r} is {other.name}'s.", next_step="One account stands for one person.")
         if any(entry.person.name.casefold() == name.casefold() for entry in self._content.people):
             raise BadDirectory(f"{name} is in the directory already.", next_step="Remove them first to issue a new token.")
         try:
@@ -109,6 +126,7 @@ class Directory:
                 tenants=tuple(tenants),
                 kubernetes_user=kubernetes_user,
                 kubernetes_groups=tuple(kubernetes_groups),
+                os_users=accounts,
             )
         except ValidationError as error:
             raise BadDirectory(f"{error.errors()[0]['msg']}: {name[:60]!r}.") from error
