@@ -166,19 +166,29 @@ def recurring_errors(world: World) -> Iterator[Finding]:
 
 
 def slow_calls(world: World) -> Iterator[Finding]:
-    """Programs whose own log says that their calls take seconds."""
-    for testimony in world.once(testimonies):
-        if testimony.state is not State.RUNNING or testimony.sign is not None or not testimony.report.slow:
-            continue
-        slow = testimony.report.slow[0]
-        what = "its database calls take" if slow.database else "its calls take"
+    """Programs whose own log says that their calls take seconds. A caller's time contains its callee's, so that of several slow programs
+    of a namespace the least slow is the deepest; one that times its own database calls speaks for itself."""
+    slow = [
+        testimony
+        for testimony in world.once(testimonies)
+        if testimony.state is State.RUNNING and testimony.sign is None and testimony.report.slow
+    ]
+    deepest: dict[str | None, float] = {}
+    for testimony in slow:
+        seconds = testimony.report.slow[0].median_seconds
+        deepest[testimony.pod.namespace] = min(seconds, deepest.get(testimony.pod.namespace, seconds))
+    for testimony in slow:
+        worst = testimony.report.slow[0]
+        leading = worst.database or worst.median_seconds <= deepest[testimony.pod.namespace]
+        what = "its database calls take" if worst.database else "its calls take"
         yield Finding(
             code="app.slow-calls",
             subject=testimony.workload,
-            certainty=Certainty.LIKELY,
-            evidence=(cite(Source.LOG, testimony.pod.ref, testimony.where, f"{slow.text.strip()} ({slow.times} such lines)"),),
-            explanation=f"{testimony.workload} is slow: {what} {slow.median_seconds:.1f} s in the median of {slow.times} slow ones.",
+            certainty=Certainty.LIKELY if leading else Certainty.POSSIBLE,
+            evidence=(cite(Source.LOG, testimony.pod.ref, testimony.where, f"{worst.text.strip()} ({worst.times} such lines)"),),
+            explanation=f"{testimony.workload} is slow: {what} {worst.median_seconds:.1f} s in the median of {worst.times} slow ones.",
             affects=(testimony.pod.ref,),
+            lacks="" if leading else "a trace that tells whether it waits for another slow program",
         )
 
 
