@@ -334,8 +334,7 @@ class Executor:
             statuses = {result.status for result in results}
             if "failed" in statuses or statuses <= {"succeeded"} or self._office.clock.now() - start >= limit:
                 break
-            async with self._office.ledger.transaction() as writing:
-                record = await touch(writing, record, lease_until=self._lease(writing))
+            record = await self._renew(record)
             await self._office.clock.sleep(POLL_SECONDS)
         shown = [
             {"check": check.check, "status": result.status, "detail": result.detail} for check, result in zip(checks, results, strict=True)
@@ -453,6 +452,13 @@ class Executor:
         if _receipt_of(observed) == _grant(record, "change").receipt:
             return "done"
         return "other" if _moved(sealed, observed) else "unchanged"
+
+    async def _renew(self, record: Record) -> Record:
+        """Show life when half of the lease is over. Raises Conflict when somebody has taken over."""
+        if record.lease_until is not None and self._office.clock.now() + timedelta(seconds=LEASE_SECONDS / 2) < record.lease_until:
+            return record
+        async with self._office.ledger.transaction() as writing:
+            return await touch(writing, record, lease_until=self._lease(writing))
 
     def _lease(self, writing: Writing) -> str:
         return stamp(writing.now + timedelta(seconds=LEASE_SECONDS))

@@ -1,0 +1,92 @@
+"""A clock that moves when told to, a cluster in memory, three people and a gate over a real database file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from guardrails.action import RolloutUndo, target
+from guardrails.directory import Directory, Person
+from guardrails.estate import Estate
+from guardrails.gate import Gate
+from guardrails.office import PEOPLE, Office, open_office
+from guardrails.proposal import Evidence
+from guardrails.view import ProposalView
+from tests.guardrails.fake_cluster import FakeCluster, deployment, node, pod, replica_set, roll_out
+
+START = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+UNDO = RolloutUndo()
+WEB = target("Deployment", "shop", "web")
+CALM = Evidence(root="r", ids=("e1",), tainted=False)
+
+
+class FakeClock:
+    """Time that passes only by `pass_` and by sleeping."""
+
+    def __init__(self) -> None:
+        self.moment = START
+
+    def now(self) -> datetime:
+        return self.moment
+
+    async def sleep(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+    def pass_(self, **amount: float) -> None:
+        self.moment += timedelta(**amount)
+
+
+def numbered() -> Callable[[str], str]:
+    """Ids that count."""
+    numbers = count(1)
+    return lambda prefix: f"{prefix}-{next(numbers)}"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cluster(clock: FakeClock) -> FakeCluster:
+    fake = FakeCluster(clock, deployment(), replica_set(1, "web:1"), replica_set(2, "web:2"), node(), pod())
+    fake.heal = roll_out
+    return fake
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Directory:
+    directory = Directory.load(tmp_path / PEOPLE)
+    directory.add("ada", ["sre-oncall"], kubernetes_user="ada@example.org")
+    directory.add("bob", ["sre-oncall"])
+    directory.add("cleo", ["sre-oncall", "gpu-oncall"])
+    directory.add("mallory", [])
+    return directory
+
+
+@pytest.fixture
+async def office(tmp_path: Path, clock: FakeClock, cluster: FakeCluster, people: Directory) -> AsyncIterator[Office]:
+    estate = Estate(namespace_environments={"staging-*": "staging"})
+    async with open_office(tmp_path, {"lab": cluster}, estate=estate, clock=clock, ids=numbered()) as office:
+        yield office
+
+
+@pytest.fixture
+def gate(office: Office) -> Gate:
+    return Gate(office)
+
+
+def person(office: Office, name: str) -> Person:
+    found = office.directory.find(name)
+    assert found is not None
+    return found
+
+
+async def propose_undo(gate: Gate) -> ProposalView:
+    shown = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM)
+    assert shown.state == "pending", shown.detail
+    return shown
