@@ -12,20 +12,12 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from guardrails.estate import Estate
 from oncall.errors import SettingsError
 
 FILE_NAME = "smokejumper.toml"
 ENVIRONMENT_PREFIX = "SMOKEJUMPER_"
 MASK = "********"
-
-
-class ClusterSettings(BaseModel):
-    """What only people know of one cluster. `environment` decides which policy rules apply; an unlisted cluster counts as prod."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    environment: Literal["prod", "staging", "dev", "sandbox"] = "prod"
-    tenant: str = "default"
 
 
 class ModelSettings(BaseModel):
@@ -36,7 +28,7 @@ class ModelSettings(BaseModel):
     base_url: str | None = None
     name: str | None = None
     api_key: SecretStr | None = None
-    timeout_seconds: float = Field(60, gt=0)
+    timeout_seconds: float = Field(default=60, gt=0)
 
 
 class BudgetSettings(BaseModel):
@@ -44,9 +36,8 @@ class BudgetSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    probes: int = Field(400, ge=1)
-    log_bytes: int = Field(64 * 1024, ge=1024, description="of one container's log")
-    seconds: float = Field(60, gt=0)
+    probes: int = Field(default=600, ge=1)
+    seconds: float = Field(default=120, gt=0)
 
 
 class Settings(BaseSettings):
@@ -60,10 +51,11 @@ class Settings(BaseSettings):
     kubeconfig: Path | None = None
     context: str | None = None
     read_configmaps: bool = True
-    request_timeout_seconds: float = Field(15, gt=0)
+    request_timeout_seconds: float = Field(default=15, gt=0)
     policy_bundle: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
-    clusters: dict[str, ClusterSettings] = Field(default_factory=dict)
+    executor_context: str | None = Field(default=None, description="context of the account that writes; default: the one that reads")
+    estate: Estate = Estate()
     model: ModelSettings = ModelSettings()
     budget: BudgetSettings = BudgetSettings()
 
@@ -78,9 +70,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags and the file both arrive through `load`; a .env file in some working directory decides nothing."""
         return (init_settings, env_settings)
-
-    def cluster(self, name: str) -> ClusterSettings:
-        return self.clusters.get(name, ClusterSettings())
 
 
 class Origin(BaseModel):

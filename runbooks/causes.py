@@ -73,7 +73,7 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
         now=world.now,
         healthy=not causes and not _blind(world),
         causes=causes,
-        ruled_out=tuple(_ruled_out(rival, winner) for rival, winner in rivals if rival.code.role is Role.CAUSE),
+        ruled_out=tuple(_ruled_out(rival, winner) for rival, winner in rivals if _is_rival(rival, winner, world)),
         not_proven=tuple(_not_proven(candidates[index]) for index in faults if index not in shown),
         cannot_see=world.missing,
         cost=cost,
@@ -177,6 +177,12 @@ def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
         severity=candidate.code.severity,
         page=candidate.code.page,
     )
+
+
+def _is_rival(rival: _Candidate, winner: _Candidate, world: World) -> bool:
+    """Whether somebody would have accused another object; a vaguer word for the same object is no rival."""
+    accused, blamed = world.top_owner(rival.finding.subject), world.top_owner(winner.finding.subject)
+    return rival.code.role is Role.CAUSE and not accused.same(blamed)
 
 
 def _ruled_out(rival: _Candidate, winner: _Candidate) -> RuledOut:

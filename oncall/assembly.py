@@ -1,0 +1,91 @@
+"""Puts the parts together: settings to readers, ports, tools and the gate. The only place that knows them all; it decides nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.budget import Limits
+from agent.incident import Incident
+from agent.investigation import Conclusion, in_process, run
+from agent.planner import Planner, RulePlanner
+from cluster.errors import UnreachableClusterError
+from cluster.fleet import Fleet
+from cluster.reading import Reader
+from cluster.recorded import RecordedReader
+from cluster.reference import Scope
+from guardrails.clock import random_id
+from oncall.settings import Settings
+
+Progress = Callable[[str], Awaitable[None]]
+
+
+def wall_clock() -> datetime:
+    """This moment, in UTC: the one clock of a live cluster."""
+    return datetime.now(UTC)
+
+
+def tune_collector() -> None:
+    """Keep the garbage collector from scanning what start-up and large listings leave behind (measured: design notes on the client)."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def fleet(settings: Settings) -> Fleet:
+    """The clusters that the settings and the environment name."""
+    return Fleet.find(os.environ, Path.home(), wall_clock, settings.kubeconfig)
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings, recording: Path | None, now: datetime | None = None) -> AsyncIterator[Reader]:
+    """The reader of a recording, or of the live cluster, which must answer: raises UnreachableClusterError before anything is diagnosed."""
+    if recording is not None:
+        async with RecordedReader.open(recording, now) as recorded:
+            yield recorded
+        return
+    from cluster.kube import KubeReader
+
+    async with KubeReader(await fleet(settings).connect(settings.context), seconds=settings.request_timeout_seconds) as live:
+        version = await live.version()
+        if version.missing:
+            gap = version.missing[0]
+            raise UnreachableClusterError(f"cannot read cluster {live.cluster}: {gap.why.value}, {gap.detail}. {gap.next_step}".strip())
+        yield live
+
+
+async def investigate(
+    settings: Settings, reader: Reader, scope: Scope, question: str | None, progress: Progress | None = None
+) -> Conclusion:
+    """One investigation with what the settings allow it to spend and, where one is configured, a model that chooses among probes."""
+    limits = Limits(probes=settings.budget.probes, seconds=settings.budget.seconds)
+    incident = Incident(random_id("inv"), scope, question)
+    return await run(
+        incident,
+        reader,
+        in_process(reader, limits),
+        planner=planner(settings),
+        limits=limits,
+        progress=progress,
+        clock=time.monotonic,
+    )
+
+
+def planner(settings: Settings) -> Planner:
+    """The rules; with a model configured, the model over the same wants, which falls back to the rules."""
+    if settings.model.name is None:
+        return RulePlanner()
+    from agent.llm_planner import ModelPlanner
+    from agent.model import Model, ModelSettings, client_of
+
+    endpoint = ModelSettings(
+        model=settings.model.name,
+        base_url=settings.model.base_url,
+        api_key=settings.model.api_key,
+        timeout_seconds=settings.model.timeout_seconds,
+    )
+    return ModelPlanner(Model(endpoint, client_of(endpoint)))

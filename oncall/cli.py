@@ -1,0 +1,97 @@
+"""The command line: global flags, the commands, and the one place where an error becomes a sentence and an exit code.
+
+It imports nothing heavy: `smokejumper --help` must be instant. Exit codes: 0 it ran, 1 a finding that was asked to be told by exit
+code, 2 an error, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oncall.commands import audit, configuration, diagnosis, doctor, people, policy, proposals, server
+from oncall.installation import version
+from oncall.invocation import Invocation
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="smokejumper",
+    help="Diagnose Kubernetes platforms that run AI workloads, and fix them under supervision.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("diagnose")(diagnosis.diagnose)
+app.command("record")(diagnosis.record)
+app.command("mcp")(server.mcp)
+app.command("propose")(proposals.propose)
+app.add_typer(proposals.app, name="proposals")
+app.command("approve")(proposals.approve)
+app.command("deny")(proposals.deny)
+app.command("execute")(proposals.execute)
+app.add_typer(audit.app, name="audit")
+app.add_typer(policy.app, name="policy")
+app.add_typer(people.app, name="people")
+app.add_typer(configuration.app, name="config")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"smokejumper {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; default: smokejumper.toml here, then the user's.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder for proposals, ledger and people.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; default: KUBECONFIG, ~/.kube/config, in-cluster.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error; logs go to stderr.")] = None,
+    show_version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: ARG001
+) -> None:
+    context.obj = Invocation(config=config, state=state, kubeconfig=kubeconfig, log_level=log_level)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """One command line to its exit code; errors of ours become one sentence on stderr."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing was left half-done", err=True)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        message = _sentence(error)
+        if message is None:
+            raise
+        typer.echo(message, err=True)
+        return EXIT_ERROR
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: Exception) -> str | None:
+    """The message of an error that is ours (or the command line's own), None for a bug, which keeps its traceback."""
+    from cluster.errors import ClusterError
+    from guardrails.errors import GuardrailsError
+    from oncall.errors import OncallError
+
+    if isinstance(error, typer.TyperException):
+        return f"error: {error.format_message()}"
+    if isinstance(error, OncallError | ClusterError | GuardrailsError):
+        return f"error: {error}"
+    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1 and isinstance(error.exceptions[0], Exception):
+        return _sentence(error.exceptions[0])
+    return None

@@ -1,0 +1,138 @@
+"""`smokejumper doctor`: what can be reached and read, which permission is missing, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    from cluster.kube import KubeReader
+    from oncall.settings import Settings
+
+
+class Mark(StrEnum):
+    """GOOD; MISSING: something works less well without it; BROKEN: nothing works until it is mended."""
+
+    GOOD = "ok"
+    MISSING = "missing"
+    BROKEN = "broken"
+
+
+class Line(NamedTuple):
+    mark: Mark
+    what: str
+    detail: str = ""
+    next_step: str = ""
+
+
+def doctor(
+    context: typer.Context,
+    namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Check what can be read in this namespace.")] = None,
+    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+) -> None:
+    """Check installation, configuration, state, policy and what the cluster lets us read. Exit 2 when something is broken."""
+    import asyncio
+
+    invocation: Invocation = context.obj.with_context(cluster_context)
+    broken = asyncio.run(_check(invocation, namespace))
+    if broken:
+        raise typer.Exit(2)
+
+
+async def _check(invocation: Invocation, namespace: str | None) -> bool:
+    broken = False
+    async for line in _lines(invocation, namespace):
+        broken = broken or line.mark is Mark.BROKEN
+        step = f" — {line.next_step}" if line.next_step else ""
+        typer.echo(f"{line.mark:8} {line.what}{': ' + line.detail if line.detail else ''}{step}")
+    return broken
+
+
+async def _lines(invocation: Invocation, namespace: str | None) -> AsyncIterator[Line]:
+    from cluster.errors import ClusterError
+    from oncall.installation import foreign_rooms
+
+    foreign = foreign_rooms()
+    for room, owners in foreign.items():
+        step = "Install smokejumper alone, in its own environment: uv tool install smokejumper."
+        yield Line(Mark.BROKEN, f"import name {room!r}", f"also owned by {', '.join(owners)}", step)
+    if not foreign:
+        yield Line(Mark.GOOD, "installation", "no other distribution owns our import names")
+    settings = invocation.settings
+    yield Line(Mark.GOOD, "configuration", str(invocation.file or "defaults, environment and flags; there is no file"))
+    async for line in _state(settings):
+        yield line
+    yield _model(settings)
+    try:
+        async for line in _cluster(settings, namespace):
+            yield line
+    except ClusterError as error:
+        yield Line(Mark.BROKEN, "cluster", str(error))
+
+
+async def _state(settings: Settings) -> AsyncIterator[Line]:
+    from guardrails.bundle import SHIPPED, load, warnings
+    from guardrails.directory import Directory
+    from guardrails.errors import GuardrailsError
+    from guardrails.office import DATABASE, PEOPLE
+    from guardrails.store import Store
+
+    folder = settings.state_dir
+    try:
+        store = await Store.open(folder / DATABASE)
+        await store.close()
+        yield Line(Mark.GOOD, "state", str(folder))
+        directory = Directory.load(folder / PEOPLE)
+        people = directory.people()
+        if len(people) < 2:
+            detail = f"{len(people)} in {folder / PEOPLE}; a change needs a requester and another person who approves"
+            yield Line(Mark.MISSING, "people", detail, "smokejumper people add NAME --group sre-oncall")
+        else:
+            yield Line(Mark.GOOD, "people", ", ".join(person.name for person in people[:10]))
+        policy = load(settings.policy_bundle or SHIPPED, directory.groups)
+        yield Line(Mark.GOOD, "policy", f"{len(policy.rules)} rules, sha256 {policy.sha256[:12]}, its own tests pass")
+        for warning in warnings(policy):
+            yield Line(Mark.MISSING, "policy", warning)
+    except GuardrailsError as error:
+        yield Line(Mark.BROKEN, "state and policy", str(error))
+
+
+def _model(settings: Settings) -> Line:
+    if settings.model.name is None:
+        return Line(Mark.GOOD, "model", "none configured; diagnosis does not need one")
+    return Line(Mark.GOOD, "model", f"{settings.model.name} at {settings.model.base_url or 'the default endpoint'} (not contacted)")
+
+
+async def _cluster(settings: Settings, namespace: str | None) -> AsyncIterator[Line]:
+    from cluster.kube import KubeReader
+    from oncall.assembly import open_reader
+
+    async with open_reader(settings, None) as reader:
+        assert isinstance(reader, KubeReader)
+        version = await reader.version()
+        yield Line(Mark.GOOD, "cluster", f"{reader.cluster}, {version.value}")
+        async for line in _kinds(reader, namespace):
+            yield line
+
+
+async def _kinds(reader: KubeReader, namespace: str | None) -> AsyncIterator[Line]:
+    from cluster.kinds import CUSTOM_KINDS, KINDS
+    from cluster.reading import Why
+
+    readable, absent = 0, []
+    for kind in (*KINDS, *CUSTOM_KINDS):
+        gap = await reader.glance(kind, namespace)
+        if gap is None:
+            readable += 1
+        elif gap.why is Why.ABSENT_KIND:
+            absent.append(kind.name)
+        else:
+            yield Line(Mark.MISSING, f"cannot list {gap.what}", f"{gap.why.value} {gap.detail}".strip(), gap.next_step)
+    yield Line(Mark.GOOD, "kinds that can be listed", str(readable))
+    if absent:
+        yield Line(Mark.GOOD, "kinds that this cluster does not have", f"{len(absent)}: {', '.join(absent[:12])}")

@@ -1,0 +1,229 @@
+"""`smokejumper propose`, `proposals`, `approve`, `deny` and `execute`: the gate on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    from guardrails.directory import Person
+    from guardrails.executor import Outcome
+    from guardrails.view import ProposalView
+    from oncall.settings import Settings
+
+TOKEN_VARIABLE = "SMOKEJUMPER_TOKEN"  # noqa: S105 (the name of a variable)
+CHANNEL = "cli"
+EXIT_REFUSED = 1
+
+app = typer.Typer(help="Proposals: list, show, withdraw.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="Of a proposal, like p-1a2b3c.")]
+Digest = Annotated[str | None, typer.Option(help="Of exactly what was looked at; required where nobody can be asked.")]
+Recording = Annotated[Path | None, typer.Option(help="Folder of a recording: everything is rehearsed, nothing is sent.")]
+
+
+def propose(
+    context: typer.Context,
+    action: Annotated[str, typer.Argument(help="rollout_undo, rollout_restart, scale, cordon, uncordon or delete_pod.")],
+    subject: Annotated[str, typer.Argument(metavar="KIND/NAME", help="Like deploy/serve or node/gpu-1.")],
+    namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Of the object.")] = None,
+    to_revision: Annotated[int | None, typer.Option(help="For rollout_undo; default: the newest that differs.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="For scale.")] = None,
+    evidence: Annotated[list[str] | None, typer.Option(help="Evidence id (ev:…) of a diagnosis. May be repeated.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, in your words, for those who approve.")] = "",
+    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+    recording: Recording = None,
+) -> None:
+    """Plan one change, try it as a dry run, ask the policy, and wait for approval. Nothing is changed in the cluster."""
+    invocation: Invocation = context.obj.with_context(cluster_context)
+    parameters = {name: value for name, value in (("to_revision", to_revision), ("replicas", replicas)) if value is not None}
+    document = {"action": action.replace("-", "_"), **parameters}
+    shown = asyncio.run(_propose(invocation.settings, document, subject, namespace, tuple(evidence or ()), reason, recording))
+    _print(shown)
+    if shown.state.value in ("denied", "rejected"):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+async def _propose(
+    settings: Settings,
+    document: dict[str, Any],
+    subject: str,
+    namespace: str | None,
+    evidence: tuple[str, ...],
+    reason: str,
+    recording: Path | None,
+) -> ProposalView:
+    from cluster.kinds import find_kind
+    from guardrails.action import target
+    from oncall.asking import split
+    from oncall.desk import evidence_of, open_desk, requester
+
+    kind_word, name = split(subject)
+    kind = find_kind(kind_word)
+    on = target(kind.name if kind else kind_word, namespace, name)
+    async with open_desk(settings, recording) as desk:
+        person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
+        return await desk.gate.propose(
+            document,
+            on,
+            cluster=desk.cluster,
+            requester=person.name,
+            evidence=evidence_of(evidence, from_agent=False),
+            channel=CHANNEL,
+            reason=reason,
+        )
+
+
+@app.command("list")
+def listing(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+) -> None:
+    """Proposals, newest first."""
+    invocation: Invocation = context.obj
+    for shown in asyncio.run(_list(invocation.settings, everything)):
+        typer.echo(f"{shown.id}\t{shown.state}\t{shown.cluster}\t{shown.summary}\tby {shown.requester}\t{shown.next_step}")
+
+
+async def _list(settings: Settings, everything: bool) -> tuple[ProposalView, ...]:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        return await desk.gate.list(open_only=not everything)
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    proposal: Id,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole document.")] = False,
+) -> None:
+    """One proposal: what would change, by which rule, who agreed, how it went."""
+    invocation: Invocation = context.obj
+    shown = asyncio.run(_status(invocation.settings, proposal))
+    if as_json:
+        typer.echo(shown.model_dump_json(indent=2))
+    else:
+        _print(shown)
+
+
+async def _status(settings: Settings, proposal: str) -> ProposalView:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        return await desk.gate.status(proposal)
+
+
+@app.command("withdraw")
+def withdraw(context: typer.Context, proposal: Id, reason: Annotated[str, typer.Option(help="Why.")] = "") -> None:
+    """Take back a pending proposal of yours."""
+    invocation: Invocation = context.obj
+    _print(asyncio.run(_withdraw(invocation.settings, proposal, reason)))
+
+
+async def _withdraw(settings: Settings, proposal: str, reason: str) -> ProposalView:
+    from oncall.desk import open_records, requester
+
+    async with open_records(settings) as desk:
+        person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
+        return await desk.gate.withdraw(proposal, person.name, reason=reason)
+
+
+def approve(context: typer.Context, proposal: Id, digest: Digest = None) -> None:
+    """Agree, as the person whose token you have, to exactly what the digest names. The requester never can."""
+    invocation: Invocation = context.obj
+    _print(asyncio.run(_decide(invocation.settings, proposal, digest, "approve", "")))
+
+
+def deny(context: typer.Context, proposal: Id, digest: Digest = None, reason: Annotated[str, typer.Option(help="Why.")] = "") -> None:
+    """Refuse, as the person whose token you have."""
+    invocation: Invocation = context.obj
+    _print(asyncio.run(_decide(invocation.settings, proposal, digest, "deny", reason)))
+
+
+async def _decide(settings: Settings, proposal: str, digest: str | None, verdict: str, reason: str) -> ProposalView:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        shown = await desk.gate.status(proposal)
+        named = digest or _confirmed(shown, verdict)
+        person = _authenticated(desk.office.directory.authenticate)
+        if verdict == "approve":
+            return await desk.gate.approve(proposal, named, person, CHANNEL)
+        return await desk.gate.deny(proposal, named, person, CHANNEL, reason=reason)
+
+
+def _confirmed(shown: ProposalView, verdict: str) -> str:
+    """The digest of what a person has just been shown and said yes to. Through a pipe nobody has looked, so it must be named."""
+    from oncall.errors import UsageError
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            f"nobody can be shown the proposal here. Name what was looked at: smokejumper {verdict} {shown.id} --digest DIGEST."
+        )
+    _print(shown)
+    typer.confirm(f"{verdict} exactly this?", abort=True)
+    return shown.digest or ""
+
+
+def _authenticated(authenticate: Any) -> Person:
+    from oncall.errors import UsageError
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    if not token:
+        if not sys.stdin.isatty():
+            raise UsageError(f"who decides? Set {TOKEN_VARIABLE} to the approver's token.")
+        token = typer.prompt("Your token", hide_input=True)
+    person: Person = authenticate(token)
+    return person
+
+
+def execute(
+    context: typer.Context,
+    proposal: Id,
+    digest: Annotated[str | None, typer.Option(help="Refuse unless the proposal still has this digest.")] = None,
+    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig; default: the proposal's.")] = None,
+    recording: Recording = None,
+) -> None:
+    """Do exactly what was approved, once, and check that it worked. Refused without approval, whoever asks."""
+    invocation: Invocation = context.obj
+    outcome = asyncio.run(_execute(invocation, proposal, digest, cluster_context, recording))
+    _print_outcome(outcome)
+    if outcome.state.value not in ("succeeded", "rehearsed"):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+async def _execute(
+    invocation: Invocation, proposal: str, digest: str | None, cluster_context: str | None, recording: Path | None
+) -> Outcome:
+    from oncall.desk import open_desk, open_records, requester
+    from oncall.screen import following
+
+    async with open_records(invocation.settings) as records:
+        shown = await records.gate.status(proposal)
+        person = requester(records.office.directory, os.environ.get(TOKEN_VARIABLE))
+    settings = invocation.with_context(cluster_context or (None if recording else shown.cluster)).settings
+    async with open_desk(settings, recording) as desk:
+        with following(f"executing {proposal}"):
+            return await desk.gate.execute(proposal, digest or shown.digest or "", person.name)
+
+
+def _print(shown: ProposalView) -> None:
+    from oncall.proposal_text import proposal_lines
+
+    for line in proposal_lines(shown):
+        typer.echo(line)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    from oncall.proposal_text import outcome_lines
+
+    for line in outcome_lines(outcome):
+        typer.echo(line)

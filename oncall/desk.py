@@ -1,0 +1,109 @@
+"""The gate over one state folder, with the port of one cluster or of a recording, and who is asking. It decides nothing."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cluster.reading import Reader
+from cluster.recorded import RecordedReader
+from guardrails.bundle import SHIPPED
+from guardrails.directory import Directory, Person
+from guardrails.errors import NotAuthenticated
+from guardrails.gate import Gate
+from guardrails.office import PEOPLE, Office, open_office
+from guardrails.port import ClusterPort
+from guardrails.proposal import Evidence
+from oncall.assembly import fleet, wall_clock
+from oncall.settings import Settings
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An open gate. `cluster` is the one whose port is open, "" when none is: then nothing can be proposed, explained or executed."""
+
+    gate: Gate
+    office: Office
+    cluster: str = ""
+
+
+@asynccontextmanager
+async def open_records(settings: Settings) -> AsyncIterator[Desk]:
+    """The gate without any cluster: enough to look, approve, deny and withdraw."""
+    async with _office(settings, {}) as office:
+        yield Desk(Gate(office), office)
+
+
+@asynccontextmanager
+async def open_desk(settings: Settings, recording: Path | None = None, now: datetime | None = None) -> AsyncIterator[Desk]:
+    """The gate with the port of a recording (which rehearses), or of the cluster of the settings' context, as the executor's account.
+
+    A cluster is known by the context that reads it, whichever account writes.
+    """
+    if recording is not None:
+        async with RecordedReader.open(recording, now) as recorded, desk_over(settings, recorded) as desk:
+            yield desk
+        return
+    inventory = fleet(settings)
+    name = inventory.target(settings.context).context
+    from cluster.write import KubeWriter
+
+    async with (
+        await inventory.connect(settings.executor_context or name) as connection,
+        _office(settings, {name: KubeWriter(connection, wall_clock)}) as office,
+    ):
+        yield Desk(Gate(office), office, name)
+
+
+@asynccontextmanager
+async def desk_over(settings: Settings, reader: Reader) -> AsyncIterator[Desk]:
+    """The gate beside a reader that is already open: rehearsing for a recording, the executor's account for a live cluster."""
+    if isinstance(reader, RecordedReader):
+        from cluster.rehearsal import Rehearsal
+
+        async with _office(settings, {reader.cluster: Rehearsal(reader, wall_clock)}) as office:
+            yield Desk(Gate(office), office, reader.cluster)
+        return
+    async with open_desk(settings) as desk:
+        yield desk
+
+
+def requester(directory: Directory, token: str | None, account: str | None = None) -> Person:
+    """Who asks: the holder of the token, else the person whose account (this process's by default) it is. Raises NotAuthenticated.
+
+    Nobody asks anonymously, because the requester must be told from the approvers.
+    """
+    if token:
+        return directory.authenticate(token)
+    account = account or getpass.getuser()
+    person = directory.by_os_user(account)
+    if person is None:
+        raise NotAuthenticated(
+            f"Nobody in the directory is known by the account {account!r}, so it cannot be told who asks.",
+            next_step=f"Link it once (smokejumper people add NAME --group sre-oncall --os-user {account}) or set SMOKEJUMPER_TOKEN.",
+        )
+    return person
+
+
+def people(settings: Settings) -> Directory:
+    """The directory of the state folder. Raises BadDirectory."""
+    return Directory.load(settings.state_dir / PEOPLE)
+
+
+def evidence_of(ids: Iterable[str], *, from_agent: bool) -> Evidence:
+    """Evidence by id. It counts as free text of the cluster unless a person asks without arguing from any."""
+    listed = tuple(sorted(set(ids)))
+    root = hashlib.sha256("\n".join(listed).encode()).hexdigest() if listed else ""
+    return Evidence(root=root, ids=listed, tainted=from_agent or bool(listed))
+
+
+@asynccontextmanager
+async def _office(settings: Settings, ports: Mapping[str, ClusterPort]) -> AsyncIterator[Office]:
+    bundle = settings.policy_bundle or SHIPPED
+    async with open_office(settings.state_dir, ports, estate=settings.estate, bundle=bundle) as office:
+        yield office

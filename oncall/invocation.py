@@ -1,0 +1,55 @@
+"""What the global flags of one command line say, and the settings that follow from them, loaded when first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oncall.settings import Settings
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """Global flags; None means not given. `settings` raises SettingsError when the configuration is wrong."""
+
+    config: Path | None = None
+    state: Path | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    log_level: str | None = None
+    working_directory: Path = field(default_factory=Path.cwd)
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        return {
+            "state_dir": self.state,
+            "kubeconfig": self.kubeconfig,
+            "context": self.context,
+            "log_level": self.log_level,
+        }
+
+    @cached_property
+    def file(self) -> Path | None:
+        from oncall.settings import configuration_file
+
+        return configuration_file(self.config, self.working_directory)
+
+    @cached_property
+    def settings(self) -> Settings:
+        from oncall import telemetry
+        from oncall.settings import load
+
+        settings = load(self.flags, self.file)
+        telemetry.configure(settings.log_level)
+        return settings
+
+    def with_context(self, context: str | None) -> Invocation:
+        """The same with a command's own `--context`, which beats the global one."""
+        return (
+            self
+            if context is None
+            else Invocation(self.config, self.state, self.kubeconfig, context, self.log_level, self.working_directory)
+        )

@@ -1,0 +1,80 @@
+"""What the MCP tools call: investigations by the agent, proposals and executions by the gate. Words in, documents out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cluster.errors import ClusterError
+from cluster.reading import Reader
+from cluster.reference import Scope
+from guardrails.action import target
+from guardrails.errors import GuardrailsError
+from guardrails.view import ProposalView
+from mcp_server.errors import ToolRefusal
+from mcp_server.registry import Caller, Investigated, Ports, ToolContext
+from oncall.assembly import investigate
+from oncall.desk import Desk, desk_over, evidence_of, open_records, requester
+from oncall.settings import Settings
+
+TOKEN_VARIABLE = "SMOKEJUMPER_TOKEN"  # noqa: S105 (the name of a variable)
+Progress = Callable[[str], Awaitable[None]]
+
+
+def tool_context(settings: Settings, reader: Reader, caller: Caller) -> ToolContext:
+    """The context of every tool call of one server: its reader, who calls, and the ports."""
+    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader))
+
+
+def ports(settings: Settings, reader: Reader) -> Ports:
+    """The ports over one reader. The gate is opened for each call, so reading goes on where the state folder cannot be used."""
+
+    async def run_investigation(scope: Scope, question: str | None, progress: Progress) -> Investigated:
+        concluded = await investigate(settings, reader, scope, question, progress)
+        return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
+
+    async def propose(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        async with _answering(desk_over(settings, reader)) as desk:
+            on = target(request["target"]["kind"], request["target"]["namespace"], request["target"]["name"])
+            shown = await desk.gate.propose(
+                request["action"],
+                on,
+                cluster=desk.cluster,
+                requester=_who(desk, caller),
+                evidence=evidence_of(request["evidence_ids"], from_agent=True),
+                channel=caller.channel,
+                reason=request["reason"],
+            )
+            return _document(shown)
+
+    async def status(proposal: str) -> dict[str, Any]:
+        async with _answering(open_records(settings)) as desk:
+            return _document(await desk.gate.status(proposal))
+
+    async def execute(proposal: str, digest: str, caller: Caller) -> dict[str, Any]:
+        async with _answering(desk_over(settings, reader)) as desk:
+            outcome = await desk.gate.execute(proposal, digest.removeprefix("sha256:"), _who(desk, caller))
+            return outcome.model_dump(mode="json")
+
+    return Ports(run_investigation, propose, status, execute)
+
+
+def _who(desk: Desk, caller: Caller) -> str:
+    """The human behind the client: over stdio, the account that the server runs as."""
+    return requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE), caller.subject).name
+
+
+def _document(shown: ProposalView) -> dict[str, Any]:
+    return shown.model_dump(mode="json", exclude={"inverse"})
+
+
+@asynccontextmanager
+async def _answering(opened: Any) -> AsyncIterator[Desk]:
+    """The desk, with every refusal of gate or cluster as an answer that a model can act on."""
+    try:
+        async with opened as desk:
+            yield desk
+    except (GuardrailsError, ClusterError) as error:
+        raise ToolRefusal(str(error)) from error

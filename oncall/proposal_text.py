@@ -1,0 +1,73 @@
+"""A proposal and its outcome as lines of text: what would change, by which rule, who agreed. Wording only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from guardrails.executor import Outcome
+from guardrails.redact import present
+from guardrails.view import ProposalView
+
+CHANGES_SHOWN = 20
+BODY_LIMIT = 1_500
+VALUE_LIMIT = 200
+
+
+def proposal_lines(shown: ProposalView) -> Iterator[str]:
+    """One screen about one proposal."""
+    yield f"{shown.id}  {shown.state}  {shown.summary}"
+    yield f"  cluster      {shown.cluster}"
+    yield f"  requested by {shown.requester}{', with ' + ', '.join(shown.contributors) if shown.contributors else ''}"
+    if shown.reason:
+        yield f"  in their words (unverified): {shown.reason}"
+    for change in shown.changes[:CHANGES_SHOWN]:
+        before, after = _value(change.get("before")), _value(change.get("after"))
+        yield f"  changes      {change.get('path')}: {before} -> {after}"
+    if len(shown.changes) > CHANGES_SHOWN:
+        yield f"  … {len(shown.changes) - CHANGES_SHOWN} more changes: smokejumper proposals show {shown.id} --json"
+    for request in shown.requests:
+        yield from _request(request)
+    if shown.requests:
+        yield f"  undo         {shown.reversibility}{': ' + _method(shown.inverse[0]) if shown.inverse else ''}"
+    for check in shown.checks:
+        yield f"  then checks  {check.get('check')} within {check.get('timeout_seconds')} s"
+    yield from (f"  note         {note}" for note in shown.notes)
+    if shown.verdict is not None:
+        rules = ", ".join((*shown.verdict.rules, *(f"{rule} (escalates)" for rule in shown.verdict.escalated_by)))
+        yield f"  policy       {shown.verdict.effect} by {rules or 'no rule'}"
+    for approval in shown.approvals:
+        void = f", does not count: {shown.void[approval.approver]}" if approval.approver in shown.void else ""
+        yield f"  {approval.verdict:12} {approval.approver} at {approval.at.isoformat(timespec='seconds')} by {approval.channel}{void}"
+    if shown.detail:
+        yield f"  because      {shown.detail}"
+    if shown.digest:
+        yield f"  digest       {shown.digest}"
+    if shown.expires_at is not None:
+        yield f"  expires      {shown.expires_at.isoformat(timespec='seconds')}"
+    if shown.next_step:
+        yield f"  next         {shown.next_step}"
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    """What came of an execution, with the requests as sent, or as they would be sent."""
+    yield f"{outcome.id}  {outcome.state}  {outcome.detail}"
+    for request in outcome.requests:
+        yield from _request(request)
+    for check in outcome.checks:
+        yield f"  {check.get('status', ''):12} {check.get('check', '')}: {check.get('detail', '')}"
+
+
+def _request(request: dict[str, Any]) -> Iterator[str]:
+    yield f"  request      {_method(request)}"
+    body = json.dumps(request.get("body", {}), ensure_ascii=False, sort_keys=True)
+    yield f"               {present(body, BODY_LIMIT)}"
+
+
+def _method(request: dict[str, Any]) -> str:
+    return f"{request.get('method')} {request.get('path')}"
+
+
+def _value(value: Any) -> str:
+    return "(absent)" if value is None else present(str(value), VALUE_LIMIT)

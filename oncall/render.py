@@ -1,0 +1,137 @@
+"""A diagnosis for a terminal: what broke, why, on what evidence, what explains it, what the safe fix is. Wording only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from cluster.reading import Missing, Why
+from runbooks.finding import Cause, Certainty, Diagnosis, Evidence
+from runbooks.remedies import Candidate
+
+CAUSES_SHOWN = 10
+EVIDENCE_SHOWN = 5
+SYMPTOMS_SHOWN = 5
+REST_SHOWN = 8
+GAP_NAMES_SHOWN = 6
+STYLES = {Certainty.PROVEN: "bold green", Certainty.LIKELY: "bold yellow", Certainty.POSSIBLE: "bold"}
+
+
+def print_diagnosis(console: Console, diagnosis: Diagnosis, remedies: Sequence[tuple[Candidate, ...]]) -> None:
+    """The whole diagnosis, bounded; `remedies` are the candidates of each cause, in the same order."""
+    console.print(_headline(diagnosis))
+    for number, (cause, candidates) in enumerate(zip(diagnosis.causes[:CAUSES_SHOWN], remedies, strict=False), start=1):
+        console.print()
+        _print_cause(console, number, cause, candidates, diagnosis.now)
+    _rest(console, "causes", max(0, len(diagnosis.causes) - CAUSES_SHOWN), "-o json shows all")
+    if diagnosis.not_proven:
+        console.print("\nnot proven", style="bold")
+        for item in diagnosis.not_proven[:REST_SHOWN]:
+            console.print(_indented(f"{item.object}: {item.text} Lacks: {item.lacks}."))
+        _rest(console, "suspicions", len(diagnosis.not_proven) - REST_SHOWN, "-o json shows all")
+    if diagnosis.ruled_out:
+        console.print("\nruled out", style="bold")
+        for ruled in diagnosis.ruled_out[:REST_SHOWN]:
+            console.print(_indented(f"{ruled.object} {ruled.code}: {ruled.why}"))
+        _rest(console, "ruled out", len(diagnosis.ruled_out) - REST_SHOWN, "-o json shows all")
+    if diagnosis.cannot_see:
+        console.print("\ncannot see", style="bold")
+        lines = gaps(diagnosis.cannot_see)
+        for line in lines[:REST_SHOWN]:
+            console.print(_indented(line))
+        _rest(console, "gaps", len(lines) - REST_SHOWN, "-o json shows all")
+
+
+def gaps(missing: Sequence[Missing]) -> list[str]:
+    """What could not be seen, a line for each reason: gaps that have reason and next step in common are listed together."""
+    groups: dict[tuple[Why, str, str], list[Missing]] = defaultdict(list)
+    for item in missing:
+        groups[(item.why, item.detail, item.next_step)].append(item)
+    lines = []
+    for group in groups.values():
+        names = ", ".join(item.kind or item.what for item in group[:GAP_NAMES_SHOWN])
+        more = f" and {len(group) - GAP_NAMES_SHOWN} more" if len(group) > GAP_NAMES_SHOWN else ""
+        what = group[0].what if len(group) == 1 else names + more
+        lines.append(missing_line(replace(group[0], what=what)))
+    return lines
+
+
+def missing_line(missing: Missing) -> str:
+    """What could not be seen, why, and what would make it visible."""
+    detail = f": {missing.detail}" if missing.detail else ""
+    step = f" — {missing.next_step}" if missing.next_step else ""
+    return f"{missing.what} ({missing.why.value}{detail}){step}"
+
+
+def propose_command(candidate: Candidate) -> str:
+    """The command line that proposes a candidate."""
+    target = candidate.target
+    where = f" -n {target.namespace}" if target.namespace else ""
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in candidate.parameters.items() if value is not None)
+    return f"smokejumper propose {candidate.action} {target.kind}/{target.name}{where}{options}"
+
+
+def age(at: datetime | None, now: datetime) -> str:
+    """`4m` or `3d`, as kubectl writes ages."""
+    if at is None:
+        return ""
+    seconds = int((now - at).total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if abs(seconds) >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _headline(diagnosis: Diagnosis) -> Text:
+    if diagnosis.healthy:
+        verdict, style = "healthy: nothing that this can see is wrong", "bold green"
+    elif diagnosis.causes:
+        count = len(diagnosis.causes)
+        verdict, style = f"{count} cause{'s' if count > 1 else ''}", "bold red"
+    else:
+        verdict, style = "no cause proven", "bold yellow"
+    return Text.assemble((diagnosis.scope, "bold"), "  ", (verdict, style), f"  at {diagnosis.now.isoformat(timespec='seconds')}")
+
+
+def _print_cause(console: Console, number: int, cause: Cause, candidates: tuple[Candidate, ...], now: datetime) -> None:
+    since = f"  since {age(cause.since, now)}" if cause.since else ""
+    console.print(
+        Text.assemble(
+            (f"{number}. {cause.object}", "bold"),
+            f"  {cause.title}  ",
+            (cause.certainty.word, STYLES[cause.certainty]),
+            f"  {cause.class_}{since}",
+        )
+    )
+    console.print(_indented(cause.explanation))
+    for item in cause.evidence[:EVIDENCE_SHOWN]:
+        console.print(_indented(_evidence_line(item, now)))
+    _rest(console, "pieces of evidence", len(cause.evidence) - EVIDENCE_SHOWN, "-o json shows all")
+    if cause.symptoms:
+        console.print(_indented(f"explains {len(cause.symptoms)} more:"))
+        for symptom in cause.symptoms[:SYMPTOMS_SHOWN]:
+            console.print(Padding(Text(f"{symptom.object}: {symptom.text}"), (0, 0, 0, 5), expand=False))
+        _rest(console, "symptoms", len(cause.symptoms) - SYMPTOMS_SHOWN, "-o json shows all")
+    for candidate in candidates[:2]:
+        console.print(_indented(f"fix: {candidate.why}"))
+        console.print(Padding(Text(propose_command(candidate), style="cyan"), (0, 0, 0, 5), expand=False), soft_wrap=True)
+
+
+def _evidence_line(item: Evidence, now: datetime) -> str:
+    when = f" {age(item.at, now)} ago" if item.at else ""
+    return f"{item.id} {item.source.value} {item.object} {item.path}{when}: {item.quote}"
+
+
+def _indented(text: str) -> Padding:
+    return Padding(Text(text), (0, 0, 0, 3), expand=False)
+
+
+def _rest(console: Console, what: str, count: int, how: str) -> None:
+    if count > 0:
+        console.print(_indented(f"… {count} more {what}; {how}"))
