@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
 from cluster.facts.meta import Fact
-from cluster.kinds import ALIASES, BY_NAME, find_kind
+from cluster.facts.network import HTTPRoute, Ingress, Service
+from cluster.kinds import ALIASES, find_kind
 from cluster.reference import ObjectRef, Scope
 from cluster.world import World
 
@@ -89,11 +90,24 @@ class _Names:
                 if kind in _UNNAMED:
                     continue
                 self.by_name[fact.name.lower()].append(fact)
+                for address in _addresses(fact):
+                    self.by_name[address].append(fact)
                 if kind in _WORKLOADS or (kind == "Pod" and fact.controller is None):
                     self.workloads.append(fact)
 
 
-_WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Service", "Ingress"})
+def _addresses(fact: Fact) -> Iterator[str]:
+    """The host names by which users and programs know an object."""
+    if isinstance(fact, Service):
+        yield from (f"{fact.name}.{fact.namespace}{ending}".lower() for ending in ("", ".svc", ".svc.cluster.local"))
+    elif isinstance(fact, Ingress):
+        yield from (rule.host.lower() for rule in fact.spec.rules or () if rule.host)
+    elif isinstance(fact, HTTPRoute):
+        yield from (host.lower() for host in fact.spec.hostnames or ())
+
+
+_OWN_PODS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"})
+_WORKLOADS = _OWN_PODS | {"Service", "Ingress"}
 
 
 def _namespaces(named: _Names, words: list[str], text: str) -> tuple[str, ...]:
@@ -102,7 +116,7 @@ def _namespaces(named: _Names, words: list[str], text: str) -> tuple[str, ...]:
     for word in dict.fromkeys(words):
         if word not in named.namespaces:
             continue
-        said = re.search(rf"(?:namespaces?|\bns|-n)[\s:='\"`]+{re.escape(word)}\b|\b{re.escape(word)}[\s'\"`]+namespace", text)
+        said = re.search(rf"(?:namespaces?|\bns|-n|\bin)[\s:='\"`]+{re.escape(word)}\b|\b{re.escape(word)}[\s'\"`]+namespace", text)
         if said or _is_name(word):
             found.append(word)
     return tuple(found)
@@ -117,7 +131,7 @@ def _exact(named: _Names, words: list[str], text: str) -> list[ObjectRef]:
             kinds = _kinds_beside(words, position)
             if fact.ref.kind in kinds:
                 with_kind.append(fact.ref)
-            elif kinds and not kinds.isdisjoint(_KIND_WORDS) and not _is_name(word):
+            elif kinds and not _is_name(word):
                 continue
             elif fact.ref.kind not in _BARE_ONLY_WITH_KIND and (_is_name(word) or _quoted(text, word)):
                 bare.append(fact.ref)
@@ -132,7 +146,8 @@ def _partial(world: World, named: _Names, words: list[str]) -> list[ObjectRef]:
             continue
         for fact in named.workloads:
             name = fact.name.lower()
-            if f"-{word}-" in f"-{name}-" or (word.startswith(f"{name}-") and _looks_generated(word[len(name) + 1 :])):
+            made_of = fact.ref.kind in _OWN_PODS and word.startswith(f"{name}-") and _looks_generated(word[len(name) + 1 :])
+            if made_of or f"-{word}-" in f"-{name}-":
                 found.append(fact.ref)
         if not found:
             found.extend(world.top_owner(pod.ref) for pod in world.facts.get("Pod", ()) if pod.name.lower().startswith(f"{word}-"))
@@ -156,9 +171,6 @@ def _meant(word: str) -> Iterable[str]:
         yield from ("Deployment", "StatefulSet", "DaemonSet")
     if word in ("pod", "pods"):
         yield from ("Deployment", "StatefulSet", "DaemonSet", "Job")
-
-
-_KIND_WORDS = frozenset(BY_NAME)
 
 
 def _is_name(word: str) -> bool:

@@ -37,11 +37,7 @@ def markdown(
         "Suspected, not proven", diagnosis.not_proven, lambda item: f"`{item.code}` {item.object}: {item.text} Lacks: {item.lacks}"
     )
     lines += _section("Ruled out", diagnosis.ruled_out, lambda item: f"`{item.code}` {item.object}: {item.why}")
-    lines += _section(
-        "Could not be seen",
-        diagnosis.cannot_see,
-        lambda item: "; ".join(filter(None, (f"{item.what} ({item.why.value})", item.detail, item.next_step))),
-    )
+    lines += _section("Could not be seen", _alike(diagnosis.cannot_see), _unseen)
     if proposal:
         lines += [
             "## Remediation",

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.budget import Limits
+from agent.incident import Incident
+from agent.investigation import in_process
+from agent.toolbelt import Probed
+from agent.workspace import Workspace
+from cluster.reading import Cost
+from cluster.reference import Scope
+from runbooks.finding import ObjectsWant, Want
+from tests.agent.recordings import BROKEN_ROLLOUT, NOW, reader, recording
+
+pytestmark = pytest.mark.anyio
+SCOPE = Scope("recording")
+WANTS: tuple[Want, ...] = tuple(ObjectsWant(kind) for kind in ("Pod", "Event", "Deployment", "ReplicaSet"))
+
+
+class Counting:
+    """The real toolbelt, counting what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._inner = in_process(reader(folder), Limits())
+        self.asked: list[Want] = []
+
+    async def probe(self, want: Want, scope: Scope) -> Probed:
+        self.asked.append(want)
+        return await self._inner.probe(want, scope)
+
+
+async def test_only_what_this_process_does_not_know_is_asked_again(tmp_path: Path) -> None:
+    belt = Counting(recording(tmp_path, BROKEN_ROLLOUT))
+    workspace = Workspace(NOW, Incident("i", SCOPE))
+    workspace.add(WANTS[0], await belt.probe(WANTS[0], SCOPE))
+    belt.asked.clear()
+    await workspace.ensure(WANTS, belt)
+    await workspace.ensure(WANTS, belt)
+    assert belt.asked == list(WANTS[1:])
+
+
+async def test_the_order_of_arrival_changes_nothing(tmp_path: Path) -> None:
+    belt = Counting(recording(tmp_path, BROKEN_ROLLOUT))
+    answers = {want: await belt.probe(want, SCOPE) for want in WANTS}
+    said = set()
+    for order in itertools.permutations(WANTS):
+        workspace = Workspace(NOW, Incident("i", SCOPE))
+        for want in order:
+            workspace.add(want, answers[want])
+        said.add(msgspec.json.encode((await workspace.judge(WANTS, Cost())).diagnosis))
+    assert len(said) == 1
+
+
+async def test_a_judgement_is_kept_until_something_new_is_known(tmp_path: Path) -> None:
+    belt = Counting(recording(tmp_path, BROKEN_ROLLOUT))
+    workspace = Workspace(NOW, Incident("i", SCOPE))
+    await workspace.ensure(WANTS[:1], belt)
+    first = await workspace.judge(WANTS, Cost())
+    assert await workspace.judge(WANTS, Cost()) is first
+    await workspace.ensure(WANTS, belt)
+    second = await workspace.judge(WANTS, Cost())
+    assert second is not first
+    assert str(second.diagnosis.causes[0].object) == "Deployment/ml/serve"
