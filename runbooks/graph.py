@@ -15,6 +15,7 @@ from cluster.facts.pod import Pod
 from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.testimony import observed_calls
 
 Key = tuple[str, str | None, str]
 
@@ -49,6 +50,9 @@ class Graph:
                 yield service.ref.key
         elif kind == "Service":
             yield from self._routes_to_service.get((namespace, name), ())
+            # Who was heard to fail at it; that somebody is only configured to call it is not enough to break him.
+            for caller in self._world.once(observed_calls).get((namespace, name), ()):
+                yield caller.key
         elif kind in ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount"):
             yield from self._users.get(key, ())
         elif isinstance(fact, PersistentVolume) and fact.spec.claim_ref is not None:

@@ -16,7 +16,7 @@ from cluster.facts.pod import Container, ContainerStatus, Pod
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks import logs
-from runbooks.dependencies import Dependencies
+from runbooks.dependencies import Dependencies, Stands
 from runbooks.finding import Certainty, Evidence, Source, cite
 from runbooks.logs import Report, Sign
 
@@ -155,6 +155,6 @@ def observed_calls(world: World) -> dict[tuple[str | None, str], tuple[ObjectRef
         for sign in testimony.signs:
             if sign.host is not None:
                 found = dependencies.resolve(testimony.pod.namespace, sign.host)
-                if found.service is not None:
+                if found.stands in (Stands.SERVICE, Stands.ABSENT):
                     callers[(found.namespace, found.name)].setdefault(testimony.workload)
     return {service: tuple(workloads) for service, workloads in callers.items()}
