@@ -42,7 +42,9 @@ _HEALTH = {
     "GpuPmuWatch": "gpu.hardware-fault",
     "GpuDriverWatch": "gpu.driver-mismatch",
 }
-_XID = re.compile(r"(?i)xid\D{0,12}?(\d{1,3})\b")
+_XID = re.compile(r"(?i)xid(?:\s*\([^)]*\))?\D{0,12}?(\d{1,3})\b")
+# XIDs that an application causes; the device plugin ignores them too (k8s-device-plugin internal/rm/health.go).
+_APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
 _ECC_XIDS = frozenset({48, 63, 64, 92, 94, 95, 140, 171, 172})
 _NVLINK_XIDS = frozenset({74, 144, 145, 146, 147, 148, 149, 150})
 _STARTUP: tuple[tuple[re.Pattern[str], str, str], ...] = (
@@ -165,11 +167,11 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
 
 
 def _by_xid(message: str) -> str | None:
-    """The code that an XID number in a message points to."""
+    """The code that an XID number in a message points to; None without one, or where the application caused it."""
     match = _XID.search(message)
-    if match is None:
+    number = int(match[1]) if match else 0
+    if not number or number in _APPLICATION_XIDS:
         return None
-    number = int(match[1])
     return "gpu.memory-fault" if number in _ECC_XIDS else "gpu.nvlink-fault" if number in _NVLINK_XIDS else "gpu.hardware-fault"
 
 

@@ -1,0 +1,208 @@
+"""Nodes unfit for work, deletions that hang, drains: one fault and one near miss per code."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.world import World
+from runbooks.catalogue import catalogue
+from runbooks.detectors import lifecycle, nodes
+from runbooks.finding import Finding
+from tests.runbooks.worlds import world
+
+
+def found(made: World) -> list[Finding]:
+    return [finding for detector in (*nodes.DETECTORS, *lifecycle.DETECTORS) for finding in detector(made)]
+
+
+def node(name: str, *conditions: str, spec: str = "{}") -> str:
+    listed = ", ".join(f"{{{item}}}" for item in conditions or (READY,))
+    return f"\n---\nkind: Node\nmetadata: {{name: {name}}}\nspec: {spec}\nstatus: {{conditions: [{listed}]}}\n"
+
+
+def pod(name: str, on: str, *, status: str = "phase: Running, conditions: [{type: Ready, status: 'True'}]", meta: str = "") -> str:
+    return f"""
+---
+kind: Pod
+metadata: {{name: {name}, namespace: shop, labels: {{app: web}}{meta}}}
+spec: {{nodeName: {on}}}
+status: {{{status}}}
+"""
+
+
+def lease(name: str, renewed: str) -> str:
+    return f'\n---\nkind: Lease\nmetadata: {{name: {name}, namespace: kube-node-lease}}\nspec: {{renewTime: "{renewed}"}}\n'
+
+
+def condition(kind: str, status: str = "True", reason: str = "r", message: str = "m") -> str:
+    return f'type: {kind}, status: "{status}", reason: {reason}, message: {message!r}, lastTransitionTime: "2026-01-15T11:40:00Z"'
+
+
+READY = 'type: Ready, status: "True"'
+SILENT = condition("Ready", "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+RUNTIME = condition("Ready", "False", "KubeletNotReady", "PLEG is not healthy: pleg was last seen active 3m5s ago; threshold is 3m0s")
+NETWORK = condition(
+    "Ready", "False", "KubeletNotReady", "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady"
+)
+PROXY = """
+---
+kind: DaemonSet
+metadata: {name: kube-proxy, namespace: kube-system}
+status: {desiredNumberScheduled: 3, numberReady: %d}
+"""
+EVICTED = "phase: Failed, reason: Evicted, message: 'The node was low on resource: memory.'"
+DEPLOYMENT = "\n---\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec: {replicas: 2}\nstatus: {readyReplicas: %d}\n"
+OWNED = ", ownerReferences: [{kind: Deployment, name: web, controller: true}]"
+GONE = ', deletionTimestamp: "%s"'
+OLD, FRESH = GONE % "2026-01-15T11:30:00Z", GONE % "2026-01-15T11:58:00Z"
+BUDGET = """
+---
+kind: PodDisruptionBudget
+metadata: {name: web, namespace: shop}
+spec: {selector: {matchLabels: {app: web}}}
+status: {disruptionsAllowed: %d, currentHealthy: 1, desiredHealthy: 1, expectedPods: 1}
+"""
+OOM = """
+---
+kind: Event
+metadata: {name: oom}
+involvedObject: {kind: Node, name: a}
+reason: SystemOOM
+type: Warning
+message: "System OOM encountered, victim process: python, pid: 123"
+firstTimestamp: "2026-01-15T%s:00Z"
+lastTimestamp: "2026-01-15T%s:00Z"
+"""
+API = """
+---
+kind: APIService
+metadata: {name: v1beta1.metrics.k8s.io}
+spec: {service: {name: metrics-server, namespace: kube-system}}
+status: {conditions: [{type: Available, status: "%s", reason: FailedDiscoveryCheck, message: no response}]}
+"""
+TERMINATING = """
+---
+kind: Namespace
+metadata: {name: old, deletionTimestamp: "%s"}
+status:
+  phase: Terminating
+  conditions:
+    - {type: NamespaceFinalizersRemaining, status: "True", message: "Some content has finalizers remaining: x in 2 resource instances"}
+"""
+SHUTDOWN = "phase: Failed, reason: NodeShutdown, message: 'Pod was rejected as the node is shutting down.'"
+NO_DEVICE = (
+    "phase: Failed, reason: UnexpectedAdmissionError, message: 'Allocate failed due to no healthy devices present; "
+    "cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected'"
+)
+
+FIRES: dict[str, tuple[str, str]] = {
+    "node.not-ready": ("Node/a", node("a", SILENT) + pod("p", "a")),
+    "node.kubelet-down": (
+        "Node/a",
+        node("a", SILENT, 'type: KernelDeadlock, status: "False", lastHeartbeatTime: "2026-01-15T11:59:30Z"'),
+    ),
+    "node.runtime-down": ("Node/a", node("a", RUNTIME)),
+    "node.network-not-ready": ("Node/a", node("a", NETWORK)),
+    "node.kernel-fault": ("Node/a", node("a", READY, condition("KernelDeadlock"))),
+    "node.read-only-disk": ("Node/a", node("a", READY, condition("ReadonlyFilesystem"))),
+    "node.pressure": ("Node/a", node("a", READY, condition("DiskPressure", reason="KubeletHasDiskPressure"))),
+    "node.out-of-memory": ("Node/a", node("a") + OOM % ("11:50", "11:55")),
+    "node.clock-skew": (
+        "Node/a",
+        node("a")
+        + node("b")
+        + node("c")
+        + lease("a", "2026-01-15T12:07:00Z")
+        + lease("b", "2026-01-15T11:59:55Z")
+        + lease("c", "2026-01-15T11:59:58Z"),
+    ),
+    "node.kube-proxy-down": ("DaemonSet/kube-system/kube-proxy", node("a") + PROXY % 1),
+    "node.evicted": ("Pod/shop/p", pod("p", "a", status=EVICTED)),
+    "node.evicted-recovered": ("Deployment/shop/web", DEPLOYMENT % 2 + pod("p", "a", status=EVICTED, meta=OWNED)),
+    "node.pod-rejected": ("Pod/shop/p", pod("p", "a", status=SHUTDOWN)),
+    "node.pod-rejected-devices": ("Node/a", pod("p", "a", status=NO_DEVICE)),
+    "lifecycle.finalizer-stuck": ("Pod/shop/p", pod("p", "a", meta=f"{OLD}, finalizers: [example.com/guard]")),
+    "lifecycle.pod-on-lost-node": ("Pod/shop/p", node("a", SILENT) + pod("p", "a", meta=OLD)),
+    "lifecycle.pod-not-stopping": ("Pod/shop/p", node("a") + pod("p", "a", meta=OLD)),
+    "lifecycle.namespace-stuck": ("Namespace/old", TERMINATING % "2026-01-15T11:00:00Z"),
+    "lifecycle.drain-blocked": ("PodDisruptionBudget/shop/web", node("a", spec="{unschedulable: true}") + BUDGET % 0 + pod("p", "a")),
+    "controlplane.api-unavailable": ("APIService/v1beta1.metrics.k8s.io", API % "False"),
+}
+NEAR: dict[str, str] = {
+    "node.not-ready": node("a") + pod("p", "a"),
+    # Nothing else on the machine reports either: it may be the machine or its network.
+    "node.kubelet-down": node("a", SILENT, 'type: KernelDeadlock, status: "False", lastHeartbeatTime: "2026-01-15T11:39:30Z"'),
+    "node.runtime-down": node("a", NETWORK),
+    "node.network-not-ready": node("a", RUNTIME),
+    "node.kernel-fault": node("a", READY, condition("KernelDeadlock", "False")),
+    "node.read-only-disk": node("a", READY, condition("ReadonlyFilesystem", "False")),
+    "node.pressure": node("a", READY, condition("DiskPressure", "False")),
+    # Three hours ago.
+    "node.out-of-memory": node("a") + OOM % ("08:50", "08:55"),
+    # Every lease is as old: the recording is, not a clock.
+    "node.clock-skew": node("a") + node("b") + lease("a", "2026-01-15T11:50:00Z") + lease("b", "2026-01-15T11:50:00Z"),
+    "node.kube-proxy-down": node("a") + PROXY % 3,
+    "node.evicted": FIRES["node.evicted-recovered"][1],
+    "node.evicted-recovered": DEPLOYMENT % 1 + pod("p", "a", status=EVICTED, meta=OWNED),
+    "node.pod-rejected": DEPLOYMENT % 2 + pod("p", "a", status=SHUTDOWN, meta=OWNED),
+    "node.pod-rejected-devices": FIRES["node.pod-rejected"][1],
+    "lifecycle.finalizer-stuck": pod("p", "a", meta=f"{FRESH}, finalizers: [example.com/guard]"),
+    "lifecycle.pod-on-lost-node": node("a") + pod("p", "a", meta=OLD),
+    "lifecycle.pod-not-stopping": node("a") + pod("p", "a", meta=FRESH),
+    "lifecycle.namespace-stuck": TERMINATING % "2026-01-15T11:58:00Z",
+    # Nobody empties the node.
+    "lifecycle.drain-blocked": node("a") + BUDGET % 0 + pod("p", "a"),
+    "controlplane.api-unavailable": API % "True",
+}
+
+
+def test_every_code_has_a_fault_and_a_near_miss() -> None:
+    own = {code for code in catalogue() if code.startswith(("node.", "lifecycle."))} | {"controlplane.api-unavailable"}
+    assert set(FIRES) == set(NEAR) == own
+
+
+@pytest.mark.parametrize("code", sorted(FIRES))
+def test_fires(code: str) -> None:
+    subject, text = FIRES[code]
+    findings = [finding for finding in found(world(text)) if finding.code == code]
+    assert [str(finding.subject) for finding in findings] == [subject]
+    assert findings[0].evidence
+
+
+@pytest.mark.parametrize("code", sorted(NEAR))
+def test_near_miss(code: str) -> None:
+    assert code not in {finding.code for finding in found(world(NEAR[code]))}
+
+
+def test_a_joining_node_is_given_time() -> None:
+    joining = node("a", NETWORK).replace("{name: a}", '{name: a, creationTimestamp: "2026-01-15T11:58:30Z"}')
+    assert found(world(joining)) == []
+
+
+def test_a_lost_node_names_its_pods_and_what_waits_for_it() -> None:
+    waiting = """
+---
+kind: Pod
+metadata: {name: q, namespace: shop}
+status:
+  phase: Pending
+  conditions:
+    - type: PodScheduled
+      status: "False"
+      reason: Unschedulable
+      message: "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }."
+"""
+    tainted = node("a", SILENT, spec="{taints: [{key: node.kubernetes.io/unreachable, effect: NoSchedule}]}")
+    findings = found(world(tainted + pod("p", "a") + waiting + lease("a", "2026-01-15T11:39:00Z")))
+    assert {ref.name for ref in findings[0].affects} == {"p", "q"}
+    assert "renewed 1260 s ago" in {item.quote for item in findings[0].evidence}
+
+
+def test_a_claim_in_use_says_by_whom() -> None:
+    claim = (
+        f"\n---\nkind: PersistentVolumeClaim\nmetadata: {{name: data, namespace: shop{OLD}, finalizers: [kubernetes.io/pvc-protection]}}\n"
+    )
+    user = pod("p", "a").replace("nodeName: a", "nodeName: a, volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]")
+    findings = found(world(claim + user))
+    assert [str(finding.subject) for finding in findings] == ["PersistentVolumeClaim/shop/data"]
+    assert "because Pod/shop/p still uses it" in findings[0].explanation
