@@ -54,7 +54,7 @@ class DiagnosisOutput(Output):
     ruled_out: list[dict[str, Any]]
     not_proven: list[dict[str, Any]]
     cannot_see: list[dict[str, Any]]
-    cut: str | None = None
+    cut: str = ""
 
 
 def diagnosis_page(found: Investigated, detail: Detail = "summary", appendix: Sequence[str] = ()) -> Page:

@@ -46,11 +46,11 @@ class TableOutput(Output):
 
     headline: list[str]
     columns: list[str]
-    rows: list[list[str | int | None]]
+    rows: list[list[str]]
     total: int = Field(description="rows that match, over all pages")
     cannot_see: list[str]
     cut: str
-    cursor: str | None = None
+    cursor: str = Field("", description="empty on the last page")
 
 
 class Request(Struct, frozen=True):
@@ -103,20 +103,20 @@ def render_table(
     head = [present(line, CELL_LIMIT * 2) for line in headline]
     blind = [present(line, CELL_LIMIT) for line in cannot_see(missing)]
     used = sum(len(line.encode()) + 1 for line in (*head, *blind, "\t".join(columns))) + 200
-    rows: list[list[str | int | None]] = []
+    rows: list[list[str]] = []
     for _, item in waiting[: asked.limit]:
-        row: list[str | int | None] = [value if isinstance(value, int) else cell(value) for value in cells(item)]
-        used += len(_line(row).encode()) + 1
+        row = [cell(value) for value in cells(item)]
+        used += len("\t".join(row).encode()) + 1
         if rows and used > asked.budget_bytes:
             break
         rows.append(row)
     more = len(waiting) - len(rows)
     cursor = _cursor(asked.question, waiting[len(rows) - 1][0]) if more else None
     cut = f"{more} more of {len(ordered)}" if more else ""
-    body = ["\t".join(columns), *(_line(row) for row in rows)] if rows else []
+    body = ["\t".join(columns), *("\t".join(row) for row in rows)] if rows else []
     lines = (*head, *(fence(body) if untrusted and body else body), *blind)
     structured = TableOutput(
-        headline=head, columns=list(columns), rows=rows, total=len(ordered), cannot_see=blind, cut=cut, cursor=cursor
+        headline=head, columns=list(columns), rows=rows, total=len(ordered), cannot_see=blind, cut=cut, cursor=cursor or ""
     ).model_dump(mode="json")
     return Page(lines, structured, cursor, cut)
 
@@ -187,10 +187,6 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from leaves(item, f"{path}[{index}]")
     elif value is not None and value != "":
         yield path, cell(str(value).lower() if isinstance(value, bool) else str(value))
-
-
-def _line(row: Sequence[Cell]) -> str:
-    return "\t".join("" if value is None else str(value) for value in row)
 
 
 def _cursor(question: str, after: Order) -> str:

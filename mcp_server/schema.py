@@ -40,7 +40,7 @@ def _plain(node: Any, *, optional: bool, named: bool = False) -> Any:
 
 
 def _without_alternatives(node: dict[str, Any], *, optional: bool) -> dict[str, Any]:
-    """`anyOf` over bare types as a list of types, without null where null only means left out."""
+    """`anyOf` without null where null only means left out. Several types stay alternatives: lists of types are less portable."""
     choices = node.get("anyOf")
     if choices is None:
         return node
@@ -49,6 +49,4 @@ def _without_alternatives(node: dict[str, Any], *, optional: bool) -> dict[str, 
         choices = [item for item in choices if item != {"type": "null"}]
     if len(choices) == 1:
         return {**choices[0], **rest}
-    if all(item.keys() == {"type"} for item in choices):
-        return {"type": [item["type"] for item in choices], **rest}
     return {"anyOf": choices, **rest}

@@ -24,6 +24,7 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr
 
 from cluster.errors import ClusterError
+from guardrails.errors import GuardrailsError
 from guardrails.redact import present
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Access, RBACRule, ToolContext, Toolset, ToolSpec
@@ -88,7 +89,7 @@ class _ServedTool(Tool):
             page = answer.render()
         except TimeoutError as error:
             raise ToolError(f"{self.name} took longer than {self._deadline_seconds:g} s; ask about one namespace or one object") from error
-        except (ToolRefusal, ClusterError) as error:
+        except (ToolRefusal, ClusterError, GuardrailsError) as error:
             raise ToolError(present(str(error), REFUSAL_LIMIT)) from error
         except MCPError:
             raise

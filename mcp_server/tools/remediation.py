@@ -21,6 +21,8 @@ from mcp_server.result import HARD_BYTES, Output, flattened
 PARAMETERS_LIMIT = 20
 EVIDENCE_LIMIT = 20
 REASON_LIMIT = 1_000
+# What decides the next step is read first.
+FIRST = ("id", "state", "detail", "next_step", "digest", "summary")
 DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
 
 
@@ -99,7 +101,8 @@ def _ports(context: ToolContext) -> Ports:
 
 def _answer(document: dict[str, Any]) -> Answer:
     def render() -> Page:
-        safe: dict[str, Any] = redact_object(document)
+        redacted: dict[str, Any] = redact_object(document)
+        safe = {key: redacted[key] for key in sorted(redacted, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))}
         lines, cut = flattened(safe, HARD_BYTES // 2)
         # What is cut from the text is cut from the data too: neither says more than the other.
         return Page(tuple(lines), {"proposal": safe if not cut else {"id": safe.get("id")}, "cut": cut}, cut=cut)

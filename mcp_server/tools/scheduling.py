@@ -27,7 +27,7 @@ GROUPS_SHOWN = 15
 class SchedulingOutput(DiagnosisOutput):
     """A diagnosis, and nodes by what keeps the pod off them."""
 
-    nodes: list[list[str | int]] = Field(description="[number of nodes, what keeps the pod off, some names]")
+    nodes: list[list[str]] = Field(description="[number of nodes, what keeps the pod off, some names]")
 
 
 async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArguments) -> Answer:
@@ -49,7 +49,7 @@ async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArgume
         world = growth.grow(World(context.reader.cluster, context.reader.now(), Scope(context.reader.cluster)))
         rows = obstacles(world, pod)
         shown = rows[:GROUPS_SHOWN]
-        table = ["nodes\tkept off by\tsuch as", *("\t".join(str(item) for item in row) for row in shown)]
+        table = ["nodes\tkept off by\tsuch as", *("\t".join(row) for row in shown)]
         appendix = [f"{len(world.all(Node))} nodes, by what keeps the pod off them:", *fence(table)] if rows else ["no nodes could be read"]
         if len(rows) > len(shown):
             appendix.append(f"-- {len(rows) - len(shown)} more groups of nodes")
@@ -60,7 +60,7 @@ async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArgume
     return Answer(render, growth, cost + found.diagnosis.cost)
 
 
-def obstacles(world: World, pod: Pod) -> list[tuple[int, str, str]]:
+def obstacles(world: World, pod: Pod) -> list[tuple[str, str, str]]:
     """(number of nodes, what keeps the pod off them, some of their names), fewest obstacles first, then most nodes."""
     usage = Usage(world)
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -71,7 +71,7 @@ def obstacles(world: World, pod: Pod) -> list[tuple[int, str, str]]:
         )
     ordered = sorted(groups.items(), key=lambda item: (len(item[0]), -len(item[1]), item[0]))
     return [
-        (len(names), cell("; ".join(reasons) or "nothing that can be seen"), cell(", ".join(sorted(names)[:NAMES_SHOWN])))
+        (str(len(names)), cell("; ".join(reasons) or "nothing that can be seen"), cell(", ".join(sorted(names)[:NAMES_SHOWN])))
         for reasons, names in ordered
     ]
 

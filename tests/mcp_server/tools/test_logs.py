@@ -27,7 +27,7 @@ async def test_alarming_lines_come_first_then_the_rarest(reader: RecordedReader)
     page = (await call(reader, "logs_search", namespace="web", pod="shop-1")).render()
     rows = page.structured["rows"]
     assert "ERROR cannot reach upstream" in rows[0][2]
-    assert rows[-1][1] == 60
+    assert rows[-1][1] == "60"
     assert page.structured["columns"] == ["line", "times", "text", "evidence"]
 
 
