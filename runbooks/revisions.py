@@ -156,22 +156,27 @@ def _template(revision: ControllerRevision) -> PodTemplate | None:
 
 
 def _plain(template: PodTemplate) -> dict[str, Any]:
-    value: dict[str, Any] = msgspec.to_builtins(template)
+    value: dict[str, Any] = _without_nulls(msgspec.to_builtins(template))
     metadata = value.get("metadata") or {}
     labels = {key: item for key, item in (metadata.get("labels") or {}).items() if key not in _CONTROLLER_LABELS}
     return {"metadata": {"labels": labels, "annotations": metadata.get("annotations")}, "spec": value.get("spec")}
 
 
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: kept for key, item in value.items() if (kept := _without_nulls(item)) not in (None, {}, [])}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
 def _differences(path: str, before: Any, after: Any) -> Iterator[Change]:
     if before == after:
         return
-    if isinstance(before, list):
-        before = _keyed(before)
-    if isinstance(after, list):
-        after = _keyed(after)
-    if isinstance(before, Mapping) or isinstance(after, Mapping):
-        left = before if isinstance(before, Mapping) else {}
-        right = after if isinstance(after, Mapping) else {}
+    left, right = (_keyed(side) if isinstance(side, list) else side for side in (before, after))
+    if isinstance(left, Mapping) or isinstance(right, Mapping):
+        left = left if isinstance(left, Mapping) else {}
+        right = right if isinstance(right, Mapping) else {}
         for key in dict.fromkeys((*left, *right)):
             step = key if key.startswith("[") else f".{key}"
             yield from _differences(f"{path}{step}".lstrip("."), left.get(key), right.get(key))
@@ -180,10 +185,12 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[Change]:
 
 
 def _keyed(items: list[Any]) -> dict[str, Any]:
+    """List entries by what identifies them. The identity is left out of the entry, unless the entry is nothing else."""
     keyed: dict[str, Any] = {}
     for place, item in enumerate(items):
-        name = next((str(item[field]) for field in _NAMED_BY if item.get(field) is not None), "") if isinstance(item, dict) else ""
-        key = f"[{name or place}]"
+        field = next((field for field in _NAMED_BY if field in item), None) if isinstance(item, dict) else None
+        key = f"[{place}]" if field is None else f"[{item[field]}]"
+        rest = item if field is None else {name: part for name, part in item.items() if name != field} or item
         # Two entries of one name (a repeated variable) must both stay visible.
-        keyed[key if key not in keyed else f"[{name}#{place}]"] = item
+        keyed[key if key not in keyed else f"{key[:-1]}#{place}]"] = rest
     return keyed

@@ -65,7 +65,10 @@ def _satisfied(workload: Revised) -> bool:
     """Whether every pod it wants is of the current revision and ready: the cheap look before any diff."""
     match workload:
         case Deployment():
-            return min(workload.status.updated_replicas, workload.status.available_replicas) >= workload.spec.replicas
+            # The old pods count as available too: a rollout is over when none are left (K deployment/progress.go).
+            counts = workload.status
+            surplus = counts.replicas > workload.spec.replicas
+            return not surplus and min(counts.updated_replicas, counts.available_replicas) >= workload.spec.replicas
         case StatefulSet():
             return min(workload.status.ready_replicas, workload.status.updated_replicas) >= workload.spec.replicas
         case DaemonSet():

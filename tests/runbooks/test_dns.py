@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+from runbooks.detectors import dns
+from runbooks.finding import Certainty, Finding
+from tests.runbooks.manifests import deployment, manifest, pod, service
+from tests.runbooks.worlds import codes, world
+
+CART = service("cart", {"app": "cart"}, clusterIP="10.96.1.1")
+
+
+def caller(**spec: Any) -> str:
+    return pod("web-1", {"app": "web"}, container={"env": [{"name": "CART_ADDR", "value": "cart:80"}]}, **spec)
+
+
+def found(text: str, **arguments: Any) -> list[Finding]:
+    made = world(text, **arguments)
+    return [finding for detector in dns.DETECTORS for finding in detector(made)]
+
+
+def corefile(text: str) -> str:
+    return manifest("ConfigMap", "coredns", namespace="kube-system", data={"Corefile": text})
+
+
+def test_pods_that_ask_another_resolver_cannot_find_services() -> None:
+    public = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["8.8.8.8"]}}
+    assert codes(found(CART + caller(dnsPolicy="Default"))) == {"dns.policy-bypasses-cluster"}
+    assert codes(found(CART + pod("web-1", {"app": "web"}, **public))) == {"dns.policy-bypasses-cluster"}
+    assert codes(found(CART + caller(hostNetwork=True))) == {"dns.policy-bypasses-cluster"}
+
+
+def test_pods_that_use_the_clusters_resolver_are_fine() -> None:
+    own = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["10.96.0.10"]}}
+    assert found(CART + caller()) == []
+    assert found(CART + caller(**own)) == []
+    assert found(CART + caller(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet")) == []
+    assert found(CART + pod("batch", {"app": "batch"}, dnsPolicy="Default")) == []
+
+
+def test_a_configuration_that_denies_the_clusters_own_names() -> None:
+    denies = corefile('.:53 {\n template ANY ANY svc.cluster.local {\n  match "cart.shop.svc.cluster.local"\n  rcode NXDOMAIN\n }\n}')
+    findings = found(denies + CART)
+    assert [(finding.code, finding.certainty) for finding in findings] == [("dns.configuration-denies", Certainty.PROVEN)]
+    assert [ref.name for ref in findings[0].affects] == ["cart"]
+
+
+def test_an_ordinary_configuration_is_fine() -> None:
+    ordinary = """.:53 {
+        errors
+        kubernetes cluster.local in-addr.arpa { pods insecure }
+        template ANY AAAA . {
+            rcode NOERROR
+        }
+        forward . /etc/resolv.conf
+    }"""
+    assert found(corefile(ordinary)) == []
+
+
+def test_a_dns_server_without_ready_pods() -> None:
+    server = service("kube-dns", {"k8s-app": "kube-dns"}, namespace="kube-system")
+    made = deployment("coredns", {"k8s-app": "kube-dns"}, namespace="kube-system")
+
+    def answering(ready: bool) -> str:
+        return pod("coredns-1", {"k8s-app": "kube-dns"}, namespace="kube-system", ready=ready)
+
+    assert [finding.certainty for finding in found(server + made + answering(False))] == [Certainty.PROVEN]
+    assert found(server + made + answering(True)) == []
+    loop = {("kube-system", "coredns-1", "main"): '[FATAL] plugin/loop: Loop (127.0.0.1:1 -> :53) detected for zone "."'}
+    assert codes(found(server + made + answering(True), logs=loop)) == {"dns.server-failing"}

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+
+from runbooks.detectors import services
+from runbooks.finding import Certainty, Finding
+from tests.runbooks.manifests import deployment, event, manifest, pod, service
+from tests.runbooks.worlds import codes, world
+
+
+def found(text: str, *complete: str) -> list[Finding]:
+    made = world(text, complete=complete)
+    return [finding for detector in services.DETECTORS for finding in detector(made)]
+
+
+def test_a_selector_with_a_wrong_value_names_the_nearest_workload() -> None:
+    findings = found(service("cart", {"app": "kart"}) + deployment("cart", {"app": "cart"}) + pod("cart-1", {"app": "cart"}))
+    assert codes(findings) == {"service.selector-mismatch"}
+    assert findings[0].certainty is Certainty.PROVEN
+    assert findings[0].subject.name == "cart"
+    assert "Deployment cart with app=cart" in findings[0].explanation
+
+
+def test_a_selector_with_one_label_too_many_is_a_mismatch() -> None:
+    findings = found(service("cart", {"app": "cart", "tier": "x"}) + pod("cart-1", {"app": "cart"}))
+    assert codes(findings) == {"service.selector-mismatch"}
+    assert "no label tier" in findings[0].explanation
+
+
+def test_a_selector_that_fits_is_no_mismatch() -> None:
+    assert found(service("cart", {"app": "cart"}) + pod("cart-1", {"app": "cart"})) == []
+
+
+def test_a_workload_without_pods_is_no_selector_mismatch() -> None:
+    findings = found(service("cart", {"app": "cart"}) + deployment("cart", {"app": "cart"}, replicas=0), "Pod")
+    assert codes(findings) == {"service.no-ready-endpoints"}
+
+
+def test_without_pods_in_sight_empty_endpoints_are_only_suspicious() -> None:
+    findings = found(service("cart", {"app": "cart"}) + manifest("Endpoints", "cart", subsets=[]))
+    assert [(finding.code, finding.certainty) for finding in findings] == [("service.selector-mismatch", Certainty.POSSIBLE)]
+    assert findings[0].wants
+
+
+def test_addresses_behind_a_service_outweigh_missing_pods() -> None:
+    endpoints = manifest("Endpoints", "cart", subsets=[{"addresses": [{"ip": "10.0.0.1"}]}])
+    assert found(service("cart", {"app": "cart"}) + endpoints, "Pod") == []
+
+
+def test_the_last_applied_selector_proves_the_change() -> None:
+    applied = json.dumps({"spec": {"selector": {"app": "cart"}}})
+    text = manifest(
+        "Service",
+        "cart",
+        metadata={"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}},
+        spec={"selector": {"app": "zzz"}, "ports": [{"port": 80}]},
+    )
+    findings = found(text + pod("other-1", {"app": "other"}))
+    assert findings[0].certainty is Certainty.PROVEN
+    assert any("selector was app=cart" in item.quote for item in findings[0].evidence)
+
+
+def test_a_service_that_serves_another_workload_is_told_from_one_with_a_name_of_its_own() -> None:
+    both = pod("cart-1", {"app": "cart"}, owner=("StatefulSet", "cart")) + pod("pay-1", {"app": "pay"}, owner=("StatefulSet", "pay"))
+    pay = service("pay", {"app": "pay"})
+    assert codes(found(service("cart", {"app": "pay"}) + pay + both)) == {"service.selects-another-workload"}
+    assert found(service("front", {"app": "pay"}) + pay + both) == []
+
+
+def test_a_service_whose_pods_are_not_ready_is_a_symptom() -> None:
+    assert codes(found(service("cart", {"app": "cart"}) + pod("cart-1", {"app": "cart"}, ready=False))) == {"service.no-ready-endpoints"}
+
+
+def test_publishing_not_ready_addresses_is_no_fault() -> None:
+    text = service("cart", {"app": "cart"}, publishNotReadyAddresses=True) + pod("cart-1", {"app": "cart"}, ready=False)
+    assert found(text) == []
+
+
+def test_a_missing_governing_service_is_told_and_its_certainty_follows_what_was_read() -> None:
+    stateful = manifest("StatefulSet", "db", spec={"serviceName": "db-headless"})
+    assert [finding.certainty for finding in found(stateful, "Service")] == [Certainty.LIKELY]
+    assert [finding.certainty for finding in found(stateful)] == [Certainty.POSSIBLE]
+    assert found(stateful + service("db-headless", None)) == []
+
+
+def test_an_alias_of_a_service_that_does_not_exist() -> None:
+    alias = service("db", None, type="ExternalName", externalName="pg.data.svc.cluster.local")
+    assert codes(found(alias)) == {"service.external-name-missing"}
+    assert found(alias + service("pg", None, namespace="data")) == []
+    assert found(service("db", None, type="ExternalName", externalName="db.example.com")) == []
+
+
+def test_local_traffic_policy_strands_a_caller_on_another_node() -> None:
+    caller = pod("web-1", {"app": "web"}, node="node-2", container={"env": [{"name": "CART_ADDR", "value": "cart:80"}]})
+    served = pod("cart-1", {"app": "cart"}, node="node-1")
+    local = service("cart", {"app": "cart"}, internalTrafficPolicy="Local")
+    assert codes(found(local + served + caller)) == {"service.local-traffic-policy"}
+    everywhere = service("cart", {"app": "cart"}, internalTrafficPolicy="Cluster")
+    assert found(everywhere + served + caller) == []
+
+
+def test_a_load_balancer_that_cannot_be_made() -> None:
+    balanced = service("web", {"app": "web"}, type="LoadBalancer") + pod("web-1", {"app": "web"})
+    failed = event("Service", "web", "SyncLoadBalancerFailed", "Error syncing load balancer: quota exceeded")
+    assert codes(found(balanced + failed)) == {"service.load-balancer-failed"}
+    assert found(balanced) == []
