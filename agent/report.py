@@ -33,6 +33,7 @@ def markdown(
         lines += [*_cause(number, cause), ""]
     if len(diagnosis.causes) > CAUSES_SHOWN:
         lines += [f"{len(diagnosis.causes) - CAUSES_SHOWN} more causes are left out here.", ""]
+    lines += _section("Advisories", diagnosis.advisories, lambda item: f"`{item.code}` {item.object}: {item.explanation}")
     lines += _section(
         "Suspected, not proven", diagnosis.not_proven, lambda item: f"`{item.code}` {item.object}: {item.text} Lacks: {item.lacks}"
     )

@@ -79,10 +79,11 @@ def run(case: Case) -> Run:
 
 
 def prediction(made: Run) -> dict[str, Any]:
-    """The line that the scorer reads: ranked, root causes only."""
+    """The line that the scorer reads: ranked, root causes only; where nothing is broken, advisories are what a scan has to say."""
+    said = made.diagnosis.causes or made.diagnosis.advisories
     return {
         "case": made.case.name,
-        "healthy": made.diagnosis.healthy,
+        "healthy": made.diagnosis.healthy and not said,
         "seconds": round(made.seconds, 4),
         "tokens": 0,
         "predictions": [
@@ -91,7 +92,7 @@ def prediction(made: Run) -> dict[str, Any]:
                 "class": cause.class_,
                 "text": cause.explanation,
             }
-            for cause in made.diagnosis.causes
+            for cause in said
         ],
     }
 

@@ -25,6 +25,8 @@ REST_SHOWN = 5
 SENTENCE_LIMIT = 500
 Detail = Literal["summary", "full"]
 
+REST = ("advisories", "ruled_out", "not_proven", "cannot_see")
+
 
 class ObjectName(Output):
     kind: str
@@ -51,6 +53,7 @@ class DiagnosisOutput(Output):
     scope: str
     now: str
     causes: list[CauseOutput]
+    advisories: list[dict[str, Any]]
     ruled_out: list[dict[str, Any]]
     not_proven: list[dict[str, Any]]
     cannot_see: list[dict[str, Any]]
@@ -85,7 +88,7 @@ def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
         }
         for cause in document["causes"]
     ]
-    rest = {what: first(document[what], REST_SHOWN, what.replace("_", " ")) for what in ("ruled_out", "not_proven", "cannot_see")}
+    rest = {what: first(document[what], REST_SHOWN, what.replace("_", " ")) for what in REST}
     shown = {**document, **rest, "causes": []}
     used = _size(shown)
     for cause in causes:
@@ -112,6 +115,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
         evidence += [_evidence(number, item, now) for item in cause["evidence"]]
     if evidence:
         lines += fence(["cause\tevidence\tsource\tobject\tpath\tage\tquote", *evidence])
+    for item in document["advisories"]:
+        lines.append(_sentence(f"advisory: {_named(item['object'])} {item['code']}: {item['explanation']}"))
     for item in document["not_proven"]:
         lines.append(_sentence(f"not proven: {_named(item['object'])} {item['code']}: {item['text']} Lacks: {item['lacks']}"))
     for item in document["ruled_out"]:

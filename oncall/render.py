@@ -30,6 +30,11 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, remedies: Sequence[t
         console.print()
         _print_cause(console, number, cause, candidates, diagnosis.now)
     _rest(console, "causes", max(0, len(diagnosis.causes) - CAUSES_SHOWN), "-o json shows all")
+    if diagnosis.advisories:
+        console.print("\nadvisories (nothing fails because of these)", style="bold")
+        for advisory in diagnosis.advisories[:REST_SHOWN]:
+            console.print(_indented(f"{advisory.object}: {advisory.title}. {advisory.explanation}"))
+        _rest(console, "advisories", len(diagnosis.advisories) - REST_SHOWN, "-o json shows all")
     if diagnosis.not_proven:
         console.print("\nnot proven", style="bold")
         for item in diagnosis.not_proven[:REST_SHOWN]:

@@ -20,6 +20,7 @@ from runbooks.graph import Graph, Key
 
 EVIDENCE_LIMIT = 8
 SYMPTOM_LIMIT = 20
+ADVISORY_LIMIT = 50
 NO_COST = Cost()
 # Events and transitions of one fault are stamped by different components; this much disorder is normal.
 ONSET_TOLERANCE = timedelta(minutes=5)
@@ -58,9 +59,12 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     roots = [index for index in range(len(candidates)) if index not in explained_by]
     faults = [index for index in roots if candidates[index].code.role is not Role.ADVISORY]
     certain = [index for index in faults if candidates[index].finding.certainty > Certainty.POSSIBLE]
-    shown = certain or faults or roots
+    shown = certain or faults
+    advice = [index for index in roots if candidates[index].code.role is Role.ADVISORY]
     if focus and any(candidates[index].focused for index in shown):
         shown = [index for index in shown if candidates[index].focused]
+    if focus:
+        advice = [index for index in advice if candidates[index].focused]
     below: dict[int, list[_Candidate]] = defaultdict(list)
     for index, earlier in explained_by.items():
         below[earlier].append(candidates[index])
@@ -73,6 +77,7 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
         now=world.now,
         healthy=not causes and not _blind(world),
         causes=causes,
+        advisories=tuple(_cause(candidates[index], []) for index in advice[:ADVISORY_LIMIT]),
         ruled_out=tuple(_ruled_out(rival, winner) for rival, winner in rivals if _is_rival(rival, winner, world)),
         not_proven=tuple(_not_proven(candidates[index]) for index in faults if index not in shown),
         cannot_see=world.missing,

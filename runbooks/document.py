@@ -29,6 +29,7 @@ def diagnosis_document(diagnosis: Diagnosis, remedies: Sequence[Sequence[Candida
         "scope": diagnosis.scope,
         "now": _time(diagnosis.now),
         "causes": [_cause(cause, candidates) for cause, candidates in zip(diagnosis.causes, offered, strict=True)],
+        "advisories": [_cause(item, ()) for item in diagnosis.advisories],
         "ruled_out": [{"code": item.code, "object": _object(item.object), "why": item.why} for item in diagnosis.ruled_out],
         "not_proven": [
             {"code": item.code, "object": _object(item.object), "text": item.text, "lacks": item.lacks} for item in diagnosis.not_proven

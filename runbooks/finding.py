@@ -145,7 +145,10 @@ class Cause(Struct, frozen=True):
 
 
 class Diagnosis(Struct, frozen=True):
-    """What was found in a scope. `healthy` is True only when nothing was found and nothing that matters was hidden."""
+    """What was found in a scope. `healthy` is True only when nothing is broken and nothing that matters was hidden.
+
+    `advisories` are hygiene: true and worth mending some day, but no cause of anything that fails now.
+    """
 
     cluster: str
     scope: str
@@ -156,3 +159,4 @@ class Diagnosis(Struct, frozen=True):
     not_proven: tuple[NotProven, ...] = ()
     cannot_see: tuple[Missing, ...] = ()
     cost: Cost = Cost()
+    advisories: tuple[Cause, ...] = ()
