@@ -24,7 +24,7 @@ def corefile(text: str) -> str:
 
 
 def test_pods_that_ask_another_resolver_cannot_find_services() -> None:
-    public = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["8.8.8.8"]}}
+    public: dict[str, Any] = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["8.8.8.8"]}}
     assert codes(found(CART + caller(dnsPolicy="Default"))) == {"dns.policy-bypasses-cluster"}
     assert codes(found(CART + pod("web-1", {"app": "web"}, **public))) == {"dns.policy-bypasses-cluster"}
     assert codes(found(CART + caller(hostNetwork=True))) == {"dns.policy-bypasses-cluster"}

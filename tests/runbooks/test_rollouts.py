@@ -12,7 +12,7 @@ OLD_SET = replica_set("web-1", "web", 1, "app:1", created="2026-01-15T10:00:00Z"
 NEW_SET = replica_set("web-2", "web", 2, "app:2", created="2026-01-15T11:50:00Z")
 OLD_POD = pod("web-1-a", {"app": "web"}, owner=("ReplicaSet", "web-1"))
 CRASHED = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
-CRASHED |= {"containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}  # type: ignore[dict-item]
+CRASHED |= {"containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
 STARTING = {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]}
 
 
