@@ -16,6 +16,7 @@ from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.testimony import observed_calls
+from runbooks.traffic import Traffic
 
 Key = tuple[str, str | None, str]
 
@@ -48,6 +49,10 @@ class Graph:
                 yield owner.key
             for service in self._world.services_selecting(fact):
                 yield service.ref.key
+        elif kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
+            # A workload that could create no pod leaves its Services empty all the same.
+            for reference in self._world.once(Traffic).services_of(ref):
+                yield reference.key
         elif kind == "Service":
             yield from self._routes_to_service.get((namespace, name), ())
             # Who was heard to fail at it; that somebody is only configured to call it is not enough to break him.

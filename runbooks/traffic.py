@@ -129,6 +129,10 @@ class Traffic:
         """The workloads of a namespace that some Service selects."""
         return frozenset(self._claimed.get(namespace, ()))
 
+    def services_of(self, workload: ObjectRef) -> tuple[ObjectRef, ...]:
+        """The Services that would select a workload's pods, whether it has any or not."""
+        return tuple(self._services_by_workload.get(workload.key, ()))
+
     def calls(self, namespace: str | None) -> tuple[Dependency, ...]:
         """The addresses that the workloads of a namespace are configured with."""
         return tuple(self._calls.get(namespace, ()))
@@ -178,6 +182,14 @@ class Traffic:
         grouped: dict[str | None, set[ObjectRef]] = defaultdict(set)
         for service in self._world.all(Service):
             grouped[service.namespace].update(item.ref for item in self.workloads_matching(service))
+        return grouped
+
+    @cached_property
+    def _services_by_workload(self) -> dict[tuple[str, str | None, str], list[ObjectRef]]:
+        grouped: dict[tuple[str, str | None, str], list[ObjectRef]] = defaultdict(list)
+        for service in self._world.all(Service):
+            for item in self.workloads_matching(service):
+                grouped[item.ref.key].append(service.ref)
         return grouped
 
     @cached_property
