@@ -90,7 +90,7 @@ def _words(world: World, pod: Pod) -> tuple[str, tuple[Evidence, ...], datetime 
 
 def blame_of(group: Group, usage: Usage) -> Blame | None:
     """Which obstacle keeps the group off every node; None where neither the scheduler nor the nodes tell."""
-    hurdles = {node.name: usage.hurdles(group.sample, node) for node in usage.nodes}
+    hurdles = usage.hurdles(group.sample)
     refusals = group.message.refusals if group.message else ()
     said = {item.obstacle for item in refusals}
     kinds = {name: frozenset(item.obstacle for item in items) for name, items in hurdles.items()}

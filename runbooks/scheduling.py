@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from cluster.facts.node import Node, Taint
-from cluster.facts.pod import NodeSelector, NodeSelectorTerm, Pod, PodSpec, Toleration
+from cluster.facts.pod import NodeSelector, NodeSelectorTerm, Pod, PodAffinityTerm, PodSpec, Toleration
 from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
 from cluster.quantity import parse_quantity
 from cluster.world import World
@@ -233,100 +233,132 @@ def affinity_text(selector: NodeSelector | None) -> str:
 
 
 class Usage:
-    """What the pods of one world already take on each node. Built once per detection: O(pods)."""
+    """What the pods of one world already take on each node. Built once per detection and filled as asked: O(pods) in all."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.nodes = world.all(Node)
         self._taken: dict[str, dict[str, float]] = {}
+        self._sizes: dict[str, dict[str, float]] = {}
+        self._ports: dict[str, dict[tuple[int, str], Pod]] = {}
+        self._places: dict[str, dict[str, str]] = {}
 
     def taken(self, node: str) -> dict[str, float]:
         """Requests by resource of the pods on a node, `pods` included."""
         known = self._taken.get(node)
         if known is None:
-            known = defaultdict(float)
-            for pod in self.world.pods_on(node):
-                if pod.finished:
-                    continue
+            known = self._taken[node] = defaultdict(float)
+            for pod in self._running(node):
                 known["pods"] += 1
                 for resource, value in requests_of(pod.spec).items():
                     known[resource] += value
-            self._taken[node] = known
         return known
 
+    def size(self, node: Node, resource: str) -> float:
+        """What the node can hand out in all; 0 for what it does not list."""
+        known = self._sizes.get(node.name)
+        if known is None:
+            known = self._sizes[node.name] = {name: node.allocatable(name) or 0.0 for name in node.status.allocatable or ()}
+        return known.get(resource, 0.0)
+
     def free(self, node: Node, resource: str) -> float:
-        return max(0.0, (node.allocatable(resource) or 0.0) - self.taken(node.name).get(resource, 0.0))
+        return max(0.0, self.size(node, resource) - self.taken(node.name).get(resource, 0.0))
 
-    def hurdles(self, pod: Pod, node: Node) -> tuple[Hurdle, ...]:
-        """Everything that keeps the pod off the node, in the scheduler's order of filters."""
-        found: list[Hurdle] = []
-        spec = pod.spec
-        if node.spec.unschedulable:
-            found.append(Hurdle(Obstacle.CORDON, "spec.unschedulable"))
-        sick = not node.ready and node.condition("Ready") is not None
-        for taint in node.spec.taints or ():
-            if taint.effect not in ("NoSchedule", "NoExecute") or taint.key == CORDON_TAINT or tolerates(spec.tolerations or (), taint):
-                continue
-            if taint.key in SICK_TAINTS:
-                sick = True
-            else:
-                found.append(Hurdle(Obstacle.TAINT, str(taint)))
-        if sick:
-            found.append(Hurdle(Obstacle.SICK_NODE, "Ready is not True"))
-        unmet = unmet_labels(spec, node)
-        if unmet is not None:
-            found.append(Hurdle(Obstacle.SELECTOR, unmet))
-        found.extend(self._ports(pod, node))
-        found.extend(self._resources(pod, node))
-        found.extend(self._anti_affinity(pod, node))
-        found.extend(self._volumes(pod, node))
-        return tuple(found)
+    def hurdles(self, pod: Pod) -> dict[str, tuple[Hurdle, ...]]:
+        """By node name, everything that keeps the pod off it, in the scheduler's order of filters."""
+        wanted = {name: value for name, value in requests_of(pod.spec).items() if value > 0} | {"pods": 1.0}
+        rules = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
+        occupied = [(term.topology_key, self._occupied(pod, term)) for term in (rules.required if rules else None) or ()]
+        volumes = tuple(self._placed_volumes(pod))
+        ports = host_ports(pod.spec)
+        return {
+            node.name: (
+                *_state_hurdles(pod.spec, node),
+                *self._port_hurdles(ports, node),
+                *self._resource_hurdles(wanted, node),
+                *_place_hurdles(occupied, node),
+                *(
+                    Hurdle(Obstacle.VOLUME_PLACE, volume.name)
+                    for volume in volumes
+                    if volume.spec.node_affinity and not matches_selector(volume.spec.node_affinity.required, node)
+                ),
+            )
+            for node in self.nodes
+        }
 
-    def _resources(self, pod: Pod, node: Node) -> Iterable[Hurdle]:
-        wanted = requests_of(pod.spec) | {"pods": 1.0}
+    def _running(self, node: str) -> Iterable[Pod]:
+        return (pod for pod in self.world.pods_on(node) if not pod.finished)
+
+    def _resource_hurdles(self, wanted: Mapping[str, float], node: Node) -> Iterable[Hurdle]:
+        if node.status.allocatable is None:
+            return
         for resource, value in wanted.items():
-            if value <= 0 or (resource == "pods" and node.allocatable("pods") is None):
+            if resource == "pods" and "pods" not in node.status.allocatable:
                 continue
-            size = node.allocatable(resource) or 0.0
+            size, free = self.size(node, resource), self.free(node, resource)
             # No scheduler admits more than a node has: where the books say so they are wrong, and only the node's size is certain.
             overdrawn = self.taken(node.name).get(resource, 0.0) > size + 1e-9
-            if node.status.allocatable is not None and value > (size if overdrawn else self.free(node, resource)) + 1e-9:
-                yield Hurdle(Obstacle.RESOURCE, resource, value, self.free(node, resource), size)
+            if value > (size if overdrawn else free) + 1e-9:
+                yield Hurdle(Obstacle.RESOURCE, resource, value, free, size)
 
-    def _ports(self, pod: Pod, node: Node) -> Iterable[Hurdle]:
-        wanted = host_ports(pod.spec)
+    def _port_hurdles(self, wanted: frozenset[tuple[int, str]], node: Node) -> Iterable[Hurdle]:
         if not wanted:
             return
-        for other in self.world.pods_on(node.name):
-            taken = wanted & host_ports(other.spec) if not other.finished else frozenset()
-            for port, protocol in sorted(taken):
-                yield Hurdle(Obstacle.HOST_PORT, f"{port}/{protocol} is held by Pod {other.namespace}/{other.name}")
+        known = self._ports.get(node.name)
+        if known is None:
+            known = self._ports[node.name] = {port: pod for pod in self._running(node.name) for port in host_ports(pod.spec)}
+        for port, protocol in sorted(wanted & known.keys()):
+            holder = known[(port, protocol)]
+            yield Hurdle(Obstacle.HOST_PORT, f"{port}/{protocol} is held by Pod {holder.namespace}/{holder.name}")
 
-    def _anti_affinity(self, pod: Pod, node: Node) -> Iterable[Hurdle]:
-        rules = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
-        for term in (rules.required if rules else None) or ():
-            place = node.labels.get(term.topology_key)
-            if place is None or term.label_selector is None or term.namespace_selector is not None:
-                continue
-            for other in self._pods_at(term.topology_key, place):
-                here = other.namespace in (term.namespaces or (pod.namespace,))
-                if here and other.ref.key != pod.ref.key and term.label_selector.matches(other.labels):
-                    yield Hurdle(Obstacle.ANTI_AFFINITY, f"Pod {other.namespace}/{other.name} is there")
-                    break
+    def _occupied(self, pod: Pod, term: PodAffinityTerm) -> dict[str, Pod]:
+        """The values of the term's topology key where a pod that the term avoids already runs."""
+        if term.label_selector is None or term.namespace_selector is not None:
+            return {}
+        places = self._places.get(term.topology_key)
+        if places is None:
+            places = {node.name: node.labels[term.topology_key] for node in self.nodes if term.topology_key in node.labels}
+            self._places[term.topology_key] = places
+        return {
+            places[other.spec.node_name]: other
+            for namespace in term.namespaces or (pod.namespace,)
+            for other in self.world.pods_in(namespace)
+            if other.spec.node_name in places and not other.finished and term.label_selector.matches(other.labels)
+        }
 
-    def _pods_at(self, topology_key: str, place: str) -> Iterable[Pod]:
-        for node in self.nodes:
-            if node.labels.get(topology_key) == place:
-                yield from (pod for pod in self.world.pods_on(node.name) if not pod.finished)
-
-    def _volumes(self, pod: Pod, node: Node) -> Iterable[Hurdle]:
+    def _placed_volumes(self, pod: Pod) -> Iterable[PersistentVolume]:
         for volume in pod.spec.volumes or ():
             if volume.persistent_volume_claim is None:
                 continue
             claim = self.world.get(PersistentVolumeClaim, pod.namespace, volume.persistent_volume_claim.claim_name)
             bound = self.world.get(PersistentVolume, None, claim.spec.volume_name) if claim and claim.spec.volume_name else None
-            if bound and bound.spec.node_affinity and not matches_selector(bound.spec.node_affinity.required, node):
-                yield Hurdle(Obstacle.VOLUME_PLACE, bound.name)
+            if bound is not None:
+                yield bound
+
+
+def _state_hurdles(spec: PodSpec, node: Node) -> Iterable[Hurdle]:
+    if node.spec.unschedulable:
+        yield Hurdle(Obstacle.CORDON, "spec.unschedulable")
+    sick = not node.ready and node.condition("Ready") is not None
+    for taint in node.spec.taints or ():
+        if taint.effect not in ("NoSchedule", "NoExecute") or taint.key == CORDON_TAINT or tolerates(spec.tolerations or (), taint):
+            continue
+        if taint.key in SICK_TAINTS:
+            sick = True
+        else:
+            yield Hurdle(Obstacle.TAINT, str(taint))
+    if sick:
+        yield Hurdle(Obstacle.SICK_NODE, "Ready is not True")
+    unmet = unmet_labels(spec, node)
+    if unmet is not None:
+        yield Hurdle(Obstacle.SELECTOR, unmet)
+
+
+def _place_hurdles(occupied: Iterable[tuple[str, Mapping[str, Pod]]], node: Node) -> Iterable[Hurdle]:
+    for topology_key, places in occupied:
+        other = places.get(node.labels.get(topology_key, ""))
+        if other is not None:
+            yield Hurdle(Obstacle.ANTI_AFFINITY, f"Pod {other.namespace}/{other.name} is there")
 
 
 def host_ports(spec: PodSpec) -> frozenset[tuple[int, str]]:

@@ -90,23 +90,23 @@ def plugin_down(world: World) -> Iterable[Finding]:
                 lost.setdefault(resource, []).append(node)
     if not lost:
         return
-    waiting = _waiting(world)
+    waiting = _waiting(world, frozenset(lost))
     for resource, nodes in lost.items():
         for node in {node.name: node for node in nodes}.values():
             if node.ready or node.condition("Ready") is None:
                 yield _plugin_down(world, node, resource, waiting.get(resource, ()))
 
 
-def _waiting(world: World) -> dict[str, tuple[ObjectRef, ...]]:
+def _waiting(world: World, resources: frozenset[str]) -> dict[str, tuple[ObjectRef, ...]]:
     """Pods and workloads that no node has devices for, by resource."""
     usage, found = Usage(world), dict[str, tuple[ObjectRef, ...]]()
     for group in pending_groups(world):
-        blame = blame_of(group, usage)
+        wanted = {name for name, value in requests_of(group.sample.spec).items() if value > 0 and name in resources}
+        blame = blame_of(group, usage) if wanted else None
         if blame is None or blame.obstacle is not Obstacle.RESOURCE:
             continue
-        for resource, value in requests_of(group.sample.spec).items():
-            if value > 0:
-                found[resource] = (*found.get(resource, ()), group.owner, *group.affected)
+        for resource in wanted:
+            found[resource] = (*found.get(resource, ()), group.owner, *group.affected)
     return found
 
 

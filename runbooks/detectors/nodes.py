@@ -91,6 +91,8 @@ def _waiting(world: World) -> dict[str, tuple[ObjectRef, ...]]:
     usage = Usage(world)
     found: dict[str, tuple[ObjectRef, ...]] = {}
     for group in pending_groups(world):
+        if group.message is None or not group.message.of(Obstacle.SICK_NODE, Obstacle.TAINT):
+            continue
         blame = blame_of(group, usage)
         if blame is not None and blame.obstacle is Obstacle.SICK_NODE:
             for node in blame.nodes or usage.nodes:

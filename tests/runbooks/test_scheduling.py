@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.facts.node import Node, Taint
+from cluster.facts.node import Taint
 from cluster.facts.pod import Pod, Toleration
 from cluster.world import World
 from runbooks.catalogue import catalogue
@@ -415,10 +415,10 @@ def test_overdrawn_books_leave_only_the_size_to_judge_by() -> None:
     made = world(node("a") + running("x", "a", cpu="9") + waiting("0/1 nodes are available: 1 Insufficient cpu."))
     usage = Usage(made)
     pod = next(pod for pod in made.all(Pod) if pod.name == "web-5d-a")
-    assert usage.hurdles(pod, made.all(Node)[0]) == ()
+    assert usage.hurdles(pod) == {"a": ()}
 
 
 def test_a_cordoned_node_is_one_hurdle() -> None:
     made = world(node("a", spec=CORDONED) + waiting("x"))
     pod = next(pod for pod in made.all(Pod))
-    assert Usage(made).hurdles(pod, made.all(Node)[0]) == (Hurdle(Obstacle.CORDON, "spec.unschedulable"),)
+    assert Usage(made).hurdles(pod) == {"a": (Hurdle(Obstacle.CORDON, "spec.unschedulable"),)}
