@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from guardrails.executor import Outcome
+from guardrails.proposal import State
 from guardrails.redact import present
 from guardrails.view import ProposalView
 
@@ -52,11 +53,22 @@ def proposal_lines(shown: ProposalView) -> Iterator[str]:
 
 def outcome_lines(outcome: Outcome) -> Iterator[str]:
     """What came of an execution, with the requests as sent, or as they would be sent."""
+    if outcome.state is State.REHEARSED:
+        yield f"{outcome.id}  {outcome.state}  A recording cannot change. Nothing was sent; this is what a live cluster would get:"
+        yield from _rehearsed(outcome.detail)
+        return
     yield f"{outcome.id}  {outcome.state}  {outcome.detail}"
     for request in outcome.requests:
         yield from _request(request)
     for check in outcome.checks:
         yield f"  {check.get('status', ''):12} {check.get('check', '')}: {check.get('detail', '')}"
+
+
+def _rehearsed(detail: str) -> Iterator[str]:
+    """The request as the rehearsal wrote it: its head, and the body with precondition and receipt on one line."""
+    head, _, body = detail.partition("\n\n")
+    yield from (f"  {line.removeprefix('Rehearsed: ')}" for line in head.splitlines())
+    yield f"  {present(' '.join(part.strip() for part in body.splitlines()), BODY_LIMIT)}"
 
 
 def _request(request: dict[str, Any]) -> Iterator[str]:

@@ -106,13 +106,14 @@ def record(
     """Write a redacted recording of a live cluster: objects, logs of what is not healthy, never a Secret."""
     import asyncio
 
-    from oncall.render import missing_line
+    from cluster.reading import Why
+    from oncall.render import gaps
 
     invocation: Invocation = context.obj.with_context(cluster_context)
     written = asyncio.run(_record(invocation, folder, namespace, everywhere))
     typer.echo(f"{written.folder}: {written.objects} objects, {written.logs} logs. Look at it: smokejumper diagnose --recording {folder}")
-    for missing in written.missing:
-        typer.echo(f"not in it: {missing_line(missing)}", err=True)
+    for line in gaps([missing for missing in written.missing if missing.why is not Why.ABSENT_KIND]):
+        typer.echo(f"not in it: {line}", err=True)
 
 
 async def _record(invocation: Invocation, folder: Path, namespace: str | None, everywhere: bool) -> Written:

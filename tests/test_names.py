@@ -1,0 +1,40 @@
+"""Our import names are common words, so nobody else may own them in our environment, and nothing machine-bound is committed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from oncall.installation import DISTRIBUTION, ROOMS, foreign_rooms
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_dependency_owns_one_of_our_import_names() -> None:
+    assert foreign_rooms() == {}
+
+
+def test_every_room_is_shipped() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert DISTRIBUTION == "smokejumper"
+    for room in ROOMS:
+        assert f'"{room}"' in project.split("[tool.hatch.build.targets.wheel]")[1].split("]")[0]
+
+
+def test_lock_files_name_no_host() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "--hash=sha256:" in text
+        assert "://" not in text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from oncall.cli import run; run(['--help']); "
+        "heavy = {'langgraph', 'kubernetes', 'mcp', 'sqlalchemy', 'openai', 'pydantic_settings', 'cedarpy'} & set(sys.modules); "
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
