@@ -13,7 +13,10 @@ from cluster.facts.network import Service
 from cluster.facts.pod import Pod, PodSpec
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
+from runbooks.dependencies import Dependencies
 from runbooks.finding import Certainty, Detector, Finding, LogWant, Source, cite
+from runbooks.logs import Sign
+from runbooks.testimony import Testimony, testimonies
 from runbooks.traffic import Traffic, is_system
 
 _DNS_NAMES = ("coredns", "kube-dns")
@@ -156,4 +159,45 @@ def _dns_log(world: World, pods: list[Pod]) -> Iterator[tuple[ContainerRef, str]
                         yield (ref, line)
 
 
-DETECTORS: tuple[Detector, ...] = (dns_policy, dns_configuration_denies, dns_server_failing)
+def known_names_unresolved(world: World) -> Iterator[Finding]:
+    """Programs that cannot resolve the name of a Service that exists: the name is right, so the resolution is not."""
+    if not world.logs:
+        return
+    dependencies = world.once(Dependencies)
+    heard: dict[ObjectRef, list[tuple[Testimony, Sign]]] = defaultdict(list)
+    for testimony in world.once(testimonies):
+        if _bypass(testimony.pod.spec, (), []) is not None:
+            continue
+        for sign in testimony.signs:
+            if sign.kind == "unknown-host" and sign.host is not None:
+                found = dependencies.resolve(testimony.pod.namespace, sign.host)
+                if found.service is not None and found.service.spec.type != "ExternalName":
+                    heard[found.service.ref].append((testimony, sign))
+    if not heard:
+        return
+    said = [pair for pairs in heard.values() for pair in pairs]
+    subject = _dns_object(world) or min(heard, key=str)
+    names = ", ".join(sorted({f"{ref.name}.{ref.namespace}" for ref in heard})[:5])
+    callers = tuple(dict.fromkeys(testimony.workload for testimony, _ in said))
+    yield Finding(
+        "dns.name-unresolved",
+        subject,
+        Certainty.LIKELY,
+        (
+            *(testimony.quote(sign) for testimony, sign in said[:4]),
+            *(cite(Source.FIELD, ref, "metadata.name", "the Service exists") for ref in sorted(heard, key=str)[:2]),
+        ),
+        f"{', '.join(ref.name for ref in callers[:4])} cannot resolve {names}, though the Service exists: the DNS does not answer for it.",
+        affects=(*callers, *heard),
+        lacks="the configuration and the log of the DNS server",
+    )
+
+
+def _dns_object(world: World) -> ObjectRef | None:
+    """The Corefile's ConfigMap or, failing that, the DNS Service of the cluster, where they can be seen."""
+    config = next((item for item in world.all(ConfigMap) if item.namespace == "kube-system" and item.name == "coredns"), None)
+    service = next((item for item in world.all(Service) if item.namespace == "kube-system" and item.name in _DNS_NAMES), None)
+    return config.ref if config is not None else service.ref if service is not None else None
+
+
+DETECTORS: tuple[Detector, ...] = (dns_policy, dns_configuration_denies, dns_server_failing, known_names_unresolved)

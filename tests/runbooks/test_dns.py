@@ -68,3 +68,14 @@ def test_a_dns_server_without_ready_pods() -> None:
     assert found(server + made + answering(True)) == []
     loop = {("kube-system", "coredns-1", "main"): '[FATAL] plugin/loop: Loop (127.0.0.1:1 -> :53) detected for zone "."'}
     assert codes(found(server + made + answering(True), logs=loop)) == {"dns.server-failing"}
+
+
+def test_a_name_that_does_not_resolve_though_its_service_exists() -> None:
+    web = pod("web-1", {"app": "web"}, ready=False)
+    log = {
+        ("shop", "web-1", "main"): "Error: getaddrinfo ENOTFOUND cart\nError: getaddrinfo ENOTFOUND cart\nError: getaddrinfo ENOTFOUND cart"
+    }
+    findings = found(CART + web, logs=log)
+    assert codes(findings) == {"dns.name-unresolved"}
+    assert [ref.name for ref in findings[0].affects] == ["web-1", "cart"]
+    assert found(service("pay", None) + web, logs=log) == []
