@@ -36,6 +36,7 @@ from runbooks.detectors import (
     services,
     storage,
     telemetry,
+    unscheduled,
     workloads,
 )
 from runbooks.finding import Detector, Finding
@@ -56,6 +57,7 @@ ALL: tuple[Detector, ...] = (
     *operators.DETECTORS,
     *services.DETECTORS,
     *scheduling.DETECTORS,
+    *unscheduled.DETECTORS,
     *queues.DETECTORS,
     *devices.DETECTORS,
     *claims.DETECTORS,

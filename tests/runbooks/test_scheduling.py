@@ -8,7 +8,7 @@ from cluster.facts.node import Taint
 from cluster.facts.pod import Pod, Toleration
 from cluster.world import World
 from runbooks.catalogue import catalogue
-from runbooks.detectors.scheduling import DETECTORS
+from runbooks.detectors import scheduling, unscheduled
 from runbooks.finding import Certainty, Finding
 from runbooks.scheduling import Hurdle, Obstacle, Usage, parse_message, requests_of, tolerates
 from tests.runbooks.worlds import world
@@ -73,7 +73,7 @@ status: {{phase: Running, conditions: [{{type: Ready, status: "True"}}]}}
 
 
 def found(made: World) -> list[Finding]:
-    return [finding for detector in DETECTORS for finding in detector(made)]
+    return [finding for detector in (*scheduling.DETECTORS, *unscheduled.DETECTORS) for finding in detector(made)]
 
 
 def gpu_node(name: str, total: int, usable: int, taint: str = "{}") -> str:
