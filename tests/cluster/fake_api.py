@@ -55,6 +55,8 @@ class FakeApi:
         self.routes: dict[str, Route] = {}
         self.requests: list[Seen] = []
         self.url = ""
+        self.server: asyncio.Server | None = None
+        self.open: set[asyncio.StreamWriter] = set()
 
     def reply(self, path: str, *replies: Reply) -> None:
         left = list(replies)
@@ -63,10 +65,19 @@ class FakeApi:
     def objects(self, path: str, kind: str, items: list[dict[str, Any]]) -> None:
         self.reply(path, listing(kind, items))
 
+    async def stop(self) -> None:
+        """Die: connections end and no new one is taken."""
+        assert self.server is not None
+        self.server.close()
+        for writer in list(self.open):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
     def paths(self) -> list[str]:
         return [request.path for request in self.requests]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
         try:
             while line := await reader.readline():
                 method, target, _ = line.decode().split(" ", 2)
@@ -93,6 +104,7 @@ class FakeApi:
         except (ConnectionError, asyncio.IncompleteReadError):
             return
         finally:
+            self.open.discard(writer)
             writer.close()
 
 
@@ -149,13 +161,13 @@ def _resource(plural: str) -> dict[str, Any]:
 @asynccontextmanager
 async def running() -> AsyncIterator[FakeApi]:
     api = FakeApi()
-    server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
-    api.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    api.server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
+    api.url = f"http://127.0.0.1:{api.server.sockets[0].getsockname()[1]}"
     api.reply("/apis", groups())
     try:
         yield api
     finally:
-        server.close()
+        api.server.close()
 
 
 def target(api: FakeApi, *, user: User | None = None, impersonate: Impersonation | None = None) -> Target:
