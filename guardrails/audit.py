@@ -94,18 +94,27 @@ async def _verify(connection: AsyncConnection, verifier: Verifier, log: str, anc
     stories = _replay(rows, problems)
     await _compare(connection, log, stories, problems)
     status: Literal["intact", "tampered"] = "tampered" if problems else "intact"
-    return Report(status, len(rows), len(signed), len(stories), tuple(sorted(problems)[:PROBLEMS_MAX]), tuple(notes))
+    return Report(status, len(rows), len(signed), len(stories), _in_order(problems), tuple(notes))
+
+
+def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Those of an entry first, by entry: the first is the first wrong one. Bounded, saying how many are left out."""
+    ordered = sorted(problems, key=lambda problem: (problem.seq < 0, problem.seq, problem.what))
+    cut = [Problem(-1, f"{len(ordered) - PROBLEMS_MAX} more problems.")] if len(ordered) > PROBLEMS_MAX else []
+    return (*ordered[:PROBLEMS_MAX], *cut)
 
 
 def _roots(rows: Sequence[Row[Any]], sizes: set[int], problems: list[Problem]) -> dict[int, bytes]:
     """The root at each wanted size, recomputed from the stored texts; complains of gaps, edits and columns that differ from the text."""
     frontier = Frontier()
     roots = {0: frontier.root()}
-    for expected, row in enumerate(rows):
+    expected = 0
+    for row in rows:
         text = row.entry if isinstance(row.entry, str) else ""
         leaf = leaf_hash(text.encode("utf-8", "surrogatepass"))
         if row.seq != expected:
             problems.append(Problem(expected, f"Entry {expected} is missing; {row.seq} follows."))
+        expected = row.seq + 1
         if row.leaf != leaf.hex():
             problems.append(Problem(row.seq, f"Entry {row.seq} was edited: its text does not give its leaf."))
         try:

@@ -25,6 +25,7 @@ from guardrails.errors import (
     UnknownCluster,
     UnknownProposal,
 )
+from guardrails.executor import Executor
 from guardrails.gate import Gate
 from guardrails.note import Signer
 from guardrails.office import ANCHOR, KEY, Office, open_office
@@ -294,9 +295,8 @@ async def test_a_foreign_edit_is_never_rolled_back(gate: Gate, office: Office, c
     await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
     cluster.heal = break_down
     web = cluster.get("Deployment", "web", "shop")
-    office_executor = gate._executor
-    office_executor._on_step = lambda step: cluster.edit(web) if step == "failed" else None
-    outcome = await gate.execute(shown.id, shown.digest or "", "ada")
+    executor = Executor(office, lambda step: cluster.edit(web) if step == "failed" else None)
+    outcome = await executor.execute(shown.id, shown.digest or "", "ada")
     assert outcome.state is State.CLOSED
     assert "somebody has changed" in outcome.detail
     assert len(cluster.writes) == 1
