@@ -21,6 +21,8 @@ Call = Callable[[str, dict[str, Any]], Awaitable[Answer]]
 _OWN_TOOL = {"Pod": "pods_list", "Event": "events_list"}
 METRICS_TOOL = "metrics_query"
 TELEMETRY_TOOL = "telemetry_list"
+LOG_BYTES = 256 * 1024
+DEEP_LOG_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def tool_call(want: Want, scope: Scope) -> tuple[str, dict[str, Any]]:
                 "pod": container.pod,
                 "container": container.container,
                 "previous": want.previous,
+                "limit_bytes": DEEP_LOG_BYTES if want.deep else LOG_BYTES,
             }
         case MetricWant():
             labels = dict(want.query.labels)

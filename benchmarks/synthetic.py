@@ -298,7 +298,7 @@ def _owner(kind: str, name: str) -> dict[str, Any]:
 
 def _managed_fields() -> dict[str, Any]:
     """What the API server keeps about who wrote which field: most of a pod's bytes."""
-    fields = {f"f:field-{number:03}": {".": {}, "f:value": {}, "f:source": {}} for number in range(PADDING_BYTES // 52)}
+    fields: dict[str, Any] = {f"f:field-{number:03}": {".": {}, "f:value": {}, "f:source": {}} for number in range(PADDING_BYTES // 52)}
     return {
         "managedFields": [{"manager": "kubelet", "operation": "Update", "time": stamp(START), "fieldsType": "FieldsV1", "fieldsV1": fields}]
     }

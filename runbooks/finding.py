@@ -57,10 +57,11 @@ def cite(source: Source, subject: ObjectRef, path: str, quote: object, at: datet
 
 
 class LogWant(Struct, frozen=True, tag="log"):
-    """The tail of one container's log would settle it."""
+    """The tail of one container's log would settle it; `deep` reads further back, for what happened before the latest lines."""
 
     container: ContainerRef
     previous: bool = False
+    deep: bool = False
 
 
 class ObjectsWant(Struct, frozen=True, tag="objects"):

@@ -127,12 +127,12 @@ def _logs(pod: Pod) -> Iterator[LogWant]:
         ref = ContainerRef(pod.namespace or "", pod.name, container.name)
         if status is None:
             if pod.status.phase in ("Running", "Failed", "Succeeded"):
-                yield LogWant(ref)
+                yield LogWant(ref, deep=True)
             continue
         if status.state.running or status.state.terminated or status.restart_count:
-            yield LogWant(ref)
+            yield LogWant(ref, deep=True)
         if status.restart_count:
-            yield LogWant(ref, previous=True)
+            yield LogWant(ref, previous=True, deep=True)
 
 
 def _value(finding: Finding) -> tuple[object, ...]:

@@ -62,11 +62,11 @@ async def test_a_spent_budget_stops_and_says_how_much_was_wanted() -> None:
 async def test_the_log_of_what_is_asked_about_is_read_although_it_runs() -> None:
     quiet = ObjectRef("Pod", "ml", "quiet")
     assert open_wants(view(world(HEALTHY))) == ()
-    assert open_wants(view(world(HEALTHY), focus=(quiet,))) == (LogWant(ContainerRef("ml", "quiet", "main")),)
+    assert open_wants(view(world(HEALTHY), focus=(quiet,))) == (LogWant(ContainerRef("ml", "quiet", "main"), deep=True),)
 
 
 async def test_a_complaint_that_no_object_explains_reads_the_logs_of_all() -> None:
-    assert open_wants(view(world(HEALTHY), question="users see errors")) == (LogWant(ContainerRef("ml", "quiet", "main")),)
+    assert open_wants(view(world(HEALTHY), question="users see errors")) == (LogWant(ContainerRef("ml", "quiet", "main"), deep=True),)
 
 
 async def test_a_log_that_only_a_proven_causes_symptom_wants_is_not_read() -> None:
