@@ -21,6 +21,7 @@ from runbooks.graph import Graph, Key
 EVIDENCE_LIMIT = 8
 SYMPTOM_LIMIT = 20
 ADVISORY_LIMIT = 50
+UNLINKED_LIMIT = 20
 NO_COST = Cost()
 # Events and transitions of one fault are stamped by different components; this much disorder is normal.
 ONSET_TOLERANCE = timedelta(minutes=5)
@@ -61,7 +62,9 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     certain = [index for index in faults if candidates[index].finding.certainty > Certainty.POSSIBLE]
     shown = certain or faults
     advice = [index for index in roots if candidates[index].code.role is Role.ADVISORY]
-    if focus and any(candidates[index].focused for index in shown):
+    unlinked: list[int] = []
+    if world.scope.subject is not None or any(candidates[index].focused for index in shown):
+        unlinked = [index for index in shown if not candidates[index].focused]
         shown = [index for index in shown if candidates[index].focused]
     if focus:
         advice = [index for index in advice if candidates[index].focused]
@@ -78,8 +81,11 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
         healthy=not causes and not _blind(world),
         causes=causes,
         advisories=tuple(_cause(candidates[index], []) for index in advice[:ADVISORY_LIMIT]),
-        ruled_out=tuple(_ruled_out(rival, winner) for rival, winner in rivals if _is_rival(rival, winner, world)),
-        not_proven=tuple(_not_proven(candidates[index]) for index in faults if index not in shown),
+        ruled_out=(
+            *(_ruled_out(rival, winner) for rival, winner in rivals if _is_rival(rival, winner, world)),
+            *(_unlinked(candidates[index]) for index in unlinked[:UNLINKED_LIMIT]),
+        ),
+        not_proven=tuple(_not_proven(candidates[index]) for index in faults if index not in shown and index not in unlinked),
         cannot_see=world.missing,
         cost=cost,
     )
@@ -193,6 +199,11 @@ def _is_rival(rival: _Candidate, winner: _Candidate, world: World) -> bool:
 def _ruled_out(rival: _Candidate, winner: _Candidate) -> RuledOut:
     why = f"explained by {winner.code.title.lower()} of {winner.finding.subject}, which it follows from"
     return RuledOut(rival.finding.code, rival.finding.subject, why)
+
+
+def _unlinked(candidate: _Candidate) -> RuledOut:
+    why = "true, but nothing links it to what was asked about"
+    return RuledOut(candidate.finding.code, candidate.finding.subject, why)
 
 
 def _not_proven(candidate: _Candidate) -> NotProven:

@@ -15,7 +15,7 @@ NOTHING: dict[str, object] = {}
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "smokejumper.toml"
-    path.write_text('context = "lab"\n[model]\nname = "m"\napi_key = "sk-secret"\n[clusters.lab]\nenvironment = "dev"\n')
+    path.write_text('context = "lab"\n[model]\nname = "m"\napi_key = "sk-secret"\n[estate.cluster_environments]\nlab = "dev"\n')
     return path
 
 
@@ -35,8 +35,8 @@ def test_nested_environment_joins_what_the_file_says(file: Path, monkeypatch: py
 
 def test_an_unlisted_cluster_is_production(file: Path) -> None:
     settings = load(NOTHING, file)
-    assert settings.cluster("lab").environment == "dev"
-    assert settings.cluster("anything").environment == "prod"
+    assert settings.estate.environment("lab", None) == "dev"
+    assert settings.estate.environment("anything", "ml") == "prod"
 
 
 def test_origins_name_the_source_and_mask_secrets(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_origins_name_the_source_and_mask_secrets(file: Path, monkeypatch: pytes
     [
         ("contxt = 'x'\n", "contxt"),
         ("request_timeout_seconds = -1\n", "request_timeout_seconds"),
-        ("[clusters.a]\nenvironment = 'production'\n", "clusters.a.environment"),
+        ("[estate]\ntime_zone = 'Mars/Olympus'\n", "estate.time_zone"),
         ("this is not toml", "cannot read"),
     ],
 )

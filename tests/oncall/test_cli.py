@@ -1,0 +1,272 @@
+"""The command line over a recording and over servers that do not answer: exit codes, one clear sentence, never a stack trace."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from oncall.cli import run
+
+ROOT = Path(__file__).parent.parent.parent
+RECORDING = str(ROOT / "examples" / "serve-rollout")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def smokejumper(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs one command line in a state folder of its own; answers (exit code, stdout, stderr)."""
+    for name in [name for name in os.environ if name.startswith(("SMOKEJUMPER_", "KUBE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, token: str | None = None, state: Path | None = None) -> tuple[int, str, str]:
+        if token is None:
+            monkeypatch.delenv("SMOKEJUMPER_TOKEN", raising=False)
+        else:
+            monkeypatch.setenv("SMOKEJUMPER_TOKEN", token)
+        capsys.readouterr()
+        code = run(["--state", str(state or tmp_path / "state"), *arguments])
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return code, printed.out, printed.err
+
+    return call
+
+
+def kubeconfig(tmp_path: Path, server: str) -> str:
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: dead\n"
+        f"clusters: [{{name: dead, cluster: {{server: '{server}'}}}}]\n"
+        "users: [{name: nobody, user: {token: not-a-token}}]\n"
+        "contexts: [{name: dead, context: {cluster: dead, user: nobody}}]\n"
+    )
+    return str(path)
+
+
+def test_a_diagnosis_names_the_rollout_with_event_and_both_revisions(smokejumper: Run) -> None:
+    code, out, _ = smokejumper("diagnose", "--recording", RECORDING)
+    assert code == 0
+    assert "1. Deployment/ml/serve" in out
+    assert "event Failed" in out
+    assert "v0.33.0-cu13x" in out
+    assert "revision 1" in out
+    assert "smokejumper propose rollout_undo Deployment/serve -n ml --to-revision 1" in out
+
+
+def test_json_is_the_documented_form(smokejumper: Run) -> None:
+    code, out, _ = smokejumper("diagnose", "--recording", RECORDING, "-o", "json")
+    document = json.loads(out)
+    jsonschema.validate(document, json.loads((ROOT / "docs" / "diagnosis.schema.json").read_text(encoding="utf-8")))
+    assert code == 0
+    assert document["causes"][0]["class"] == "image/bad-reference"
+    assert document["causes"][0]["remedies"][0]["action"] == "rollout_undo"
+
+
+def test_two_runs_say_the_same_but_for_the_seconds(smokejumper: Run) -> None:
+    first, second = (json.loads(smokejumper("diagnose", "--recording", RECORDING, "-o", "json")[1]) for _ in range(2))
+    for document in (first, second):
+        document["cost"].pop("seconds")
+    assert first == second
+
+
+def test_exit_code_tells_of_a_cause_only_when_asked(smokejumper: Run) -> None:
+    assert smokejumper("diagnose", "--recording", RECORDING)[0] == 0
+    assert smokejumper("diagnose", "--recording", RECORDING, "--exit-code")[0] == 1
+    assert smokejumper("diagnose", "deploy/tokenizer", "-n", "ml", "--recording", RECORDING, "--exit-code")[0] == 0
+
+
+def test_markdown_is_a_report(smokejumper: Run) -> None:
+    assert smokejumper("diagnose", "--recording", RECORDING, "-o", "markdown")[1].startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("diagnose", "deploy/serv", "-n", "ml", "--recording", RECORDING), "serve"),
+        (("diagnose", "deploi/serve", "-n", "ml", "--recording", RECORDING), "deploy"),
+        (("diagnose", "-n", "mll", "--recording", RECORDING), "ml"),
+        (("diagnose", "serve", "-n", "ml", "--recording", RECORDING), "KIND/NAME"),
+        (("diagnose", "deploy/serve", "--recording", RECORDING), "-n NAMESPACE"),
+        (("diagnose", "-A", "-n", "ml", "--recording", RECORDING), "contradict"),
+        (("diagnose", "--now", "2026-01-15T12:00:00Z"), "--recording"),
+        (("diagnose", "--recording", RECORDING, "--now", "yesterday"), "RFC 3339"),
+        (("diagnose", "--recording", RECORDING, "--now", "2026-01-15T12:00:00"), "time zone"),
+        (("diagnose", "--recording", "/nowhere"), "/nowhere"),
+        (("diagnose",), "no cluster is configured"),
+        (("diagnose", "--recording", RECORDING, "-o", "yaml"), "yaml"),
+        (("execute", "p-nothing", "--recording", RECORDING), "p-nothing"),
+        (("audit", "verify"), "no ledger"),
+        (("frobnicate",), "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_sentence_with_a_next_step(smokejumper: Run, arguments: tuple[str, ...], says: str) -> None:
+    code, _, err = smokejumper(*arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert says in err
+
+
+def test_a_server_that_does_not_answer_is_no_healthy_cluster(smokejumper: Run, tmp_path: Path) -> None:
+    config = kubeconfig(tmp_path, "https://127.0.0.1:1")
+    code, out, err = smokejumper("--kubeconfig", config, "diagnose")
+    assert code == 2
+    assert "dead" in err
+    assert "unreachable" in err
+    assert "healthy" not in out
+
+
+def test_an_unknown_context_names_the_near_ones(smokejumper: Run, tmp_path: Path) -> None:
+    code, _, err = smokejumper("--kubeconfig", kubeconfig(tmp_path, "https://127.0.0.1:1"), "diagnose", "--context", "deed")
+    assert code == 2
+    assert "dead" in err
+
+
+def test_a_half_written_recording_is_an_error(smokejumper: Run, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(RECORDING, half)
+    text = (half / "objects.yaml").read_text(encoding="utf-8")
+    (half / "objects.yaml").write_text(text[: len(text) // 2], encoding="utf-8")
+    code, out, err = smokejumper("diagnose", "--recording", str(half))
+    assert code == 2
+    assert "objects.yaml" in err
+    assert "healthy" not in out
+
+
+def test_config_show_masks_and_names_sources(smokejumper: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_MODEL__API_KEY", "sk-never-shown")
+    code, out, _ = smokejumper("config", "show")
+    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
+    assert code == 0
+    assert rows["model.api_key"] == ["********", "environment"]
+    assert rows["state_dir"][1] == "flag"
+
+
+def test_doctor_says_what_is_missing(smokejumper: Run, tmp_path: Path) -> None:
+    code, out, _ = smokejumper("--kubeconfig", kubeconfig(tmp_path, "https://127.0.0.1:1"), "doctor")
+    assert code == 2
+    assert "people" in out
+    assert "smokejumper people add" in out
+    assert "broken   cluster" in out
+
+
+class Approval:
+    """alice asks from this account; bob approves. The proposal is pending."""
+
+    def __init__(self, smokejumper: Run) -> None:
+        account = getpass.getuser()
+        self.alice = smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", account)[1].strip()
+        self.bob = smokejumper("people", "add", "bob", "--group", "sre-oncall")[1].strip()
+        self.carol = smokejumper("people", "add", "carol")[1].strip()
+        code, out, _ = smokejumper("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--recording", RECORDING)
+        assert code == 0
+        self.id = out.split()[0]
+        self.digest = next(line.split()[1] for line in out.splitlines() if line.split()[:1] == ["digest"])
+
+
+@pytest.fixture
+def pending(smokejumper: Run) -> Approval:
+    return Approval(smokejumper)
+
+
+def test_nobody_asks_anonymously(smokejumper: Run) -> None:
+    code, _, err = smokejumper("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--recording", RECORDING)
+    assert code == 2
+    assert "people add" in err
+
+
+def test_execution_without_approval_is_refused(smokejumper: Run, pending: Approval) -> None:
+    code, _, err = smokejumper("execute", pending.id, "--recording", RECORDING)
+    assert code == 2
+    assert "needs approval" in err
+
+
+@pytest.mark.parametrize(
+    ("who", "digest", "says"),
+    [
+        ("alice", None, "Somebody else must decide"),
+        ("carol", None, "sre-oncall"),
+        ("bob", "0" * 64, "digest"),
+        ("nobody", None, "belongs to nobody"),
+    ],
+)
+def test_approvals_that_do_not_count(smokejumper: Run, pending: Approval, who: str, digest: str | None, says: str) -> None:
+    token = {"alice": pending.alice, "bob": pending.bob, "carol": pending.carol}.get(who, "sj_made-up")
+    code, _, err = smokejumper("approve", pending.id, "--digest", digest or pending.digest, token=token)
+    assert code == 2
+    assert says in err
+    assert smokejumper("execute", pending.id, "--recording", RECORDING)[0] == 2
+
+
+def test_an_approval_through_a_pipe_names_what_was_looked_at(smokejumper: Run, pending: Approval) -> None:
+    code, _, err = smokejumper("approve", pending.id, token=pending.bob)
+    assert code == 2
+    assert "--digest" in err
+
+
+def test_what_was_approved_is_rehearsed_once(smokejumper: Run, pending: Approval) -> None:
+    assert smokejumper("approve", pending.id, "--digest", pending.digest, token=pending.bob)[0] == 0
+    code, out, _ = smokejumper("execute", pending.id, "--recording", RECORDING)
+    assert code == 0
+    assert "Nothing was sent" in out
+    assert "PATCH /apis/apps/v1/namespaces/ml/deployments/serve" in out
+    assert smokejumper("execute", pending.id, "--recording", RECORDING)[0] == 2
+    assert smokejumper("audit", "verify")[0] == 0
+
+
+def test_a_denied_proposal_stays_denied(smokejumper: Run, pending: Approval) -> None:
+    assert smokejumper("deny", pending.id, "--digest", pending.digest, "--reason", "not now", token=pending.bob)[0] == 0
+    assert "not now" in smokejumper("proposals", "show", pending.id)[1]
+    assert smokejumper("execute", pending.id, "--recording", RECORDING)[0] == 2
+
+
+def test_only_the_requester_withdraws(smokejumper: Run, pending: Approval) -> None:
+    assert smokejumper("proposals", "withdraw", pending.id, token=pending.bob)[0] == 2
+    assert smokejumper("proposals", "withdraw", pending.id, token=pending.alice)[0] == 0
+
+
+def test_the_policy_explains_itself(smokejumper: Run, pending: Approval) -> None:
+    code, out, _ = smokejumper("policy", "explain", pending.id, "--recording", RECORDING)
+    assert code == 0
+    assert "approve-workload-change" in out
+    assert "context.killSwitch were true: deny" in out
+    assert smokejumper("policy", "test")[0] == 0
+
+
+def test_a_policy_whose_tests_fail_is_refused(smokejumper: Run, tmp_path: Path) -> None:
+    import guardrails.bundle
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(guardrails.bundle.SHIPPED, bundle)
+    rules = next(bundle.glob("*.cedar"))
+    rules.write_text(rules.read_text(encoding="utf-8").replace('@approvals("1")', '@approvals("2")'), encoding="utf-8")
+    code, _, err = smokejumper("policy", "test", str(bundle))
+    assert code == 2
+    assert "own tests fail" in err
+
+
+def test_a_tampered_ledger_is_caught(smokejumper: Run, pending: Approval, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "state" / "smokejumper.db")) as database, database:
+        database.execute("UPDATE proposal SET state = 'approved'")
+    code, out, _ = smokejumper("audit", "verify")
+    assert code == 1
+    assert pending.id in out
+
+
+def test_a_database_that_is_none_is_one_sentence(smokejumper: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "smokejumper.db").write_bytes(b"this is no database" * 100)
+    code, _, err = smokejumper("proposals", "list", state=broken)
+    assert code == 2
+    assert "smokejumper.db" in err
