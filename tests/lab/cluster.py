@@ -5,6 +5,7 @@ Everything about it (data, logs, credentials) is in one temporary folder, and ev
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import tempfile
@@ -49,7 +50,7 @@ class ControlPlane:
     def __init__(self, binaries: Binaries, *, keep_logs_in: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="smokejumper-lab-"))
         self.logs = keep_logs_in or self.folder / "logs"
-        self._binaries = binaries
+        self.binaries = binaries
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
         self._clients: dict[str, ApiClient] = {}
         self.start_seconds = 0.0
@@ -79,6 +80,12 @@ class ControlPlane:
     def log_text(self, program: str) -> str:
         """What a program has logged so far."""
         return (self.logs / f"{program}.log").read_text("utf-8", errors="replace")
+
+    def stage_errors(self) -> list[str]:
+        """What kwok could not play: templates that fail are told nowhere but in its log. Objects deleted meanwhile are no errors."""
+        records = (json.loads(line) for line in self.log_text("kwok").splitlines() if line.startswith("{"))
+        failed = (record for record in records if record.get("level") == "ERROR" and "not found" not in record.get("err", ""))
+        return [f"{record.get('stage')}: {record['msg']}: {record.get('err')}" for record in failed]
 
     def kubeconfig(self, user: str) -> Path:
         """The path of a kubeconfig whose only context, `lab`, is this user. Users are the keys of USERS."""
@@ -139,19 +146,19 @@ class ControlPlane:
         self._write_credentials()
         etcd = f"http://127.0.0.1:{etcd_port}"
         peer = f"http://127.0.0.1:{peer_port}"
-        self._processes.start("etcd", [str(self._binaries.etcd), *self._etcd_flags(etcd, peer)])
+        self._processes.start("etcd", [str(self.binaries.etcd), *self._etcd_flags(etcd, peer)])
         self._wait("etcd", lambda: httpx2.get(f"{etcd}/health", timeout=1).status_code == 200)
-        self._processes.start("kube-apiserver", [str(self._binaries.kube_apiserver), *self._apiserver_flags(etcd, api_port)])
+        self._processes.start("kube-apiserver", [str(self.binaries.kube_apiserver), *self._apiserver_flags(etcd, api_port)])
         self._wait("kube-apiserver", lambda: self.client("lab:loader").request("GET", "/readyz").status_code == 200)
         manager_flags = [*self._component_flags("system:kube-controller-manager", manager_port), *self._manager_flags()]
-        self._processes.start("kube-controller-manager", [str(self._binaries.kube_controller_manager), *manager_flags])
+        self._processes.start("kube-controller-manager", [str(self.binaries.kube_controller_manager), *manager_flags])
         scheduler_flags = self._component_flags("system:kube-scheduler", scheduler_port)
-        self._processes.start("kube-scheduler", [str(self._binaries.kube_scheduler), *scheduler_flags])
+        self._processes.start("kube-scheduler", [str(self.binaries.kube_scheduler), *scheduler_flags])
         loader = self.client("lab:loader")
         for manifest in (*documents(HERE / "rbac.yaml"), *documents(HERE / "kwok-logs-crd.yaml")):
             loader.apply(manifest)
         self._wait("kube-apiserver", lambda: loader.request("GET", "/apis/kwok.x-k8s.io/v1alpha1/logs").status_code == 200)
-        self._processes.start("kwok", [str(self._binaries.kwok), *self._kwok_flags()])
+        self._processes.start("kwok", [str(self.binaries.kwok), *self._kwok_flags()])
         for manifest in documents(HERE / "nodes.yaml"):
             loader.apply(manifest)
         self._wait("kwok", lambda: self._nodes_ready(loader))

@@ -68,7 +68,7 @@ def _expanded(node: Any, folder: Path, container_logs: str, key: str) -> Any:
     if isinstance(node, dict):
         if "kubeletEvent" in node:
             event = {"count": "1", **node["kubeletEvent"]}
-            event["key"] = f"{key}/{event['reason']}/{event.pop('distinct', '')}"
+            event["key"] = re.sub(r"[^\w/-]", "", f"{key}/{event['reason']}/{event.pop('distinct', '')}")
             return {"apply": {"template": _expanded(EVENT_TEMPLATE % event, folder, container_logs, key)}}
         return {name: _expanded(value, folder, container_logs, key) for name, value in node.items()}
     if isinstance(node, list):

@@ -206,7 +206,7 @@ def delete_namespace(client: ApiClient, name: str) -> None:
 
 
 def apply(client: ApiClient, manifests: list[Object]) -> None:
-    """Apply in order. A namespace is ready for pods once its default service account is there."""
+    """Apply in order. A namespace is ready for pods once its default service account is there, a new node once it is untainted."""
     for one in manifests:
         metadata = one["metadata"]
         if one["kind"] == "Event":
@@ -215,6 +215,10 @@ def apply(client: ApiClient, manifests: list[Object]) -> None:
         client.apply(one)
         if "status" in one and one["kind"] != "Node":
             client.patch(one["apiVersion"], one["kind"], metadata["name"], {"status": one["status"]}, metadata.get("namespace"), "status")
+        if one["kind"] == "Node" and metadata.get("labels", {}).get(NODE_LABEL) == "played":
+            wait_for(
+                f"node {metadata['name']} to be initialized", functools.partial(_initialized, client, metadata["name"]), SETTLE_SECONDS
+            )
         if one["kind"] == "Namespace":
             account = functools.partial(client.get, "v1", "ServiceAccount", "default", metadata["name"])
             wait_for(f"the service account of {metadata['name']}", account, SETTLE_SECONDS)
@@ -255,6 +259,14 @@ def write_logs(source: Path, target: Path, now: datetime.datetime) -> None:
         stamps = (now - datetime.timedelta(seconds=len(lines) - 1 - index) for index in range(len(lines)))
         written = (f"{stamp.strftime('%Y-%m-%dT%H:%M:%S.%f')}000Z stdout F {line}\n" for stamp, line in zip(stamps, lines, strict=True))
         (target / path.name).write_text("".join(written), "utf-8")
+
+
+def _initialized(client: ApiClient, name: str) -> bool:
+    """Whether a node reports a status and has lost the taint that it was born with, unless it is to be unready."""
+    node = client.get("v1", "Node", name) or {}
+    faulty = "Ready=" in node.get("metadata", {}).get("annotations", {}).get("fault.smokejumper.dev/condition", "")
+    born = any(taint["key"] == "node.kubernetes.io/not-ready" for taint in node.get("spec", {}).get("taints", ()))
+    return bool(node.get("status", {}).get("capacity")) and (faulty or not born)
 
 
 def _absent(client: ApiClient, namespace: str) -> bool:
