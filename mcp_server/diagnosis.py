@@ -23,6 +23,8 @@ SYMPTOMS_SHOWN = 5
 REMEDIES_SHOWN = 2
 REST_SHOWN = 5
 SENTENCE_LIMIT = 500
+# How a count of what was left out is worded.
+LEFT_OUT = {"ruled_out": "ruled out", "not_proven": "not proven", "cannot_see": "gaps in what can be seen"}
 Detail = Literal["summary", "full"]
 
 REST = ("advisories", "ruled_out", "not_proven", "cannot_see")
@@ -88,7 +90,7 @@ def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
         }
         for cause in document["causes"]
     ]
-    rest = {what: first(document[what], REST_SHOWN, what.replace("_", " ")) for what in REST}
+    rest = {what: first(document[what], REST_SHOWN, LEFT_OUT.get(what, what)) for what in REST}
     shown = {**document, **rest, "causes": []}
     used = _size(shown)
     for cause in causes:
