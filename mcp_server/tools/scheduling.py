@@ -62,13 +62,10 @@ async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArgume
 
 def obstacles(world: World, pod: Pod) -> list[tuple[str, str, str]]:
     """(number of nodes, what keeps the pod off them, some of their names), fewest obstacles first, then most nodes."""
-    usage = Usage(world)
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for node in world.all(Node):
-        hurdles = usage.hurdles(pod, node)
-        groups[tuple(f"{hurdle.obstacle.value}: {hurdle.detail}" if hurdle.detail else hurdle.obstacle.value for hurdle in hurdles)].append(
-            node.name
-        )
+    for node, hurdles in world.once(Usage).hurdles(pod).items():
+        reasons = (f"{hurdle.obstacle.value}: {hurdle.detail}" if hurdle.detail else hurdle.obstacle.value for hurdle in hurdles)
+        groups[tuple(reasons)].append(node)
     ordered = sorted(groups.items(), key=lambda item: (len(item[0]), -len(item[1]), item[0]))
     return [
         (str(len(names)), cell("; ".join(reasons) or "nothing that can be seen"), cell(", ".join(sorted(names)[:NAMES_SHOWN])))
