@@ -233,7 +233,7 @@ def affinity_text(selector: NodeSelector | None) -> str:
 
 
 class Usage:
-    """What the pods of one world already take on each node. Built once per detection and filled as asked: O(pods) in all."""
+    """What the pods of one world already take on each node; use it through `world.once(Usage)`. Filled as asked: O(pods) in all."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -242,6 +242,7 @@ class Usage:
         self._sizes: dict[str, dict[str, float]] = {}
         self._ports: dict[str, dict[tuple[int, str], Pod]] = {}
         self._places: dict[str, dict[str, str]] = {}
+        self._found: dict[tuple[str, str | None, str], dict[str, tuple[Hurdle, ...]]] = {}
 
     def taken(self, node: str) -> dict[str, float]:
         """Requests by resource of the pods on a node, `pods` included."""
@@ -264,8 +265,14 @@ class Usage:
     def free(self, node: Node, resource: str) -> float:
         return max(0.0, self.size(node, resource) - self.taken(node.name).get(resource, 0.0))
 
-    def hurdles(self, pod: Pod) -> dict[str, tuple[Hurdle, ...]]:
+    def hurdles(self, pod: Pod) -> Mapping[str, tuple[Hurdle, ...]]:
         """By node name, everything that keeps the pod off it, in the scheduler's order of filters."""
+        known = self._found.get(pod.ref.key)
+        if known is None:
+            known = self._found[pod.ref.key] = self._evaluate(pod)
+        return known
+
+    def _evaluate(self, pod: Pod) -> dict[str, tuple[Hurdle, ...]]:
         wanted = {name: value for name, value in requests_of(pod.spec).items() if value > 0} | {"pods": 1.0}
         rules = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
         occupied = [(term.topology_key, self._occupied(pod, term)) for term in (rules.required if rules else None) or ()]

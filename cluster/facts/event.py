@@ -80,6 +80,11 @@ class Event(Fact, frozen=True, kw_only=True):
         return self.type == "Warning"
 
 
+def items_of(value: Any) -> tuple[dict[str, Any], ...]:
+    """The objects of a list that was decoded without a schema; whatever is not of that shape is left out."""
+    return tuple(item for item in value if isinstance(item, dict)) if isinstance(value, list | tuple) else ()
+
+
 class CustomObject(Fact, frozen=True, kw_only=True):
     """An object of a kind that has no fact of its own: conditions typed, the rest as plain data."""
 

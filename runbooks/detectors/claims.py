@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ from cluster.facts.dra import (
     ResourceClaimTemplate,
     ResourceSlice,
 )
+from cluster.facts.event import items_of
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.quantity import parse_quantity
@@ -78,10 +80,10 @@ class Offers:
 
 def unsatisfied_claims(world: World) -> Iterable[Finding]:
     """Pods that wait for devices: per claim the first reason that holds."""
-    groups = [group for group in pending_groups(world) if group.sample.spec.resource_claims]
+    groups = [group for group in world.once(pending_groups) if group.sample.spec.resource_claims]
     if not groups:
         return
-    offers = Offers(world)
+    offers = world.once(Offers)
     for group in groups:
         for use in group.sample.spec.resource_claims or ():
             finding = next(_unsatisfied(world, group, use, offers), None)
@@ -280,9 +282,8 @@ def _counters_short(item: Offer, offers: Offers) -> bool:
     left: dict[tuple[str, str], float] = {}
     pool = [other for other in offers.slices if (other.spec.driver, other.spec.pool.name) == item.key[:2]]
     for other in pool:
-        for counter_set in other.spec.shared_counters or ():
-            for name, counter in (counter_set.get("counters") or {}).items():
-                left[(counter_set.get("name", ""), name)] = parse_quantity(counter.get("value")) or 0.0
+        for counter_set in items_of(other.spec.shared_counters):
+            left.update(((str(counter_set.get("name")), name), value) for name, value in _amounts(counter_set).items())
     for other_offer in offers.all:
         if other_offer.key[:2] == item.key[:2] and other_offer.key in offers.holder:
             for key, value in _consumed(other_offer.device).items():
@@ -292,10 +293,17 @@ def _counters_short(item: Offer, offers: Offers) -> bool:
 
 def _consumed(device: Device) -> dict[tuple[str, str], float]:
     used: dict[tuple[str, str], float] = defaultdict(float)
-    for entry in device.consumes_counters or ():
-        for name, counter in (entry.get("counters") or {}).items():
-            used[(entry.get("counterSet", ""), name)] += parse_quantity(counter.get("value")) or 0.0
+    for entry in items_of(device.consumes_counters):
+        for name, value in _amounts(entry).items():
+            used[(str(entry.get("counterSet")), name)] += value
     return used
+
+
+def _amounts(entry: dict[str, Any]) -> dict[str, float]:
+    """The counters of a counter set by name; what has no amount is left out."""
+    counters = entry.get("counters")
+    amounts = {name: item.get("value") for name, item in counters.items() if isinstance(item, dict)} if isinstance(counters, dict) else {}
+    return {name: number for name, text in amounts.items() if (number := parse_quantity(text)) is not None}
 
 
 def _constrained(world: World, spec: DeviceClaim, subject: ObjectRef, offers: Offers, found: _Maker) -> Iterator[Finding]:
@@ -374,7 +382,7 @@ def admin_access(world: World) -> Iterable[Finding]:
 
 def pool_incomplete(world: World) -> Iterable[Finding]:
     """Pools of which not every slice is published: the allocator ignores them."""
-    offers = Offers(world)
+    offers = world.once(Offers)
     for driver in sorted({item.spec.driver for item in offers.slices}):
         for pool in offers.incomplete_pools(driver):
             item = next(slice_ for slice_ in offers.slices if slice_.spec.driver == driver and slice_.spec.pool.name == pool)

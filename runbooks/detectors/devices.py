@@ -99,8 +99,8 @@ def plugin_down(world: World) -> Iterable[Finding]:
 
 def _waiting(world: World, resources: frozenset[str]) -> dict[str, tuple[ObjectRef, ...]]:
     """Pods and workloads that no node has devices for, by resource."""
-    usage, found = Usage(world), dict[str, tuple[ObjectRef, ...]]()
-    for group in pending_groups(world):
+    usage, found = world.once(Usage), dict[str, tuple[ObjectRef, ...]]()
+    for group in world.once(pending_groups):
         wanted = {name for name, value in requests_of(group.sample.spec).items() if value > 0 and name in resources}
         blame = blame_of(group, usage) if wanted else None
         if blame is None or blame.obstacle is not Obstacle.RESOURCE:
@@ -208,7 +208,7 @@ def partition_mismatch(world: World) -> Iterable[Finding]:
     if not world.all(Node):
         return
     offered = {name for node in world.all(Node) for name in (node.status.capacity or {}) if name.startswith("nvidia.com/")}
-    for group in pending_groups(world):
+    for group in world.once(pending_groups):
         wanted_profiles = [name for name in requests_of(group.sample.spec) if name.startswith("nvidia.com/mig-") and name not in offered]
         if wanted_profiles and offered:
             proof = cite(Source.FIELD, group.sample.ref, "spec.containers[].resources.requests", wanted_profiles[0])

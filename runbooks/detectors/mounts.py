@@ -82,8 +82,14 @@ def _multi_attach(world: World, pod: Pod, claim: ObjectRef | None, found: Callab
     own = [other for other in holders if world.top_owner(other.ref).same(owner)]
     held = f", held by {holders[0].ref} on node {holders[0].spec.node_name}" if holders else ""
     text = f"The volume of {pod.ref} is attached to another node{held}."
-    if own and isinstance(world.find(owner), Deployment):
-        text += f" {owner} starts its new pod before it stops the old one, which a ReadWriteOnce volume does not allow."
+    deployment = world.find(owner)
+    if own and isinstance(deployment, Deployment):
+        replicas = deployment.spec.replicas
+        text += (
+            f" All {replicas} replicas of {owner} share this one volume, which only one node may use."
+            if replicas > 1
+            else f" {owner} starts its new pod before it stops the old one, which a ReadWriteOnce volume does not allow."
+        )
         return found("storage.multi-attach", owner, text)
     return found("storage.multi-attach", claim or owner, text)
 

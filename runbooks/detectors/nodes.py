@@ -88,9 +88,9 @@ def _readiness(world: World, node: Node, ready: Condition) -> tuple[str, str]:
 
 def _waiting(world: World) -> dict[str, tuple[ObjectRef, ...]]:
     """Pods and workloads that wait for a node that is not usable, by node name."""
-    usage = Usage(world)
+    usage = world.once(Usage)
     found: dict[str, tuple[ObjectRef, ...]] = {}
-    for group in pending_groups(world):
+    for group in world.once(pending_groups):
         if group.message is None or not group.message.of(Obstacle.SICK_NODE, Obstacle.TAINT):
             continue
         blame = blame_of(group, usage)

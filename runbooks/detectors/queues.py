@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from cluster.facts.event import CustomObject, Event
+from cluster.facts.event import CustomObject, Event, items_of
 from cluster.facts.meta import Condition
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
@@ -75,7 +75,7 @@ def _held(world: World, item: CustomObject) -> Iterator[Finding]:
         certainty = Certainty.LIKELY if code == "queue.pods-ready-timeout" else Certainty.PROVEN
         yield Finding(code, owner, certainty, (_cited(item, evicted),), text, (item.ref,), since)
         return
-    for check in (item.status.get("admissionChecks") if isinstance(item.status, dict) else None) or ():
+    for check in items_of(item.status.get("admissionChecks") if isinstance(item.status, dict) else None):
         if check.get("state") in ("Retry", "Rejected") or (check.get("state") == "Pending" and reserved and reserved.status == "True"):
             ref = ObjectRef("AdmissionCheck", None, str(check.get("name")))
             proof = cite(
@@ -151,7 +151,7 @@ def queue_label_missing(world: World) -> Iterable[Finding]:
 
 def scale_up_failing(world: World) -> Iterable[Finding]:
     """Nodes that an autoscaler asked for and did not get, while pods wait for them."""
-    waiting = tuple(ref for group in pending_groups(world) for ref in (group.owner, *group.affected))
+    waiting = tuple(ref for group in world.once(pending_groups) for ref in (group.owner, *group.affected))
     events = [item for item in world.all(Event) if item.reason in _SCALE_EVENTS and item.last_seen and world.now - item.last_seen < RECENT]
     latest = {(event.subject.key, event.reason): event for event in events}
     for event in latest.values() if waiting else ():

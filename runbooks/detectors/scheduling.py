@@ -35,10 +35,10 @@ _PREEMPTOR = re.compile(r"(?i)preempted by (?:a )?pod (\S+)")
 
 def unschedulable(world: World) -> Iterable[Finding]:
     """Every workload whose pods the scheduler refuses, blamed on one obstacle."""
-    groups = pending_groups(world)
+    groups = world.once(pending_groups)
     if not groups:
         return
-    usage = Usage(world)
+    usage = world.once(Usage)
     victims = _preempted_owners(world)
     for group in groups:
         blame = blame_of(group, usage)

@@ -309,8 +309,8 @@ def volume_failed(world: World) -> Iterable[Finding]:
 
 def volume_elsewhere(world: World) -> Iterable[Finding]:
     """Bound volumes that no node the pod may use can reach: node affinity or zone of the volume against the pod."""
-    groups = [group for group in pending_groups(world) if group.message and group.message.of(Obstacle.VOLUME_PLACE)]
-    usage = Usage(world)
+    groups = [group for group in world.once(pending_groups) if group.message and group.message.of(Obstacle.VOLUME_PLACE)]
+    usage = world.once(Usage)
     for group in groups:
         blame = blame_of(group, usage)
         if blame is None or blame.obstacle is not Obstacle.VOLUME_PLACE:

@@ -154,3 +154,8 @@ def test_an_inactive_cluster_queue_names_who_waits_in_it() -> None:
     inactive = next(finding for finding in findings if finding.code == "queue.flavor-mismatch")
     assert {str(ref) for ref in inactive.affects} == {"Job/ml/train"}
     assert "queue.flavor-mismatch" not in {finding.code for finding in found(world(INACTIVE % "True" + QUEUE))}
+
+
+def test_a_status_of_another_shape_is_no_error() -> None:
+    odd = workload('type: QuotaReserved, status: "True"', ", admissionChecks: [pending, {state: 3}]")
+    assert found(world(odd + QUEUE)) == []

@@ -286,3 +286,11 @@ status: {attached: %s, attachError: {message: volume is locked}}
 """
     assert [finding.code for finding in found(world(text % "false"))] == ["storage.attach-failed"]
     assert found(world(text % "true")) == []
+
+
+def test_replicas_that_share_one_volume_are_told_so() -> None:
+    owner = "\n---\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec: {replicas: 3}\n"
+    owned = "namespace: shop, ownerReferences: [{kind: Deployment, name: web, controller: true}],"
+    twin = pod(name="twin", spec="nodeName: n2", status="phase: Running").replace("namespace: shop,", owned)
+    made = world(owner + BOUND + twin + pod().replace("namespace: shop,", owned) + event("FailedAttachVolume", MULTI, **POD_EVENT))
+    assert "All 3 replicas of Deployment/shop/web share this one volume" in found(made)[0].explanation
