@@ -119,12 +119,12 @@ def read_lines(lines: Sequence[str]) -> Report:
         text = kept[indexes[-1]]
         if not speaks_of_trouble(text):
             continue
-        form, match = _recognise(text)
-        if form is None or match is None:
+        form = _recognise(text)
+        if form is None:
             if reports_error(text):
                 errors.append(Sign("error", text, len(indexes), total - 1 - indexes[-1], indexes[0]))
             continue
-        sign = _sign(form, match, text, indexes, total)
+        sign = _sign(form, text, indexes, total)
         key = (sign.kind, sign.host, sign.port)
         signs[key] = _joined(signs[key], sign) if key in signs else sign
     firsts = [kept[indexes[0]] for indexes in shapes.values()]
@@ -168,20 +168,16 @@ def _grouped(lines: list[str]) -> dict[str, list[int]]:
     return shapes
 
 
-def _recognise(text: str) -> tuple[Form | None, re.Match[str] | None]:
-    for form in FAILURES:
-        match = form.pattern.search(text)
-        if match is not None:
-            return form, match
-    return None, None
+def _recognise(text: str) -> Form | None:
+    return next((form for form in FAILURES if form.pattern.search(text)), None)
 
 
 _RANK = {form.kind: rank for rank, form in reversed(list(enumerate(FAILURES)))}
 
 
-def _sign(form: Form, match: re.Match[str], text: str, indexes: list[int], total: int) -> Sign:
-    named = match.groupdict()
-    host, port = (named.get("host"), named.get("port")) if named.get("host") else (None, named.get("port"))
+def _sign(form: Form, text: str, indexes: list[int], total: int) -> Sign:
+    named = _named(form, text)
+    host, port = named.get("host"), named.get("port")
     if host is None and form.addressed:
         host, found_port = address_in(text)
         port = port or found_port
@@ -193,9 +189,20 @@ def _sign(form: Form, match: re.Match[str], text: str, indexes: list[int], total
         first=indexes[0],
         host=host,
         port=int(port) if port else None,
-        user=next((value for key, value in named.items() if key.startswith("user") and value), None),
-        name=next((value for key, value in named.items() if key.startswith("name") and value), None),
+        user=named.get("user"),
+        name=named.get("name"),
     )
+
+
+def _named(form: Form, text: str) -> dict[str, str]:
+    """What a form's groups caught anywhere in a line, by their name without its number: a line may match at several places, and the
+    first need not be the one that names something."""
+    named: dict[str, str] = {}
+    for match in form.pattern.finditer(text):
+        for key, value in match.groupdict().items():
+            if value:
+                named.setdefault(key.rstrip("0123456789"), value)
+    return named
 
 
 def _joined(one: Sign, other: Sign) -> Sign:

@@ -36,6 +36,7 @@ _TROUBLE: tuple[str, ...] = (
     "must be divisible", "must be equal", "exceeds", "less than desired", "circuit", "retry", "retries", " full", "lag ",
     "unrecognized", "xid", "nccl", "all host(s) tried", "slowdown", "larger than", "has reached", "not valid", "doesn't match",
     "no route", "insufficient", "no reachable",
+    "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag", "featureflag", "overflow",
 )
 # fmt: on
 
@@ -97,7 +98,7 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "weights-denied",
         r"GatedRepoError|Cannot access gated repo|access to (?:it|this|model \S+) is restricted|awaiting a review from the repo authors|"
-        r"HuggingFace authentication failed|40[13] Client Error[^\n]*huggingface\.co(?![^\n]*Repository Not Found)|HF_TOKEN",
+        r"HuggingFace authentication failed|40[13] Client Error(?![^\n]*Repository Not Found)[^\n]*huggingface\.co|HF_TOKEN",
     ),
     _form(
         "weights-missing",
