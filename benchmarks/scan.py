@@ -9,9 +9,7 @@ imports count. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import gc
 import http.client
 import json
 import os
@@ -21,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +34,7 @@ FETCHED = (
     "/apis/apps/v1/replicasets",
 )
 PAGE = 500
+COMMAND = "import sys; from oncall.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -93,19 +91,6 @@ def fetch(url: str) -> int:
     return total
 
 
-async def diagnose(now: datetime) -> dict[str, Any]:
-    """The classes of all causes in every namespace of the current context."""
-    from agent.investigation import investigate
-    from cluster.fleet import Fleet
-    from cluster.kube import KubeReader
-    from cluster.reference import Scope
-
-    connection = await Fleet.find(os.environ, Path.home(), lambda: now).connect()
-    async with KubeReader(connection) as reader:
-        diagnosis = await investigate(reader, Scope(reader.cluster))
-    return {"causes": [{"class": cause.class_} for cause in diagnosis.causes]}
-
-
 def kubeconfig(url: str, folder: Path) -> Path:
     path = folder / "kubeconfig"
     document: dict[str, Any] = {
@@ -125,22 +110,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pods", type=int, default=10_000)
     parser.add_argument("--broken", type=int, default=20, help="Deployments of ten pods that are broken")
     parser.add_argument("--fetch", metavar="URL", help=argparse.SUPPRESS)
-    parser.add_argument("--diagnose", metavar="NOW", type=datetime.fromisoformat, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.fetch:
         print(fetch(options.fetch))
         return 0
-    if options.diagnose:
-        # Most objects of a listing live until the end: scanning them again and again is the collector's worst case.
-        gc.set_threshold(50_000, 20, 100)
-        print(json.dumps(asyncio.run(diagnose(options.diagnose))))
-        return 0
-    from benchmarks.synthetic import NOW, stamp
-
     with tempfile.TemporaryDirectory() as name, synthetic(options.pods, options.broken) as url:
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig(url, Path(name)))}
         fetched = measured([sys.executable, "-m", "benchmarks.scan", "--fetch", url], environment)
-        command = [sys.executable, "-m", "benchmarks.scan", "--diagnose", stamp(NOW)]
+        command = [sys.executable, "-c", COMMAND, "diagnose", "--all-namespaces", "--output", "json"]
         diagnosed = measured(command, environment)
     document = json.loads(diagnosed.output)
     classes = sorted(cause["class"] for cause in document["causes"])
