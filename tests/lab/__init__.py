@@ -1,1 +1,1 @@
-"""The lab: a disposable real control plane with played kubelets. See `python -m tests.lab --help` and `docs` in each module."""
+"""The lab: a disposable real control plane with played kubelets. `python -m tests.lab --help` runs it by hand; tests use the fixture `lab`."""

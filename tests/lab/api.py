@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -140,9 +141,7 @@ def documents(path: Path) -> Iterable[Object]:
     return [one for one in yaml.safe_load_all(path.read_text("utf-8")) if one]
 
 
-def _context(authority: Path) -> Any:
-    import ssl
-
+def _context(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
 
 

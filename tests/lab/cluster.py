@@ -26,8 +26,8 @@ from tests.lab.processes import LabStartError, Processes, free_ports
 
 HERE = Path(__file__).parent
 START_SECONDS = 60.0
-STOP_LEASES_SECONDS = 8  # lease duration of a played kubelet; renewed every quarter of it
-GRACE_PERIOD_SECONDS = 12  # the node lifecycle controller's patience, 50 s in production
+KUBELET_LEASE_SECONDS = 8  # a played kubelet renews every quarter of it
+NODE_GRACE_SECONDS = 12  # the node lifecycle controller's patience, 50 s in production
 
 # Who may log in, and the groups of each; rbac.yaml says what those without system:masters may do.
 USERS: dict[str, tuple[str, ...]] = {
@@ -272,7 +272,7 @@ class ControlPlane:
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={self._certificates.service_account_key}",
             f"--root-ca-file={self._certificates.authority}",
-            f"--node-monitor-grace-period={GRACE_PERIOD_SECONDS}s",
+            f"--node-monitor-grace-period={NODE_GRACE_SECONDS}s",
             "--node-monitor-period=1s",
         ]
 
@@ -287,7 +287,7 @@ class ControlPlane:
             f"--server-address=127.0.0.1:{self.kubelet_port}",
             "--node-ip=127.0.0.1",
             f"--node-port={self.kubelet_port}",
-            f"--node-lease-duration-seconds={STOP_LEASES_SECONDS}",
+            f"--node-lease-duration-seconds={KUBELET_LEASE_SECONDS}",
             f"--tls-cert-file={self._certificates.server}",
             f"--tls-private-key-file={self._certificates.server_key}",
             "--cidr=10.244.0.0/16",

@@ -67,6 +67,7 @@ def test_up_repair_down(up: subprocess.Popen[bytes], cache: Path, tmp_path: Path
     assert _notes(cache) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the programs through /proc")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_killed_up_leaves_nothing(up: subprocess.Popen[bytes], cache: Path, number: signal.Signals, status: int) -> None:
     [note] = _notes(cache)
