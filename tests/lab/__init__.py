@@ -1,1 +1,1 @@
-"""The lab: a disposable real control plane with played kubelets. `python -m tests.lab --help` runs it by hand; tests use the fixture `lab`."""
+"""The lab: a disposable real control plane with played kubelets. By hand: `python -m tests.lab --help`; in tests: the fixture `lab`."""
