@@ -27,16 +27,16 @@ def _form(kind: str, *patterns: str, addressed: bool = False) -> Form:
 # fmt: off
 _TROUBLE: tuple[str, ...] = (
     "error", "fail", "fatal", "panic", "exception", "traceback", "critical", "severe", "refused", "denied", "unable", "cannot",
-    "can't", "could not", "couldn't", "not found", "no such", "timeout", "timed out", "expired", "invalid", "missing",
-    "required", "unbound", "undefined", "unavailable", "exhausted", "too many", "out of memory", "oom", "readonly", "read-only",
-    "read only", "unreachable", "rejected", "unauthori", "forbidden", "not authorized", "no space", "quota", "throttl",
-    "rate limit", " 429", ":429", "=429", "500", "502", "503", "504", "not set", "must be set", "need to specify", "in use",
-    "unknown", "unsupported", "not supported", "mismatch", "corrupt", "deadlock", "noauth", "wrongpass", "enotfound", "econn",
-    "reset by peer", "broken pipe", "bus error", "killed", "unhealthy", "misconf", "slots are reserved", "is larger than",
-    "must be divisible", "must be equal", "exceeds", "less than desired", "circuit", "retry", "retries", " full", "lag ",
-    "unrecognized", "xid", "nccl", "all host(s) tried", "slowdown", "larger than", "has reached", "not valid", "doesn't match",
-    "no route", "insufficient", "no reachable",
-    "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag", "featureflag", "overflow",
+    "can't", "could not", "couldn't", "not found", "no such", "timeout", "timed out", "expired", "invalid", "missing", "required",
+    "unbound", "undefined", "unavailable", "exhausted", "too many", "out of memory", "oom", "readonly", "read-only", "read only",
+    "unreachable", "rejected", "unauthori", "forbidden", "not authorized", "no space", "quota", "throttl", "rate limit", " 429",
+    ":429", "=429", "500", "502", "503", "504", "not set", "must be set", "need to specify", "in use", "unknown", "unsupported",
+    "not supported", "mismatch", "corrupt", "deadlock", "noauth", "wrongpass", "enotfound", "econn", "reset by peer", "broken pipe",
+    "bus error", "killed", "unhealthy", "misconf", "slots are reserved", "must be divisible", "must be equal", "exceeds",
+    "less than desired", "circuit", "retry", "retries", " full", "lag ", "unrecognized", "xid", "nccl", "all host(s) tried",
+    "slowdown", "larger than", "greater than", "has reached", "not valid", "doesn't match", "no route", "insufficient",
+    "no reachable", "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag",
+    "featureflag", "overflow",
 )
 # fmt: on
 

@@ -24,6 +24,9 @@ from runbooks.testimony import State, Testimony, testimonies
 
 UNREACHABLE = frozenset({"refused", "timeout", "unreachable", "unknown-host", "upstream-error"})
 
+# Signs that only a database, cache or broker gives, whether or not the line names it.
+OF_DATABASES = frozenset({"database-auth", "database-missing", "database-readonly", "connections-exhausted", "store-memory-full"})
+
 # What each sign's server calls itself, for the configuration key or Service that means it.
 ENGINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("postgres", re.compile(r"postgres|psql|pg_|psycopg|pgsql|pgx", re.I)),
@@ -107,7 +110,7 @@ def _peer(world: World, testimony: Testimony, sign: Sign) -> Peer | None:
         matching = tuple(item for item in declared if _means(dependencies, item, sign.host, found))
         same_port = tuple(item for item in matching if sign.port is None or item.address.port in (None, sign.port))
         return Peer(sign.host, sign.port, found, same_port or matching)
-    engine = next((name for name, pattern in ENGINES if pattern.search(sign.text)), None)
+    engine = next((name for name, pattern in ENGINES if pattern.search(sign.text)), "database" if sign.kind in OF_DATABASES else None)
     if engine is None:
         return None
     wanted = re.compile(ALIASES.get(engine, engine), re.I)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from cluster.world import World
 from runbooks.detectors.commands import borrowed_programs
 from runbooks.finding import Certainty
 from tests.runbooks.specimens import pod
-from tests.runbooks.worlds import World, codes, world
+from tests.runbooks.worlds import LogKey, codes, world
 
 PORTS = {"geo": 8083, "rate": 8084, "profile": 8081}
 
@@ -16,7 +17,7 @@ def part(name: str, program: str, image: str = "registry.example/hotel:1") -> st
 
 
 def hotel(program: str, log: str = "") -> World:
-    logs = {("shop", "profile-77777-abcde", "app"): log} if log else None
+    logs: dict[LogKey, str] | None = {("shop", "profile-77777-abcde", "app"): log} if log else None
     return world(part("geo", "geo") + part("rate", "rate") + part("profile", program), logs=logs)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runbooks.detectors.containers import (
@@ -166,7 +168,7 @@ def test_a_failing_hook(ready: bool, found: set[str]) -> None:
 
 @pytest.mark.parametrize(("other", "found"), [(8080, {"container.port-conflict"}), (9090, set())])
 def test_two_containers_of_a_pod_on_one_port(other: int, found: set[str]) -> None:
-    spec = {
+    spec: dict[str, Any] = {
         "containers": [
             {"name": "app", "ports": [{"containerPort": 8080}]},
             {"name": "sidecar", "ports": [{"containerPort": other}]},

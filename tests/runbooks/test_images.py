@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runbooks.detectors.images import failed_pulls, missing_pull_secrets, slow_pulls
@@ -10,7 +12,7 @@ from tests.runbooks.worlds import codes, world
 IMAGE = "registry.example/web:1"
 
 
-def pulling(answer: str, image: str = IMAGE, **extra: object) -> str:
+def pulling(answer: str, image: str = IMAGE, **extra: Any) -> str:
     text = f'Failed to pull image "{image}": failed to resolve reference "{image}": {answer}'
     return pod(
         state=waiting("ImagePullBackOff", f'Back-off pulling image "{image}"'), phase="Pending", container={"image": image}, **extra

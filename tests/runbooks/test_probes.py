@@ -59,7 +59,7 @@ def test_a_model_server_is_killed_while_it_loads() -> None:
 
 
 def test_a_port_of_a_sidecar_is_offered_too() -> None:
-    spec = {
+    spec: dict[str, Any] = {
         "containers": [
             {"name": "app", "livenessProbe": {"tcpSocket": {"port": 15020}, "initialDelaySeconds": 30}, "ports": [{"containerPort": 80}]},
             {"name": "proxy", "ports": [{"containerPort": 15020}]},

@@ -15,6 +15,8 @@ from cluster.reading import LogText, Reading
 from cluster.reference import ContainerRef, Scope
 from cluster.world import World
 
+# (namespace, pod, container), and whether of the run before the present one.
+LogKey = tuple[str, str, str] | tuple[str, str, str, bool]
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
 
@@ -22,7 +24,7 @@ def world(
     text: str,
     *,
     now: datetime = NOW,
-    logs: Mapping[tuple[str, str, str] | tuple[str, str, str, bool], str] | None = None,
+    logs: Mapping[LogKey, str] | None = None,
     complete: tuple[str, ...] = (),
 ) -> World:
     """A world of the YAML documents in `text`. `logs` maps (namespace, pod, container[, previous]) to text; `complete` names kinds

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbooks.detectors.applications import crashes, own_faults, recurring_errors, refused_configurations, refused_files, slow_calls
+from runbooks.finding import Certainty
+from tests.runbooks.specimens import CRASHING, configmap, pod, terminated, waiting
+from tests.runbooks.worlds import LogKey, codes, world
+
+APP = ("shop", "web-5d4f8-abcde", "app")
+OWN = [
+    ("exec /app: exec format error", "app.wrong-architecture"),
+    ("listen tcp :80: bind: address already in use", "app.port-in-use"),
+    ("/bin/sh: 1: serve: not found", "app.command-missing"),
+    ("python: can't open file '/app/mian.py': [Errno 2] No such file or directory", "app.command-missing"),
+    ("unknown flag: --listn", "app.bad-arguments"),
+    ("panic: environment variable CART_ADDR not set", "app.missing-env"),
+    ("ssl: certificate has expired", "app.certificate-expired"),
+    ("java.lang.OutOfMemoryError: Java heap space", "app.memory-exhausted"),
+    ("RuntimeError: can't start new thread", "app.limits-exhausted"),
+    ("OSError: [Errno 28] No space left on device", "app.disk-full"),
+    ("OSError: [Errno 30] Read-only file system: '/x'", "app.read-only-filesystem"),
+    ("ERROR: deadlock detected", "app.lock-contention"),
+    ("Error: Catalog Fail Feature Flag Enabled", "app.feature-flag"),
+    ("ERROR consumer lag is growing: 120000 messages", "app.queue-backlog"),
+    ("Retryable commit conflict for version 12", "app.commit-conflict"),
+    ("An error occurred (AccessDenied) when calling the PutObject operation", "app.object-store-denied"),
+    ("ClientError: SlowDown: Please reduce your request rate", "app.object-store-throttled"),
+    ("MaxRetryError: max retries exceeded", "app.retry-storm"),
+]
+
+
+@pytest.mark.parametrize(("line", "code"), OWN)
+def test_a_failing_program_says_what_it_lacks(line: str, code: str) -> None:
+    (finding,) = own_faults(world(pod(**CRASHING), logs={APP: f"starting\n{line}"}))
+    assert (finding.code, finding.certainty, finding.subject.name) == (code, Certainty.PROVEN, "web")
+    assert line in finding.evidence[0].quote
+
+
+@pytest.mark.parametrize(("line", "code"), OWN)
+def test_a_running_program_that_got_over_it_accuses_nobody(line: str, code: str) -> None:
+    log = "\n".join([line, *(f"request {number} served" for number in range(100))])
+    assert not list(own_faults(world(pod(ready=True), logs={APP: log}))), code
+
+
+MOUNTED: dict[str, Any] = {
+    "container": {"volumeMounts": [{"name": "settings", "mountPath": "/etc/app"}]},
+    "volumes": [{"name": "settings", "configMap": {"name": "app-config"}}],
+}
+BAD_JSON = "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+
+
+@pytest.mark.parametrize(("spec", "kind", "name"), [(MOUNTED, "ConfigMap", "app-config"), ({}, "Deployment", "web")])
+def test_a_configuration_that_cannot_be_used(spec: dict[str, Any], kind: str, name: str) -> None:
+    (finding,) = refused_configurations(world(pod(**CRASHING, **spec), logs={APP: BAD_JSON}))
+    assert (finding.code, finding.subject.kind, finding.subject.name) == ("app.invalid-configuration", kind, name)
+
+
+def test_a_running_program_may_refuse_what_a_client_sent() -> None:
+    assert not list(refused_configurations(world(pod(ready=True, **MOUNTED), logs={APP: "\n".join([BAD_JSON] * 5)})))
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/etc/app/settings.yaml'", {"app.missing-file"}),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/tmp/x'", set()),
+    ],
+)
+def test_a_file_that_its_configmap_should_hold(line: str, code: set[str]) -> None:
+    made = world(configmap("app-config", {"setings.yaml": ""}) + pod(**CRASHING, **MOUNTED), logs={APP: line})
+    found = list(refused_files(made))
+    assert codes(found) == code
+    assert not found or "setings.yaml" in found[0].explanation
+
+
+@pytest.mark.parametrize(
+    ("volume", "code"),
+    [({"persistentVolumeClaim": {"claimName": "data"}}, {"app.file-permission"}), ({"configMap": {"name": "x"}}, set())],
+)
+def test_a_volume_that_may_not_be_written(volume: dict[str, Any], code: set[str]) -> None:
+    spec: dict[str, Any] = {"container": {"volumeMounts": [{"name": "v", "mountPath": "/data"}]}, "volumes": [{"name": "v", **volume}]}
+    made = world(pod(**CRASHING, **spec), logs={APP: "PermissionError: [Errno 13] Permission denied: '/data/cache'"})
+    assert codes(refused_files(made)) == code
+
+
+TRACE = 'Traceback (most recent call last):\n  File "/app/m.py", line 1, in <module>\n    f()\nZeroDivisionError: division by zero'
+
+
+def test_a_crash_is_told_by_its_exception() -> None:
+    (finding,) = crashes(world(pod(**CRASHING), logs={APP: TRACE}))
+    assert (finding.code, finding.certainty) == ("app.crash", Certainty.PROVEN)
+    assert "division by zero" in finding.explanation
+
+
+def test_without_a_trace_the_last_error_line_is_likely() -> None:
+    (finding,) = crashes(world(pod(**CRASHING), logs={APP: "starting\nERROR cannot continue: boom"}))
+    assert finding.certainty is Certainty.LIKELY
+    assert "boom" in finding.explanation
+
+
+@pytest.mark.parametrize(
+    ("text", "log"),
+    [
+        (pod(ready=True), TRACE),
+        (pod(state=waiting("CrashLoopBackOff"), last=terminated(137, "OOMKilled"), restarts=3), TRACE),
+        (pod(**CRASHING), "starting\nlistening on :80"),
+        (pod(**CRASHING), "exec /app: exec format error"),
+    ],
+)
+def test_no_crash_of_its_own(text: str, log: str) -> None:
+    assert not list(crashes(world(text, logs={APP: log})))
+
+
+def test_an_error_that_comes_again_and_again() -> None:
+    log = "\n".join(
+        f"Run {number} failed with error: division by zero" if number % 4 == 0 else f"Run {number} succeeded" for number in range(24)
+    )
+    assert codes(recurring_errors(world(pod(ready=True), logs={APP: log}))) == {"app.recurring-error"}
+    once = "Run 0 failed with error: division by zero\n" + "\n".join(f"Run {number} succeeded" for number in range(60))
+    assert not list(recurring_errors(world(pod(ready=True), logs={APP: once})))
+
+
+def test_the_least_slow_of_several_slow_programs_is_the_deepest() -> None:
+    other = ("shop", "fraud-77777-abcde", "app")
+    logs: dict[LogKey, str] = {
+        APP: "\n".join('{"responseTime":7000.1,"msg":"done"}' for _ in range(5)),
+        other: "\n".join('{"responseTime":4000.1,"msg":"done"}' for _ in range(5)),
+    }
+    found = {
+        item.subject.name: item.certainty for item in slow_calls(world(pod(ready=True) + pod("fraud-77777-abcde", ready=True), logs=logs))
+    }
+    assert found == {"web": Certainty.POSSIBLE, "fraud": Certainty.LIKELY}
+
+
+def test_fast_calls_are_no_fault() -> None:
+    assert not list(slow_calls(world(pod(ready=True), logs={APP: "\n".join(["took 12 ms"] * 20)})))
