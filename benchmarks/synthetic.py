@@ -127,7 +127,7 @@ def build(pods: int, broken: int) -> Cluster:
 
 
 def _deploy(cluster: Cluster, number: int, fault: Fault) -> None:
-    namespace, name = f"team-{number % NAMESPACES:02}", f"workload-{number:05}"
+    namespace, name = f"team-{(number + number // NAMESPACES) % NAMESPACES:02}", f"workload-{number:05}"
     image = f"{name}:v{2 + number % 7}"
     template = {"metadata": {"labels": {"app": name}}, "spec": _pod_spec(name, image, fault, None)}
     ready = REPLICAS if fault is HEALTHY else 0
@@ -182,6 +182,8 @@ def _pods(namespace: str, name: str, set_name: str, image: str, fault: Fault) ->
         },
         separators=(",", ":"),
     )
+
+    document = document.replace("IMAGE", image).replace("NAME-settings", f"{name}-settings")
 
     def make(index: int) -> bytes:
         pod = _pod_name(set_name, index)

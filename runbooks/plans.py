@@ -121,17 +121,14 @@ def _health(pod: Pod) -> tuple[object, ...]:
 
 
 def _logs(pod: Pod) -> Iterator[LogWant]:
-    """The logs that a pod can have: of containers that ran, and of the run before a restart."""
+    """The logs that a pod can have. A status may be older than the log, so a container that waits is asked too, once it has a node."""
+    if pod.spec.node_name is None and pod.status.phase == "Pending":
+        return
     for container in pod.spec.all_containers:
         status = pod.container_status(container.name)
         ref = ContainerRef(pod.namespace or "", pod.name, container.name)
-        if status is None:
-            if pod.status.phase in ("Running", "Failed", "Succeeded"):
-                yield LogWant(ref, deep=True)
-            continue
-        if status.state.running or status.state.terminated or status.restart_count:
-            yield LogWant(ref, deep=True)
-        if status.restart_count:
+        yield LogWant(ref, deep=True)
+        if status is not None and status.restart_count:
             yield LogWant(ref, previous=True, deep=True)
 
 
