@@ -74,8 +74,10 @@ def node_not_ready(world: World) -> Iterable[Finding]:
 def _readiness(world: World, node: Node, ready: Condition) -> tuple[str, str]:
     message = ready.message or "no message"
     if ready.status == "Unknown":
-        others = [item for item in node.status.conditions or () if item.last_heartbeat_time and item.type not in (*_PRESSURES, "Ready")]
-        alive = [item.type for item in others if item.last_heartbeat_time and world.now - item.last_heartbeat_time < STALE_LEASE * 2]
+        # Some agents set a condition once and never again, so only a heartbeat after the silence began shows that one is alive.
+        silent = ready.last_transition_time or world.now
+        others = [item for item in node.status.conditions or () if item.type not in (*_PRESSURES, "Ready")]
+        alive = [item.type for item in others if item.last_heartbeat_time and item.last_heartbeat_time > silent]
         if alive:
             return "node.kubelet-down", f"the kubelet has stopped reporting while {alive[0]} is still being reported from the node"
         return "node.not-ready", f"the kubelet has stopped reporting ({message}); the machine, its network or the kubelet is down"

@@ -1,0 +1,162 @@
+"""The whole path on a real API server, its audit log the witness: diagnose, propose, be refused, approve, execute once, verify, prove."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from oncall.cli import run
+from tests.lab import scenario
+from tests.lab.lab import Lab
+
+ROOT = Path(__file__).parent.parent.parent
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def smokejumper(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lab: Lab) -> Run:
+    """Runs one command line against the lab as one of its users."""
+
+    def call(*arguments: str, user: str = "executor", token: str | None = None) -> tuple[int, str, str]:
+        monkeypatch.delenv("SMOKEJUMPER_TOKEN", raising=False)
+        if token is not None:
+            monkeypatch.setenv("SMOKEJUMPER_TOKEN", token)
+        capsys.readouterr()
+        code = run(["--state", str(tmp_path / "state"), "--kubeconfig", str(lab.kubeconfig(user)), *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_every_scene_is_named_with_its_evidence(lab: Lab, smokejumper: Run, name: str) -> None:
+    with lab.loaded(name) as scene:
+        since = lab.audit.mark()
+        code, out, err = smokejumper("diagnose", "-n", scene.expect.namespace, "-o", "json", user="reader")
+        assert code == 0, err
+        document = json.loads(out)
+        wanted = scene.expect.cause
+        if wanted is None:
+            assert document["healthy"] is True
+            assert document["causes"] == []
+        else:
+            first = document["causes"][0]
+            assert any(_same(first["object"], one) for one in (wanted, *scene.expect.accept)), first["object"]
+            assert first["class"] == scene.expect.cause_class
+            said = json.dumps(first, ensure_ascii=False).replace('\\"', '"')
+            assert [words for words in scene.expect.evidence if words not in said] == []
+        assert lab.audit.writes("reader", since) == ()
+
+
+def _same(named: dict[str, str | None], pattern: Mapping[str, str | None]) -> bool:
+    return all(fnmatchcase(named[part] or "", pattern.get(part) or "") for part in ("kind", "namespace", "name"))
+
+
+class Case:
+    """A stuck rollout in the lab, and alice's pending proposal to undo it."""
+
+    def __init__(self, lab: Lab, smokejumper: Run, state: Path) -> None:
+        self.lab, self.smokejumper, self.state = lab, smokejumper, state
+        self.alice = smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", getpass.getuser())[1].strip()
+        self.bob = smokejumper("people", "add", "bob", "--group", "sre-oncall")[1].strip()
+        code, self.text, err = smokejumper("propose", "rollout_undo", "deploy/serve", "-n", "ml")
+        assert code == 0, err
+        self.id = self.text.split()[0]
+        self.digest = next(line.split()[1] for line in self.text.splitlines() if line.split()[:1] == ["digest"])
+        self.since = lab.audit.mark()
+
+    def approved(self) -> None:
+        code, _, err = self.smokejumper("approve", self.id, "--digest", self.digest, token=self.bob)
+        assert code == 0, err
+
+    def writes(self) -> list[tuple[str, str, int | None]]:
+        """(verb, resource, answer) of everything that our account really tried to write."""
+        return [(write.verb, write.resource, write.code) for write in self.lab.audit.writes("executor", self.since)]
+
+    def elsewhere(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Execute or recover in a process of its own."""
+        command = [sys.executable, "-m", "tests.oncall.executing", str(self.state), str(self.lab.kubeconfig("executor")), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def state_shown(self) -> str:
+        return self.smokejumper("proposals", "show", self.id)[1].split()[1]
+
+
+@pytest.fixture
+def case(lab: Lab, smokejumper: Run, tmp_path: Path) -> Iterator[Case]:
+    with lab.loaded("rollout-bad-image"):
+        yield Case(lab, smokejumper, tmp_path / "state")
+
+
+def test_refused_until_another_person_approved_then_once(case: Case, lab: Lab) -> None:
+    assert "spec.template.spec.containers[name=server].image" in case.text
+    forged = ("approve", case.id, "--digest", case.digest)
+    assert case.smokejumper("execute", case.id)[0] == 2
+    assert case.smokejumper(*forged, token="sj_forged")[0] == 2
+    assert case.smokejumper(*forged, token=case.alice)[0] == 2
+    assert case.smokejumper("execute", case.id)[0] == 2
+    assert case.writes() == []
+    case.approved()
+    code, out, err = case.smokejumper("execute", case.id)
+    assert code == 0, out + err
+    assert "succeeded" in out
+    assert case.smokejumper("execute", case.id)[0] == 2
+    assert case.writes() == [("patch", "deployments", 200)]
+    assert _ready_replicas(lab) == 3
+    assert case.smokejumper("audit", "verify")[1].startswith("intact")
+
+
+def _ready_replicas(lab: Lab) -> int:
+    found = lab.client().get("apps/v1", "Deployment", "serve", "ml")
+    assert found is not None
+    return int(found["status"]["readyReplicas"])
+
+
+def test_an_approval_does_not_outlive_its_time(case: Case) -> None:
+    case.approved()
+    late = case.elsewhere("execute", case.id, case.digest, "--seconds-later", "3600")
+    assert late.returncode != 0
+    assert "expired" in late.stderr
+    assert case.writes() == []
+    assert case.state_shown() == "expired"
+
+
+def test_an_object_that_changed_since_is_left_alone(case: Case, lab: Lab) -> None:
+    case.approved()
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "server", "image": "registry.example.com/other:v1"}]}}}}
+    lab.client().patch("apps/v1", "Deployment", "serve", patch, "ml")
+    code, _, err = case.smokejumper("execute", case.id)
+    assert code == 2
+    assert "no longer fits" in err
+    assert case.writes() == []
+    assert case.state_shown() == "stale"
+
+
+@pytest.mark.parametrize("step", ["claimed", "change:intended", "change:sent", "change:recorded", "verifying"])
+def test_killed_at_any_step_the_change_happens_at_most_once(case: Case, step: str) -> None:
+    case.approved()
+    killed = case.elsewhere("execute", case.id, case.digest, "--die-at", step)
+    assert killed.returncode == -9, killed.stderr
+    assert case.elsewhere("recover").stdout == "", "the lease of the dead process still runs"
+    recovered = case.elsewhere("recover", "--seconds-later", "90")
+    assert recovered.stdout.split() == [case.id, "succeeded"], recovered.stdout + recovered.stderr
+    assert case.writes() == [("patch", "deployments", 200)]
+    assert case.smokejumper("audit", "verify")[0] == 0
+
+
+def test_killed_while_it_waits_for_approval_nothing_is_lost(case: Case) -> None:
+    assert case.elsewhere("recover").returncode == 0
+    assert case.state_shown() == "pending"
+    case.approved()
+    assert case.smokejumper("execute", case.id)[0] == 0
+    assert case.writes() == [("patch", "deployments", 200)]
