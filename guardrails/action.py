@@ -104,9 +104,7 @@ def target(kind: str, namespace: str | None, name: str) -> Target:
     """A target by the names that people use. Raises InvalidAction for a kind that nothing may change or a name that is none."""
     resource = TARGET_RESOURCES.get(kind)
     if resource is None:
-        raise InvalidAction(
-            f"{kind[:80]!r} is no kind that an action may change.", next_step=f"Legal kinds: {', '.join(TARGET_RESOURCES)}."
-        )
+        raise InvalidAction(f"{kind[:80]!r} is no kind that may be changed.", next_step=f"Legal kinds: {', '.join(TARGET_RESOURCES)}.")
     if resource.namespaced and namespace is None:
         raise InvalidAction(f"A {kind} lives in a namespace.", next_step="Name it.")
     try:

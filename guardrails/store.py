@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +172,16 @@ class Store:
 
 
 def _prepare(path: Path) -> None:
+    """Make the file and look whether it is a usable database, before the pool does.
+
+    A connection of aiosqlite that fails to open ends in a thread that outlives the event loop and prints a traceback.
+    """
     with _one_error(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:

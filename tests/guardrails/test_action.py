@@ -1,0 +1,126 @@
+"""Arguments that try to be more than arguments are refused before anything looks at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from guardrails.action import BY_NAME, TARGET_RESOURCES, DeletePod, RolloutUndo, Scale, access, check_target, parse_action, schemas, target
+from guardrails.errors import InvalidAction
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "default --as=system:admin",
+        "-ojsonpath={.data}",
+        "api;rm -rf /",
+        "../../secrets/x",
+        "api%2F..%2Fsecrets",
+        "",
+        " web",
+        "web ",
+        "web\n",
+        "Web",
+        "wéb",
+        "kub\u0435-system",
+        "web\u202e",
+        "web\x00",
+        "a" * 254,
+        "-web",
+        "web-",
+        "a..b",
+        "web/scale",
+        "web?dryRun=All",
+        "web#x",
+    ],
+)
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(InvalidAction):
+        target("Deployment", "shop", name)
+    with pytest.raises(InvalidAction):
+        target("Deployment", name, "web")
+
+
+@pytest.mark.parametrize("namespace", ["KUBE-SYSTEM", "kube-system ", "kube.system", "a" * 64])
+def test_namespaces_that_are_none(namespace: str) -> None:
+    with pytest.raises(InvalidAction):
+        target("Deployment", namespace, "web")
+
+
+@pytest.mark.parametrize(
+    "kind", ["SECRETS", "Secret", "Secret.v1.", "secrets", "List", "nodes/proxy", "services/proxy", "ConfigMap", "deployment", ""]
+)
+def test_kinds_that_nothing_may_change(kind: str) -> None:
+    with pytest.raises(InvalidAction, match="no kind that may be changed"):
+        target(kind, "shop", "web")
+
+
+@pytest.mark.parametrize("replicas", ["1e9", "-1", '"10"', "true", str(2**62), "10001", "3.0", "null", "[3]", "NaN"])
+def test_replicas_out_of_bounds(replicas: str) -> None:
+    with pytest.raises(InvalidAction):
+        parse_action(f'{{"action": "scale", "replicas": {replicas}}}')
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"action": "scale", "replicas": 3, "replicas": 9}',
+        '{"action": "scale", "replicas": 3, "force": true}',
+        '{"action": "rollout_restart", "selector": ""}',
+        '{"action": "patch", "patch": {"metadata": {"finalizers": []}}}',
+        '{"action": "exec"}',
+        '{"action": "SCALE", "replicas": 3}',
+        '{"replicas": 3}',
+        '{"action": ["scale"]}',
+        "[]",
+        "null",
+        "{",
+        "",
+        "[" * 200_000,
+        {"action": "rollout_undo", "to_revision": 0},
+        {"action": "rollout_undo", "to_revision": True},
+        {"kind": "List", "items": [{"kind": "Secret"}]},
+    ],
+)
+def test_actions_that_are_none(document: str | dict[str, Any]) -> None:
+    with pytest.raises(InvalidAction) as caught:
+        parse_action(document)
+    assert len(str(caught.value)) < 1500, "an error never echoes a long input"
+
+
+def test_legal_actions() -> None:
+    assert parse_action('{"action": "scale", "replicas": 0}') == Scale(replicas=0)
+    assert parse_action({"action": "rollout_undo"}) == RolloutUndo(to_revision=None)
+
+
+@pytest.mark.parametrize(("kind", "namespace"), [("Deployment", None), ("Pod", None)])
+def test_namespaced_kinds_need_a_namespace(kind: str, namespace: str | None) -> None:
+    with pytest.raises(InvalidAction):
+        target(kind, namespace, "web")
+
+
+def test_an_action_applies_to_its_kinds_only() -> None:
+    on = {kind: target(kind, "shop" if resource.namespaced else None, "x") for kind, resource in TARGET_RESOURCES.items()}
+    for name, word in BY_NAME.items():
+        action = parse_action({"action": name} | ({"replicas": 1} if name == "scale" else {}))
+        for kind, where in on.items():
+            if kind in word.traits.kinds:
+                check_target(action, where)
+                assert {rule.verb for rule in access(action, where)} == {word.traits.write_verb, "get"}
+            else:
+                with pytest.raises(InvalidAction, match="does not apply"):
+                    check_target(action, where)
+
+
+def test_a_target_of_another_group_is_refused() -> None:
+    forged = target("Pod", "shop", "x").model_copy(update={"group": "evil.example"})
+    with pytest.raises(InvalidAction):
+        check_target(DeletePod(), forged)
+
+
+def test_paths() -> None:
+    assert target("Deployment", "shop", "web").path == "/apis/apps/v1/namespaces/shop/deployments/web"
+    assert target("Node", None, "n1").path == "/api/v1/nodes/n1"
+    assert set(schemas()) == set(BY_NAME)
