@@ -18,6 +18,7 @@ from runbooks.catalogue import Role, code_of
 from runbooks.causes import merged
 from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
 from runbooks.graph import Graph
+from runbooks.traffic import is_system
 
 REPLICA_LOGS = 2
 # Of programs that run well, so many logs are read at most, and none where more pods than this are in question.
@@ -56,7 +57,8 @@ def quiet_logs(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectR
     near = graph.reach(focus)
     if any(_accuses(finding) and (not focus or near & graph.reach((finding.subject, *finding.affects))) for finding in findings):
         return ()
-    pods = [pod for ref in focus for pod in _pods_about(world, ref)] if focus else list(world.all(Pod))
+    asked = [pod for ref in focus for pod in _pods_about(world, ref)]
+    pods = asked if focus else [pod for pod in world.all(Pod) if world.scope.namespaces or not is_system(pod.namespace)]
     if not focus and len(pods) > SMALL_SCOPE_PODS:
         return ()
     wants = (LogWant(ContainerRef(pod.namespace or "", pod.name, name)) for pod in pods for name in _containers_of(world, pod))

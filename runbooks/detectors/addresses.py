@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from cluster.facts.network import Service
-from cluster.reference import ObjectRef
+from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.dependencies import Dependencies, Dependency, Stands, serves
-from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
+from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 
 
 def broken_addresses(world: World) -> Iterator[Finding]:
@@ -77,6 +77,9 @@ def wrong_port(service: Service, caller: Dependency, certainty: Certainty, *more
         explanation=f"{caller.workload} is configured to call {caller.address} ({caller.key}), but Service"
         f" {service.namespace}/{service.name} serves only port {served}.",
         affects=(caller.workload, caller.pod),
+        wants=()
+        if certainty is Certainty.PROVEN
+        else (LogWant(ContainerRef(caller.pod.namespace or "", caller.pod.name, caller.container)),),
     )
 
 

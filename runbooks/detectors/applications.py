@@ -40,6 +40,8 @@ OWN_FAULTS: dict[str, tuple[str, str]] = {
 }
 # What a program that serves may say without being at fault itself: a bad request's arguments, a client's file.
 ONLY_WHEN_FAILING = frozenset({"command-missing", "program-missing", "usage", "exec-format", "port-in-use", "config-invalid"})
+# A program that serves well reports some errors; only this share of its lines and more is a fault.
+RECURRING_SHARE = 0.05
 # A cluster's own root certificates are mounted into every pod and configure nothing.
 ROOT_CERTIFICATES = "kube-root-ca.crt"
 PASSING_SIGNS = frozenset({"file-missing", "permission", "config-invalid"})
@@ -157,7 +159,8 @@ def recurring_errors(world: World) -> Iterator[Finding]:
         if testimony.state is not State.RUNNING or testimony.sign is not None:
             continue
         tail = max(GOING_ON_LINES, testimony.report.lines // 10)
-        going_on = [item for item in testimony.report.errors if item.times >= 3 and item.from_end < tail]
+        often = max(3, testimony.report.lines * RECURRING_SHARE)
+        going_on = [item for item in testimony.report.errors if item.times >= often and item.from_end < tail]
         if not going_on:
             continue
         worst = going_on[0]

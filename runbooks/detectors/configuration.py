@@ -136,6 +136,7 @@ def _parsed(text: str, pod: Pod) -> Iterator[tuple[str, str, str, str]]:
 
 def _seen(world: World, pod: Pod) -> Iterator[_Lack]:
     """What the spec needs and the namespace provably lacks; only ConfigMaps can be checked."""
+    yield from _only_secret(world, pod)
     for name, key, path in _configmap_uses(pod):
         presence = world.presence("ConfigMap", pod.namespace, name)
         ref = ObjectRef("ConfigMap", pod.namespace, name)
@@ -147,6 +148,27 @@ def _seen(world: World, pod: Pod) -> Iterator[_Lack]:
         elif known is not None and key and key not in known.keys:
             keys = cite(Source.FIELD, known.ref, "data", f"keys: {', '.join(sorted(known.keys)) or 'none'}")
             yield _Lack("config.missing-key", known.ref, key, (*evidence, keys), Certainty.LIKELY)
+
+
+def _only_secret(world: World, pod: Pod) -> Iterator[_Lack]:
+    """The one Secret that a pod reads its variables from, when its configuration is refused without a word and no ConfigMap lacks."""
+    if not any(_reason(status.state.waiting) == "CreateContainerConfigError" for status in pod.all_statuses):
+        return
+    names = {name for container in pod.spec.all_containers for name in _secrets_of(container)}
+    present = all(world.presence("ConfigMap", pod.namespace, name) is Presence.PRESENT for name, _, _ in _configmap_uses(pod))
+    if len(names) == 1 and present:
+        name = names.pop()
+        evidence = _used_at(world, pod, "Secret", name)
+        yield _Lack("config.missing-secret", ObjectRef("Secret", pod.namespace, name), "", evidence, Certainty.LIKELY)
+
+
+def _secrets_of(container: Container) -> Iterator[str]:
+    for source in container.env_from or ():
+        if source.secret_ref and not source.secret_ref.optional:
+            yield source.secret_ref.name
+    for item in container.env or ():
+        if item.value_from and item.value_from.secret_key_ref and not item.value_from.secret_key_ref.optional:
+            yield item.value_from.secret_key_ref.name
 
 
 def _configmap_uses(pod: Pod) -> Iterator[tuple[str, str, str]]:
@@ -206,7 +228,7 @@ def refused_configurations(world: World) -> Iterator[Finding]:
         elif SUBPATH.search(text):
             code = "config.subpath-failed"
         events = current_events(world, trouble.pod, "Failed")
-        if not text and any(any(_parsed(event.text, trouble.pod)) for event in events):
+        if not text and (any(any(_parsed(event.text, trouble.pod)) for event in events) or any(_seen(world, trouble.pod))):
             continue
         owner = world.top_owner(trouble.pod.ref)
         yield Finding(

@@ -36,6 +36,8 @@ STARTING_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
 # An init container that downloads or migrates may take a while; most finish within this.
 INIT_PATIENCE = timedelta(minutes=5)
 MANY_RESTARTS = 5
+# Restarts that come further apart than this are no pattern.
+HISTORY = timedelta(hours=6)
 
 # Exit codes that say more than "error": shells (126, 127), signals (128 + n), sysexits.
 EXIT_WORDS = {
@@ -80,6 +82,9 @@ def memory_kills(world: World) -> Iterator[Finding]:
     """Containers that the kernel killed at their memory limit; one that has run well for long since is left alone."""
     for trouble in troubles(world):
         end = trouble.last_end
+        if trouble.reason == "OOMKilled":
+            # Printed tables show the end of the last run as the present reason.
+            end = end or Terminated(exit_code=137, reason="OOMKilled")
         if end is None or not _killed_for_memory(end, trouble):
             continue
         recovered = trouble.status.ready and trouble.status.state.running is not None
@@ -252,16 +257,16 @@ def _crash_code(trouble: Trouble, exit_code: int | None) -> tuple[str, str]:
         return ("container.command-not-found" if exit_code == 127 else "container.command-not-executable"), says
     if exit_code in FATAL_SIGNALS:
         return "container.killed-by-signal", says
-    return ("init.crash-loop" if trouble.init else "container.crash-loop"), says
+    return ("init.crash-loop" if trouble.init or trouble.printed_init else "container.crash-loop"), says
 
 
 def restarts(world: World) -> Iterator[Finding]:
-    """Ready containers that died many times and lately; a high count from long ago is history."""
+    """Ready containers that died many times and still do: the last time lately, or not longer ago than twice their usual interval."""
     for trouble in troubles(world):
         end = trouble.status.last_state.terminated
         if not trouble.status.ready or trouble.status.restart_count < MANY_RESTARTS or end is None or end.reason == "OOMKilled":
             continue
-        if not is_recent(end.finished_at, world) or killed_by_probe(world, trouble):
+        if not _goes_on(world, trouble, end) or killed_by_probe(world, trouble):
             continue
         owner = world.top_owner(trouble.pod.ref)
         yield Finding(
@@ -275,6 +280,15 @@ def restarts(world: World) -> Iterator[Finding]:
             since=end.finished_at,
             wants=wanted_logs(trouble),
         )
+
+
+def _goes_on(world: World, trouble: Trouble, end: Terminated) -> bool:
+    if is_recent(end.finished_at, world):
+        return True
+    if end.finished_at is None or trouble.pod.created is None:
+        return False
+    interval = (end.finished_at - trouble.pod.created) / trouble.status.restart_count
+    return world.now - end.finished_at < 2 * interval and interval < HISTORY
 
 
 def blocked_inits(world: World) -> Iterator[Finding]:

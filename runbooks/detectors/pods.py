@@ -35,6 +35,12 @@ class Trouble(Struct, frozen=True):
         return ((waiting.reason if waiting else None) or "").removeprefix("Init:")
 
     @property
+    def printed_init(self) -> bool:
+        """Whether a printed table shows an init container's trouble as the pod's own."""
+        waiting = self.status.state.waiting
+        return ((waiting.reason if waiting else None) or "").startswith("Init:")
+
+    @property
     def message(self) -> str:
         waiting = self.status.state.waiting
         return (waiting.message if waiting else None) or ""

@@ -81,6 +81,18 @@ def test_a_key_that_its_configmap_lacks(optional: bool, found: set[str]) -> None
     assert codes(missing_references(made)) == found
 
 
+def test_without_a_word_the_only_secret_is_suspected() -> None:
+    def silent(*secrets: str) -> str:
+        env = [{"name": name.upper(), "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}} for name in secrets]
+        return pod(state=waiting("CreateContainerConfigError"), phase="Pending", container={"env": env})
+
+    (finding,) = missing_references(world(silent("db")))
+    assert (finding.code, finding.subject.name, finding.certainty) == ("config.missing-secret", "db", Certainty.LIKELY)
+    assert not list(missing_references(world(silent("db", "api"))))
+    assert codes(refused_configurations(world(silent("db", "api")))) == {"config.refused"}
+    assert not list(refused_configurations(world(silent("db"))))
+
+
 def test_a_pod_that_runs_lacks_nothing() -> None:
     message = 'MountVolume.SetUp failed for volume "v" : configmap "app-config" not found'
     assert not list(missing_references(world(pod(ready=True) + event("FailedMount", message))))

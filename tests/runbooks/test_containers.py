@@ -128,6 +128,17 @@ def test_many_restarts_count_while_they_are_fresh(finished: str, found: set[str]
     assert codes(restarts(world(pod(ready=True, restarts=12, last=terminated(1, finished=finished))))) == found
 
 
+def test_restarts_that_go_on_at_their_usual_interval_count() -> None:
+    # Six hours old, twelve restarts: every half hour; the last one 40 minutes ago.
+    young = pod(ready=True, restarts=12, last=terminated(1, finished="2026-01-15T11:20:00Z")).replace("T11:00:00Z", "T06:00:00Z")
+    assert codes(restarts(world(young))) == {"container.high-restarts"}
+
+
+def test_printed_tables_speak_of_an_init_container_and_of_memory() -> None:
+    assert codes(crashes(world(pod(state=waiting("Init:CrashLoopBackOff"), phase="Pending", restarts=3)))) == {"init.crash-loop"}
+    assert codes(memory_kills(world(pod(state=waiting("OOMKilled"), restarts=3)))) == {"container.oom-killed"}
+
+
 @pytest.mark.parametrize(("started", "found"), [("2026-01-15T11:30:00Z", {"init.blocked"}), ("2026-01-15T11:58:00Z", set())])
 def test_an_init_container_blocks_after_a_while(started: str, found: set[str]) -> None:
     assert codes(blocked_inits(world(pod(init=True, phase="Pending", state={"running": {"startedAt": started}})))) == found
