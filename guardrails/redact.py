@@ -33,10 +33,10 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         ),
         (("LS0tLS1CRUdJTi",), r"LS0tLS1CRUdJTi(?!BDRVJU)[A-Za-z0-9+/]+={0,2}", MARK),
         (("eyJhdXRocyI6", "eyJhdXRoIjo"), r"eyJhdXRo(?:cyI6|Ijo)[A-Za-z0-9+/]*={0,2}", MARK),
-        (("eyJ",), r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?", MARK),
+        (("eyJ",), r"eyJ[A-Za-z0-9_-]{6,600}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?", MARK),
         (("AKIA", "ASIA"), r"\bA[KS]IA[A-Z0-9]{16}\b", MARK),
         (("hf_",), r"\bhf_[A-Za-z0-9]{16,}", MARK),
-        (("sk-",), r"\bsk-(?=[A-Za-z0-9_-]*[0-9])(?=[A-Za-z0-9_-]*[A-Z]|ant-|proj-|or-|lf-)[A-Za-z0-9_-]{16,}", MARK),
+        (("sk-",), r"\bsk-(?=[A-Za-z0-9_-]{0,200}[0-9])(?=[A-Za-z0-9_-]{0,200}[A-Z]|ant-|proj-|or-|lf-)[A-Za-z0-9_-]{16,}", MARK),
         (("sk_", "rk_", "whsec_"), r"\b(?:[sr]k_(?:live|test)|whsec)_[A-Za-z0-9]{16,}", MARK),
         (("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_[A-Za-z0-9]{20,}", MARK),
         (("github_pat_",), r"\bgithub_pat_[A-Za-z0-9_]{20,}", MARK),
@@ -250,7 +250,8 @@ def _value_span(text: str, name: re.Match[str]) -> tuple[int, int] | None:
         return None
     while text[end : end + 1].isdigit():
         end += 1
-    line = text[max(text.rfind("\n", 0, name.start()) + 1, name.start() - 200) : name.start()]
+    earliest = max(0, name.start() - 200)
+    line = text[max(text.rfind("\n", earliest, name.start()) + 1, earliest) : name.start()]
     block = _BLOCK.match(text, end)
     if block:
         return block.start("indent") + len(block["indent"]), block.end()
