@@ -11,7 +11,12 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from cluster.reading import Cost
+from cluster.facts.event import Event
+from cluster.facts.network import EndpointSlice, Service
+from cluster.facts.pod import Pod
+from cluster.facts.storage import PersistentVolumeClaim
+from cluster.facts.workload import DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
+from cluster.reading import Cost, Why
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.catalogue import Code, Role, code_of
@@ -23,6 +28,11 @@ SYMPTOM_LIMIT = 20
 ADVISORY_LIMIT = 50
 UNLINKED_LIMIT = 20
 NO_COST = Cost()
+_HEALTH_RESTS_ON = frozenset(
+    kind.kind for kind in (Pod, Event, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, Service, EndpointSlice, PersistentVolumeClaim)
+)
+# Not among them: a kind that the cluster does not have, and one that a recording does not hold.
+_HIDDEN = frozenset({Why.FORBIDDEN, Why.UNAUTHENTICATED, Why.UNREACHABLE, Why.TIMEOUT, Why.TRUNCATED, Why.MALFORMED})
 # Events and transitions of one fault are stamped by different components; this much disorder is normal.
 ONSET_TOLERANCE = timedelta(minutes=5)
 
@@ -212,5 +222,7 @@ def _not_proven(candidate: _Candidate) -> NotProven:
 
 
 def _blind(world: World) -> bool:
-    """Without pods nothing can be called healthy."""
-    return "Pod" not in world.read_kinds and not world.facts.get("Pod")
+    """Whether something could hide behind what was not seen: no pods at all, or a kind on which health rests refused or cut."""
+    if Pod.kind not in world.read_kinds and not world.facts.get(Pod.kind):
+        return True
+    return any(missing.kind in _HEALTH_RESTS_ON and missing.why in _HIDDEN for missing in world.missing)

@@ -1,0 +1,140 @@
+"""Folding: who explains whom is the object graph, time, and role and weight of the codes; ranking; what may be called healthy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from cluster.reading import Missing, Why
+from cluster.reference import ObjectRef, Scope
+from cluster.world import World
+from runbooks.causes import explain, merged
+from runbooks.finding import Certainty, Finding, Source, cite
+from tests.runbooks.worlds import NOW, world
+
+PODS = "\n---\n".join(
+    f"""
+kind: Pod
+metadata:
+  {{name: web-{number}, namespace: shop, labels: {{app: web}},
+    ownerReferences: [{{kind: ReplicaSet, name: web-1, controller: true}}]}}
+spec: {{containers: [{{name: web, envFrom: [{{configMapRef: {{name: settings}}}}]}}]}}
+"""
+    for number in range(10)
+)
+SHOP = f"""
+kind: Deployment
+metadata: {{name: web, namespace: shop}}
+---
+kind: ReplicaSet
+metadata: {{name: web-1, namespace: shop, ownerReferences: [{{kind: Deployment, name: web, controller: true}}]}}
+---
+kind: Service
+metadata: {{name: web, namespace: shop}}
+spec: {{selector: {{app: web}}}}
+---
+kind: Deployment
+metadata: {{name: other, namespace: shop}}
+---
+{PODS}
+"""
+WEB = ObjectRef("Deployment", "shop", "web")
+OTHER = ObjectRef("Deployment", "shop", "other")
+SERVICE = ObjectRef("Service", "shop", "web")
+SETTINGS = ObjectRef("ConfigMap", "shop", "settings")
+MISSING = "config.missing-configmap"
+
+
+def finding(
+    code: str, subject: ObjectRef, certainty: Certainty = Certainty.PROVEN, minutes_ago: float | None = None, note: str = ""
+) -> Finding:
+    since = NOW - timedelta(minutes=minutes_ago) if minutes_ago is not None else None
+    return Finding(code, subject, certainty, (cite(Source.FIELD, subject, "status", f"{code}{note}"),), f"{subject} {code}", since=since)
+
+
+def shop() -> World:
+    return world(SHOP)
+
+
+def pod(number: int) -> ObjectRef:
+    return ObjectRef("Pod", "shop", f"web-{number}")
+
+
+def test_ten_crashing_replicas_are_one_cause_with_its_symptoms() -> None:
+    crashes = tuple(finding("container.crash-loop", WEB, note=str(number)) for number in range(10))
+    symptoms = (finding("workload.unavailable", WEB), finding("service.no-ready-endpoints", SERVICE))
+    diagnosis = explain(shop(), crashes + symptoms)
+    [cause] = diagnosis.causes
+    assert (cause.object, cause.code) == (WEB, "container.crash-loop")
+    assert {item.code for item in cause.symptoms} == {"workload.unavailable", "service.no-ready-endpoints"}
+
+
+def test_merging_unites_evidence_and_keeps_the_earliest_onset_and_the_strongest_certainty() -> None:
+    early = finding("container.crash-loop", WEB, Certainty.LIKELY, 30, "a")
+    late = finding("container.crash-loop", WEB, Certainty.PROVEN, 5, "b")
+    [one] = merged((late, early))
+    assert (one.certainty, one.since, len(one.evidence)) == (Certainty.PROVEN, early.since, 2)
+
+
+def test_a_missing_configmap_explains_the_pods_that_need_it() -> None:
+    diagnosis = explain(shop(), (finding("container.crash-loop", WEB, Certainty.LIKELY), finding(MISSING, SETTINGS)))
+    assert [cause.object for cause in diagnosis.causes] == [SETTINGS]
+    assert diagnosis.causes[0].symptoms[0].object == WEB
+    assert diagnosis.ruled_out[0].object == WEB
+
+
+def test_what_began_later_explains_nothing_that_is_a_cause_of_its_own() -> None:
+    crash, later = finding("container.crash-loop", WEB, minutes_ago=60), finding(MISSING, SETTINGS, minutes_ago=5)
+    assert {cause.object for cause in explain(shop(), (crash, later)).causes} == {WEB, SETTINGS}
+
+
+def test_two_independent_faults_stay_two() -> None:
+    diagnosis = explain(shop(), (finding("container.crash-loop", WEB), finding("container.crash-loop", OTHER)))
+    assert {cause.object for cause in diagnosis.causes} == {WEB, OTHER}
+
+
+def test_a_symptom_alone_is_still_told() -> None:
+    [cause] = explain(shop(), (finding("service.no-ready-endpoints", SERVICE),)).causes
+    assert cause.object == SERVICE
+
+
+def test_a_suspicion_beside_something_certain_is_not_proven() -> None:
+    diagnosis = explain(shop(), (finding("container.crash-loop", WEB), finding("container.crash-loop", OTHER, Certainty.POSSIBLE)))
+    assert [cause.object for cause in diagnosis.causes] == [WEB]
+    assert [item.object for item in diagnosis.not_proven] == [OTHER]
+
+
+def test_the_question_ranks_and_the_subject_decides() -> None:
+    findings = (finding("container.crash-loop", WEB), finding("container.crash-loop", OTHER))
+    assert [cause.object for cause in explain(shop(), findings, (OTHER,)).causes] == [OTHER]
+    about_service = explain(replace(shop(), scope=Scope("test", subject=SERVICE)), findings, (SERVICE,))
+    assert [cause.object for cause in about_service.causes] == [WEB]
+    assert [item.object for item in about_service.ruled_out] == [OTHER]
+
+
+def test_advice_is_no_cause_and_leaves_the_cluster_healthy() -> None:
+    diagnosis = explain(shop(), (finding("security.default-service-account", WEB),))
+    assert diagnosis.healthy
+    assert diagnosis.causes == ()
+    assert [item.object for item in diagnosis.advisories] == [WEB]
+
+
+def test_nothing_found_is_healthy_only_when_nothing_that_matters_was_hidden() -> None:
+    assert explain(shop(), ()).healthy
+    assert not explain(World("test", NOW, Scope("test")), ()).healthy
+    refused = shop().with_facts("Event", (), complete=False, missing=(Missing("events", Why.FORBIDDEN, kind="Event"),))
+    assert not explain(refused, ()).healthy
+    absent = shop().with_facts("HTTPRoute", (), complete=False, missing=(Missing("httproutes", Why.ABSENT_KIND, kind="HTTPRoute"),))
+    assert explain(absent, ()).healthy
+
+
+def test_the_order_of_findings_does_not_matter() -> None:
+    findings = (
+        finding(MISSING, SETTINGS),
+        finding("container.crash-loop", WEB, Certainty.LIKELY),
+        finding("service.no-ready-endpoints", SERVICE),
+        finding("container.crash-loop", OTHER),
+        finding("security.default-service-account", WEB),
+    )
+    told = explain(shop(), findings)
+    assert all(explain(shop(), findings[turn:] + findings[:turn]) == told for turn in range(len(findings)))
