@@ -70,7 +70,9 @@ def focus(world: World, question: str | None) -> tuple[ObjectRef, ...]:
     subject = world.scope.subject
     named = _Names(world)
     namespaces = _namespaces(named, words, text)
-    found = _narrowed(_exact(named, words, text), namespaces) or _narrowed(_partial(world, named, words), namespaces)
+    exact = _exact(named, words, text)
+    # A full name that exists only elsewhere is still meant: people get namespaces wrong more often than names.
+    found = _narrowed(exact, namespaces) or _narrowed(_partial(world, named, words), namespaces) or exact
     if not found and namespaces and not (subject or set(namespaces) == set(world.scope.namespaces)):
         found = [fact.ref for fact in named.workloads if fact.namespace in namespaces]
     return tuple(dict.fromkeys(found))[:FOCUS_LIMIT]

@@ -21,9 +21,6 @@ from runbooks.graph import Graph
 from runbooks.traffic import is_system
 
 REPLICA_LOGS = 2
-# Of programs that run well, so many logs are read at most, and none where more pods than this are in question.
-QUIET_LOGS = 40
-SMALL_SCOPE_PODS = 100
 FOCUS_LOGS = 24
 FOCUS_PODS = 2
 LAST_RESORT_WORKLOADS = 40
@@ -46,45 +43,7 @@ def next_wants(world: World, findings: tuple[Finding, ...], asked: Set[Want], fo
         for want in finding.wants:
             scored[want].append((finding.subject.key not in near, *_value(finding)))
     ordered = sorted(scored, key=lambda want: (min(scored[want]), -len(scored[want]), _price(want), str(want)))
-    quiet = quiet_logs(world, findings, focus)
-    return tuple(_without_replicas(world, (*ordered, *(want for want in quiet if want not in scored)), asked))
-
-
-def quiet_logs(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef, ...] = ()) -> tuple[Want, ...]:
-    """The logs of what was asked about, when no object there shows a fault: then only the programs can tell. Without a subject, of every
-    workload of a small scope; a whole large cluster is never read through."""
-    graph = Graph(world)
-    near = graph.reach(focus)
-    if any(_accuses(finding) and (not focus or near & graph.reach((finding.subject, *finding.affects))) for finding in findings):
-        return ()
-    asked = [pod for ref in focus for pod in _pods_about(world, ref)]
-    pods = asked if focus else [pod for pod in world.all(Pod) if world.scope.namespaces or not is_system(pod.namespace)]
-    if not focus and len(pods) > SMALL_SCOPE_PODS:
-        return ()
-    wants = (LogWant(ContainerRef(pod.namespace or "", pod.name, name)) for pod in pods for name in _containers_of(world, pod))
-    return tuple(dict.fromkeys(wants))[:QUIET_LOGS]
-
-
-def _accuses(finding: Finding) -> bool:
-    return finding.certainty > Certainty.POSSIBLE and code_of(finding.code).role is Role.CAUSE
-
-
-def _pods_about(world: World, ref: ObjectRef) -> tuple[Pod, ...]:
-    service = world.find(ref)
-    if isinstance(service, Service):
-        return world.pods_selected(service.namespace, service.spec.selector or {})
-    return world.pods_of(world.top_owner(ref))
-
-
-def _containers_of(world: World, pod: Pod) -> tuple[str, ...]:
-    """The containers of a pod that once started; of a pod recorded without them, those of its workload's template."""
-    if pod.deleting or pod.status.phase == "Succeeded":
-        return ()
-    started = tuple(status.name for status in pod.status.container_statuses or () if status.state.waiting is None)
-    if started or pod.all_statuses:
-        return started
-    template = getattr(world.find(world.top_owner(pod.ref)), "template", None)
-    return tuple(container.name for container in pod.spec.containers or (template.spec.containers if template else ()))
+    return tuple(_without_replicas(world, ordered, asked))
 
 
 def substitutes(world: World, asked: Set[Want]) -> tuple[Want, ...]:
@@ -104,17 +63,20 @@ def focus_wants(world: World, focus: tuple[ObjectRef, ...], asked: Set[Want]) ->
         else:
             found = world.pods_of(world.top_owner(ref))
         pods.update((str(pod.ref), pod) for pod in sorted(found, key=_health)[:FOCUS_PODS])
-    return tuple(want for pod in pods.values() for want in _logs(pod) if want not in asked)[:FOCUS_LOGS]
+    return tuple(want for pod in pods.values() for want in _logs(world, pod) if want not in asked)[:FOCUS_LOGS]
 
 
 def last_resort(world: World, asked: Set[Want]) -> tuple[Want, ...]:
     """When somebody complains and no object shows anything: the log of one pod of each workload, where those are few."""
     chosen: dict[ObjectRef, Pod] = {}
     for pod in sorted(world.all(Pod), key=_health):
+        # The platform's own programs are heard when they are asked about; users complain about theirs.
+        if is_system(pod.namespace) and not world.scope.namespaces:
+            continue
         chosen.setdefault(world.top_owner(pod.ref), pod)
     if len(chosen) > LAST_RESORT_WORKLOADS:
         return ()
-    wants = (want for _, pod in sorted(chosen.items()) for want in _logs(pod))
+    wants = (want for _, pod in sorted(chosen.items()) for want in _logs(world, pod))
     return tuple(want for want in wants if want not in asked)
 
 
@@ -122,11 +84,13 @@ def _health(pod: Pod) -> tuple[object, ...]:
     return (pod.ready, -max((status.restart_count for status in pod.all_statuses), default=0), pod.name)
 
 
-def _logs(pod: Pod) -> Iterator[LogWant]:
-    """The logs that a pod can have. A status may be older than the log, so a container that waits is asked too, once it has a node."""
+def _logs(world: World, pod: Pod) -> Iterator[LogWant]:
+    """The logs that a pod can have. A status may be older than the log, so a container that waits is asked too, once it has a node.
+    A pod that was recorded without its containers has those of its workload's template."""
     if pod.spec.node_name is None and pod.status.phase == "Pending":
         return
-    for container in pod.spec.all_containers:
+    template = getattr(world.find(world.top_owner(pod.ref)), "template", None)
+    for container in pod.spec.all_containers or (template.spec.all_containers if template else ()):
         status = pod.container_status(container.name)
         ref = ContainerRef(pod.namespace or "", pod.name, container.name)
         yield LogWant(ref, deep=True)

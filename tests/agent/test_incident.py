@@ -81,6 +81,12 @@ def test_a_question_names_its_objects(question: str | None, expected: set[str]) 
     assert named(question) == expected
 
 
+def test_a_full_name_in_the_wrong_namespace_is_still_meant() -> None:
+    assert {str(ref) for ref in focus(world(SHOP), "what is wrong with statefulset orders-db in namespace team-7")} == {
+        "StatefulSet/shop/orders-db"
+    }
+
+
 def test_a_namespace_alone_means_its_workloads() -> None:
     found = named("what is going on in team-7?")
     assert found == {"Deployment/team-7/checkout"}

@@ -78,3 +78,19 @@ def test_the_last_resort_is_for_small_places() -> None:
     assert {want.container.pod for want in few if isinstance(want, LogWant)} == {"a-2", "b-2"}
     many = "---".join(replicas(1, f"w{number}") for number in range(60))
     assert last_resort(world(many), frozenset()) == ()
+
+
+def test_a_pod_recorded_without_its_containers_has_those_of_the_template() -> None:
+    made = world(
+        "kind: Job\nmetadata: {name: check, namespace: ml}\nspec: {template: {spec: {containers: [{name: beans}]}}}\n---\n"
+        "kind: Pod\nmetadata: {name: check-abcde, namespace: ml, labels: {job-name: check}}\n"
+    )
+    (want,) = focus_wants(made, (ObjectRef("Job", "ml", "check"),), frozenset())
+    assert isinstance(want, LogWant)
+    assert want.container == ContainerRef("ml", "check-abcde", "beans")
+
+
+def test_the_platform_s_own_programs_are_no_last_resort() -> None:
+    made = world(replicas(1, "dns").replace("namespace: ml", "namespace: kube-system") + "---" + replicas(1, "a"))
+    wants = last_resort(made, frozenset())
+    assert [want.container.pod for want in wants if isinstance(want, LogWant)] == ["a-0"]
