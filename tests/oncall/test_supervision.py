@@ -160,3 +160,30 @@ def test_killed_while_it_waits_for_approval_nothing_is_lost(case: Case) -> None:
     case.approved()
     assert case.smokejumper("execute", case.id)[0] == 0
     assert case.writes() == [("patch", "deployments", 200)]
+
+
+def test_a_kind_that_may_not_be_read_is_named_and_never_called_healthy(lab: Lab, smokejumper: Run) -> None:
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "test-pods-only"},
+        "rules": [{"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["get", "list"]}],
+    }
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "test-pods-only"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "test-pods-only"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "executor"}],
+    }
+    lab.apply(role, binding)
+    try:
+        with lab.namespace("quiet") as space:
+            code, out, err = smokejumper("diagnose", "-n", space, "-o", "json")
+    finally:
+        lab.client().delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "test-pods-only")
+        lab.client().delete("rbac.authorization.k8s.io/v1", "ClusterRole", "test-pods-only")
+    document = json.loads(out)
+    assert (code, document["healthy"], document["causes"]) == (0, False, []), err
+    refused = {item["kind"]: item for item in document["cannot_see"] if item["why"] == "forbidden"}
+    assert "list" in refused["Event"]["next_step"]
