@@ -11,9 +11,10 @@ import pytest
 from guardrails.action import DeletePod, RolloutUndo, target
 from guardrails.audit import verify
 from guardrails.budget import spend
+from guardrails.claim import LEASE_SECONDS
 from guardrails.directory import Directory
 from guardrails.errors import AlreadyExecuted, BudgetSpent, Conflict, Denied, InvalidGrant
-from guardrails.executor import LEASE_SECONDS, Executor, Outcome
+from guardrails.executor import Executor, Outcome
 from guardrails.gate import Gate
 from guardrails.note import Signer
 from guardrails.office import ANCHOR, KEY, Office, open_office

@@ -1,0 +1,224 @@
+"""Taking an approved proposal for execution: every check once more, then the claim, in one transaction.
+
+What was true when people agreed need not be true now: the policy, the groups, the object, the clock, the switch, the budget. Whoever
+passes holds the proposal by a lease and a fence; whoever does not has changed nothing in any cluster.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from guardrails.approval import tally
+from guardrails.budget import count, lock, refuse_when_switched_on, spend, stamp, switched_on
+from guardrails.change import observed_fields
+from guardrails.directory import Person
+from guardrails.errors import (
+    AlreadyExecuted,
+    Conflict,
+    Denied,
+    DigestMismatch,
+    Expired,
+    GuardrailsError,
+    IllegalTransition,
+    NotApproved,
+    Stale,
+    TargetNotFound,
+)
+from guardrails.examination import Examination, examine, facts
+from guardrails.ledger import Writing
+from guardrails.office import Office
+from guardrails.policy import Requirement, decide
+from guardrails.port import Observed
+from guardrails.proposal import RUNNING, Proposal, State
+from guardrails.record import Record, approvals_of, load, move
+
+# A process that shows no life for this long is taken for dead; every step and every look at the checks renews it.
+LEASE_SECONDS = 60
+# A lock outlives its process by this long at most; the end of the proposal lifts it.
+LOCK_HOURS = 1
+
+
+class Claims:
+    """Makes claims over one office."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    async def make(self, record: Record, digest: str, by: str) -> tuple[Record, Observed]:
+        """Claim the proposal: it is `executing` afterwards, and the object is as it was just seen. Raises as `Executor.execute` says."""
+        _refuse_state(record)
+        check_digest(record, digest)
+        await self._refuse_expired(record)
+        await refuse_when_switched_on(self._office.store, record.cluster)
+        await self._refuse_unapproved(record)
+        return await self._claim(record, by)
+
+    async def _refuse_expired(self, record: Record) -> None:
+        if record.expires_at is not None and self._office.clock.now() >= record.expires_at:
+            async with self._office.ledger.transaction() as writing:
+                await move(writing, await load(writing.connection, record.id), State.EXPIRED, by="gate", reason="Its time is over.")
+            raise Expired(f"{record.id} expired at {record.expires_at.isoformat()}.", next_step="Propose again.")
+
+    async def _refuse_unapproved(self, record: Record) -> None:
+        """Before the cluster is asked anything: is there enough approval by the requirement as it stands?"""
+        async with self._office.store.read() as connection:
+            await self._counted(connection, record, record.requirement or record.sealed.requirement)
+
+    async def _counted(self, connection: AsyncConnection, record: Record, requirement: Requirement) -> None:
+        """Raise NotApproved unless the approvals that count now are enough."""
+        counted = tally(
+            requirement,
+            await approvals_of(connection, record.id),
+            self._office.members(),
+            digest=record.digest or "",
+            requester=record.requester,
+            contributors=record.contributors,
+        )
+        if not counted.enough:
+            who = ", ".join(f"{number} more of {group}" for group, number in counted.missing.items())
+            void = "".join(f" {name} does not count: {why}." for name, why in counted.void.items())
+            raise NotApproved(f"{record.id} needs approval by {who}.{void}", next_step=f"Ask them: smokejumper approve {record.id}")
+
+    async def _claim(self, record: Record, by: str) -> tuple[Record, Observed]:
+        sealed = record.sealed
+        port = self._office.port(record.cluster)
+        requester = self._office.directory.find(record.requester) or Person(name=record.requester)
+        try:
+            examination = await examine(port, sealed.action, sealed.target, requester, now=record.created_at)
+        except TargetNotFound as error:
+            return await self._stale(record, str(error))
+        difference = _difference(sealed, examination)
+        if difference:
+            return await self._stale(record, difference)
+        refusal: GuardrailsError | None = None
+        async with self._office.ledger.transaction() as writing:
+            current = await load(writing.connection, record.id)
+            if (current.state, current.version) != (record.state, record.version):
+                raise Conflict(f"{record.id} was changed by somebody else in the meantime.", next_step="Look at it again.")
+            requirement, refusal = await self._decide_again(writing, record, examination, requester)
+            if refusal is None:
+                try:
+                    await self._counted(writing.connection, record, requirement)
+                except NotApproved as error:
+                    refusal = error
+            if refusal is not None:
+                if record.state is State.APPROVED:
+                    await move(writing, record, State.PENDING, by="policy", reason=str(refusal), requirement=requirement.model_dump_json())
+            else:
+                claimed = await self._take(writing, record, requirement, by)
+        if refusal is not None:
+            raise refusal
+        return claimed, examination.observed
+
+    async def _decide_again(
+        self, writing: Writing, record: Record, examination: Examination, requester: Person
+    ) -> tuple[Requirement, GuardrailsError | None]:
+        """(the stricter of the requirement then and now, why it may not run now)."""
+        sealed, before = record.sealed, record.requirement or record.sealed.requirement
+        asked = facts(
+            examination,
+            sealed.action,
+            requester,
+            self._office.estate,
+            cluster=record.cluster,
+            counters=await count(writing.connection, record.cluster, record.action, writing.now),
+            tainted=sealed.evidence.tainted,
+            killed=await switched_on(writing.connection, record.cluster) is not None,
+            now=writing.now,
+        )
+        verdict = decide(self._office.bundles.policy, asked)
+        if verdict.effect == "deny":
+            why = " ".join((verdict.reason, *examination.problems))
+            return before, Denied(f"The policy no longer allows {record.id}: {why}")
+        return (before.at_least(verdict.requirement) if verdict.effect == "approve" else before), None
+
+    async def _take(self, writing: Writing, record: Record, requirement: Requirement, by: str) -> Record:
+        sealed = record.sealed
+        if record.state is State.PENDING:
+            record = await move(writing, record, State.APPROVED, by="gate", reason="Enough people agreed.")
+        until = writing.now + timedelta(seconds=LEASE_SECONDS)
+        await lock(
+            writing.connection, f"{sealed.cluster_uid}/{sealed.target.uid}", record.id, until + timedelta(hours=LOCK_HOURS), writing.now
+        )
+        await spend(writing.connection, record.id, record.cluster, automatic=not requirement.approvals, now=writing.now)
+        given = [approval.approver for approval in await approvals_of(writing.connection, record.id)]
+        return await move(
+            writing,
+            record,
+            State.EXECUTING,
+            by=by,
+            body={
+                "digest": record.digest,
+                "approvers": given,
+                "requirement": requirement.model_dump(mode="json"),
+                "fence": record.fence + 1,
+            },
+            fence=record.fence + 1,
+            lease_until=stamp(until),
+            claimed_at=stamp(writing.now),
+            requirement=requirement.model_dump_json(),
+        )
+
+    async def _stale(self, record: Record, why: str) -> tuple[Record, Observed]:
+        if record.state is State.APPROVED:
+            async with self._office.ledger.transaction() as writing:
+                await move(writing, record, State.STALE, by="gate", reason=why)
+        raise Stale(f"{record.id} no longer fits: {why}", next_step="Propose again.")
+
+
+def lease(now: datetime) -> str:
+    """Until when a sign of life at this moment is good, as it is stored."""
+    return stamp(now + timedelta(seconds=LEASE_SECONDS))
+
+
+def lease_is_over(record: Record, now: datetime) -> bool:
+    """Whether the process that executes is taken for dead."""
+    return record.lease_until is None or now >= record.lease_until
+
+
+def check_digest(record: Record, digest: str) -> None:
+    """Raise DigestMismatch unless the digest is the proposal's and the stored document still gives it."""
+    if digest != record.digest or record.sealed.digest != record.digest:
+        raise DigestMismatch(f"The digest of {record.id} is {record.digest}, not {digest[:80]}.", next_step="Look at it again.")
+
+
+def moved(sealed: Proposal, observed: Observed) -> str:
+    """Which field that the argument rests on has changed; empty when none has."""
+    on = observed.target
+    if observed.cluster_uid != sealed.cluster_uid:
+        return f"{sealed.cluster} is another cluster now."
+    if on.uid != sealed.target.uid:
+        return f"{sealed.target} was replaced by another object of that name."
+    if on.generation != sealed.target.generation:
+        return f"{sealed.target} is at generation {on.generation}, not {sealed.target.generation}."
+    now = observed_fields(sealed.action, observed.object)
+    return next((f"{name} of {sealed.target} changed." for name, value in sealed.change.observed.items() if now.get(name) != value), "")
+
+
+def _difference(sealed: Proposal, examination: Examination) -> str:
+    """Why the object, or the plan that follows from it, is no longer what was agreed; empty when it is."""
+    other = moved(sealed, examination.observed)
+    if other:
+        return other
+    if examination.change is None:
+        return " ".join(examination.problems)
+    if [r.digest for r in examination.change.requests] != [r.digest for r in sealed.change.requests]:
+        return "the same action would now send another request."
+    return ""
+
+
+def _refuse_state(record: Record) -> None:
+    """Raise unless the proposal may be executed by its state."""
+    if record.state in (State.PENDING, State.APPROVED):
+        return
+    if record.state in RUNNING or record.claimed_at is not None:
+        raise AlreadyExecuted(f"{record.id} was executed already: it is {record.state}.", next_step="Propose again if it is still wanted.")
+    if record.state is State.EXPIRED:
+        raise Expired(f"{record.id} has expired.", next_step="Propose again.")
+    if record.state is State.DENIED:
+        raise Denied(f"{record.id} was denied: {record.reason}")
+    if record.state is State.STALE:
+        raise Stale(f"{record.id} is stale: {record.reason}", next_step="Propose again.")
+    raise IllegalTransition(f"{record.id} is {record.state} and cannot be executed. {record.reason}".strip())
