@@ -131,6 +131,13 @@ async def run(
         return _conclusion(incident, output.value, waiting=bool(output.interrupts))
 
 
+async def is_known(store: Path, incident_id: str) -> bool:
+    """Whether an investigation of that id was begun. Raises StoreError."""
+    async with _checkpointer(store) as checkpointer:
+        assert checkpointer is not None
+        return await checkpointer.aget_tuple({"configurable": {"thread_id": incident_id}}) is not None
+
+
 def _conclusion(incident: Incident, state: Investigation, *, waiting: bool) -> Conclusion:
     diagnosis = diagnosis_of(state)
     return Conclusion(

@@ -14,6 +14,7 @@ from agent.budget import Limits
 from agent.incident import Incident
 from agent.investigation import Conclusion, in_process, run
 from agent.planner import Planner, RulePlanner
+from agent.remediation import Decision, Remediation
 from cluster.errors import UnreachableClusterError
 from cluster.fleet import Fleet
 from cluster.reading import Reader
@@ -23,6 +24,7 @@ from guardrails.clock import random_id
 from oncall.settings import Settings
 
 Progress = Callable[[str], Awaitable[None]]
+INVESTIGATIONS = "investigations.db"
 
 
 def wall_clock() -> datetime:
@@ -59,19 +61,32 @@ async def open_reader(settings: Settings, recording: Path | None, now: datetime 
 
 
 async def investigate(
-    settings: Settings, reader: Reader, scope: Scope, question: str | None, progress: Progress | None = None
+    settings: Settings,
+    reader: Reader,
+    scope: Scope,
+    question: str | None,
+    progress: Progress | None = None,
+    *,
+    remediation: Remediation | None = None,
+    incident_id: str | None = None,
 ) -> Conclusion:
-    """One investigation with what the settings allow it to spend and, where one is configured, a model that chooses among probes."""
+    """One investigation with what the settings allow it to spend and, where one is configured, a model that chooses among probes.
+
+    With `remediation` the best remedy is proposed, and the investigation is kept, so that it can go on by its `incident_id` when
+    people have decided, also in another process.
+    """
     limits = Limits(probes=settings.budget.probes, seconds=settings.budget.seconds)
-    incident = Incident(random_id("inv"), scope, question)
     return await run(
-        incident,
+        Incident(incident_id or random_id("inv"), scope, question),
         reader,
         in_process(reader, limits),
+        store=settings.state_dir / INVESTIGATIONS if remediation is not None else None,
         planner=planner(settings),
         limits=limits,
+        remediation=remediation,
         progress=progress,
         clock=time.monotonic,
+        answer=Decision(verdict="look") if incident_id is not None else None,
     )
 
 

@@ -27,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("diagnose")(diagnosis.diagnose)
+app.command("resume")(diagnosis.resume)
 app.command("record")(diagnosis.record)
 app.command("mcp")(server.mcp)
 app.command("propose")(proposals.propose)
@@ -84,13 +85,14 @@ def run(arguments: list[str]) -> int:
 
 def _sentence(error: Exception) -> str | None:
     """The message of an error that is ours (or the command line's own), None for a bug, which keeps its traceback."""
+    from agent.errors import AgentError
     from cluster.errors import ClusterError
     from guardrails.errors import GuardrailsError
     from oncall.errors import OncallError
 
     if isinstance(error, typer.TyperException):
         return f"error: {error.format_message()}"
-    if isinstance(error, OncallError | ClusterError | GuardrailsError):
+    if isinstance(error, OncallError | AgentError | ClusterError | GuardrailsError):
         return f"error: {error}"
     if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1 and isinstance(error.exceptions[0], Exception):
         return _sentence(error.exceptions[0])

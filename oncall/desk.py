@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import agent.remediation
+import guardrails.action
+from agent.remediation import Execution, Remediation
 from cluster.reading import Reader
 from cluster.recorded import RecordedReader
 from guardrails.bundle import SHIPPED
 from guardrails.directory import Directory, Person
-from guardrails.errors import NotAuthenticated
+from guardrails.errors import GuardrailsError, NotAuthenticated
 from guardrails.gate import Gate
 from guardrails.office import PEOPLE, Office, open_office
 from guardrails.port import ClusterPort
 from guardrails.proposal import Evidence
+from guardrails.view import ProposalView
 from oncall.assembly import fleet, wall_clock
 from oncall.settings import Settings
+from runbooks.remedies import Candidate
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,44 @@ async def desk_over(settings: Settings, reader: Reader) -> AsyncIterator[Desk]:
         return
     async with open_desk(settings) as desk:
         yield desk
+
+
+def remediation(desk: Desk, person: Person, channel: str) -> Remediation:
+    """What an investigation may ask of the gate, on behalf of a person. The gate's refusals are its answers."""
+
+    async def propose(candidate: Candidate, incident_id: str) -> agent.remediation.ProposalView:
+        target = guardrails.action.target(candidate.target.kind, candidate.target.namespace, candidate.target.name)
+        try:
+            shown = await desk.gate.propose(
+                candidate.document,
+                target,
+                cluster=desk.cluster,
+                requester=person.name,
+                evidence=evidence_of(candidate.evidence, from_agent=True),
+                channel=channel,
+                reason=candidate.why,
+                key=incident_id,
+            )
+        except GuardrailsError as error:
+            return agent.remediation.ProposalView("", "", "rejected", str(candidate.target), str(error))
+        return _told(shown)
+
+    async def status(proposal: str) -> agent.remediation.ProposalView:
+        return _told(await desk.gate.status(proposal))
+
+    async def execute(proposal: str, digest: str) -> Execution:
+        try:
+            outcome = await desk.gate.execute(proposal, digest, person.name)
+        except GuardrailsError as error:
+            return Execution(proposal, (await desk.gate.status(proposal)).state.value, str(error))
+        return Execution(proposal, outcome.state.value, outcome.detail)
+
+    return Remediation(propose, status, execute)
+
+
+def _told(shown: ProposalView) -> agent.remediation.ProposalView:
+    detail = " ".join(part for part in (shown.detail, shown.next_step) if part)
+    return agent.remediation.ProposalView(shown.id, shown.digest or "", shown.state.value, shown.summary, detail)
 
 
 def requester(directory: Directory, token: str | None, account: str | None = None) -> Person:

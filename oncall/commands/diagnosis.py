@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,7 +15,10 @@ from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
     from agent.investigation import Conclusion
+    from agent.remediation import Remediation
+    from cluster.reading import Reader
     from cluster.recording import Written
+    from oncall.settings import Settings
 
 Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Only this namespace.")]
 Everywhere = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces; the default without -n.")]
@@ -39,6 +45,7 @@ def diagnose(
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print it.")] = Output.TEXT,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 when there is a cause.")] = False,
+    propose: Annotated[bool, typer.Option("--propose", help="Propose the best remedy of the first cause; go on with resume.")] = False,
 ) -> None:
     """Say what is wrong, by root cause, with evidence. Exit 0 when it ran, 2 on an error."""
     import asyncio
@@ -47,36 +54,86 @@ def diagnose(
 
     invocation: Invocation = context.obj.with_context(cluster_context)
     tune_collector()
-    concluded = asyncio.run(_diagnose(invocation, subject, namespace, everywhere, recording, question, now))
+    asked = _Asked(subject, namespace, everywhere, recording, question, now)
+    concluded = asyncio.run(_diagnose(invocation, asked, propose=propose))
     _print(concluded, output)
     if exit_code and concluded.diagnosis.causes:
         raise typer.Exit(1)
 
 
-async def _diagnose(
-    invocation: Invocation,
-    subject: str | None,
-    namespace: str | None,
-    everywhere: bool,
-    recording: Path | None,
-    question: str | None,
-    now: str | None,
-) -> Conclusion:
+class _Asked(NamedTuple):
+    """What one command line asks about."""
+
+    subject: str | None
+    namespace: str | None
+    everywhere: bool
+    recording: Path | None
+    question: str | None
+    now: str | None
+
+
+async def _diagnose(invocation: Invocation, asked: _Asked, *, propose: bool) -> Conclusion:
     from oncall import telemetry
     from oncall.asking import moment, scope_of
     from oncall.assembly import investigate, open_reader
     from oncall.errors import UsageError
     from oncall.screen import following
 
-    if now is not None and recording is None:
+    if asked.now is not None and asked.recording is None:
         raise UsageError("--now is the clock of a recording; a live cluster has its own. Leave it out, or add --recording DIR.")
     settings = invocation.settings
-    async with open_reader(settings, recording, moment(now)) as reader:
+    async with open_reader(settings, asked.recording, moment(asked.now)) as reader:
         telemetry.bind(cluster=reader.cluster)
         with following(f"reading {reader.cluster}") as progress:
-            scope = await scope_of(reader, subject, namespace, everywhere=everywhere)
-            asked = question or (f"What is wrong with {scope.subject.kind} {scope.subject.name}?" if scope.subject else None)
-            return await investigate(settings, reader, scope, asked, progress)
+            scope = await scope_of(reader, asked.subject, asked.namespace, everywhere=asked.everywhere)
+            named = f"What is wrong with {scope.subject.kind} {scope.subject.name}?" if scope.subject else None
+            question = asked.question or named
+            if not propose:
+                return await investigate(settings, reader, scope, question, progress)
+            async with _remediation(settings, reader) as remediation:
+                return await investigate(settings, reader, scope, question, progress, remediation=remediation)
+
+
+def resume(
+    context: typer.Context,
+    investigation: Annotated[str, typer.Argument(help="Id of an investigation that proposed something, like inv-1a2b3c.")],
+    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+    recording: Recording = None,
+    now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
+    output: Annotated[Output, typer.Option("-o", "--output", help="How to print it.")] = Output.MARKDOWN,
+) -> None:
+    """Go on with an investigation: when its proposal was approved, execute it, verify, report. Also after the process was killed."""
+    import asyncio
+
+    invocation: Invocation = context.obj.with_context(cluster_context)
+    _print(asyncio.run(_resume(invocation, investigation, recording, now)), output)
+
+
+async def _resume(invocation: Invocation, investigation: str, recording: Path | None, now: str | None) -> Conclusion:
+    from agent.investigation import is_known
+    from cluster.reference import Scope
+    from oncall.asking import moment
+    from oncall.assembly import INVESTIGATIONS, investigate, open_reader
+    from oncall.errors import UsageError
+    from oncall.screen import following
+
+    settings = invocation.settings
+    if not await is_known(settings.state_dir / INVESTIGATIONS, investigation):
+        raise UsageError(f"no investigation {investigation!r} in {settings.state_dir}. 'smokejumper diagnose --propose' begins one.")
+    async with open_reader(settings, recording, moment(now)) as reader, _remediation(settings, reader) as remediation:
+        with following(f"resuming {investigation}") as progress:
+            scope = Scope(reader.cluster)
+            return await investigate(settings, reader, scope, None, progress, remediation=remediation, incident_id=investigation)
+
+
+@asynccontextmanager
+async def _remediation(settings: Settings, reader: Reader) -> AsyncIterator[Remediation]:
+    """The gate for an investigation, asked on behalf of whoever runs this command."""
+    from oncall.desk import desk_over, remediation, requester
+
+    async with desk_over(settings, reader) as desk:
+        person = requester(desk.office.directory, os.environ.get("SMOKEJUMPER_TOKEN"))
+        yield remediation(desk, person, "cli")
 
 
 def _print(concluded: Conclusion, output: Output) -> None:
@@ -94,6 +151,11 @@ def _print(concluded: Conclusion, output: Output) -> None:
         from oncall.screen import console
 
         print_diagnosis(console(), concluded.diagnosis, concluded.remedies)
+    if concluded.proposal is not None and concluded.proposal.id:
+        proposal = concluded.proposal
+        typer.echo(f"proposed {proposal.id}: {proposal.summary} ({proposal.state}). {proposal.detail}", err=True)
+        if concluded.waiting:
+            typer.echo(f"Then go on: smokejumper resume {concluded.incident.id}", err=True)
 
 
 def record(

@@ -162,6 +162,25 @@ def test_killed_while_it_waits_for_approval_nothing_is_lost(case: Case) -> None:
     assert case.writes() == [("patch", "deployments", 200)]
 
 
+def test_an_investigation_proposes_waits_and_goes_on_in_another_process(lab: Lab, smokejumper: Run) -> None:
+    with lab.loaded("rollout-bad-image"):
+        smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", getpass.getuser())
+        bob = smokejumper("people", "add", "bob", "--group", "sre-oncall")[1].strip()
+        admin = smokejumper("diagnose", "deploy/serve", "-n", "ml", "--propose", user="admin")
+        proposal = admin[2].split("proposed ")[1].split(":")[0]
+        investigation = admin[2].split("smokejumper resume ")[1].split()[0]
+        since = lab.audit.mark()
+        assert "Then go on" in smokejumper("resume", investigation, user="admin")[2]
+        assert lab.audit.writes("admin", since) == ()
+        shown = json.loads(smokejumper("proposals", "show", proposal, "--json")[1])
+        assert smokejumper("approve", proposal, "--digest", shown["digest"], token=bob)[0] == 0
+        code, out, err = smokejumper("resume", investigation, user="admin")
+        assert code == 0, err
+        assert "succeeded" in out + err
+        assert [(write.verb, write.code) for write in lab.audit.writes("admin", since)] == [("patch", 200)]
+        assert _ready_replicas(lab) == 3
+
+
 def test_a_kind_that_may_not_be_read_is_named_and_never_called_healthy(lab: Lab, smokejumper: Run) -> None:
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
