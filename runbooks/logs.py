@@ -7,7 +7,7 @@ Pure text in, data out. It knows the words of runtimes, databases, brokers and m
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
@@ -41,7 +41,11 @@ _LISTENING = re.compile(
 _WAITING = re.compile(
     r"(?:still )?waiting (?:for|on) (?:service |host |pod |the )?[\"']?(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(?P<port>\d+))?", re.I
 )
+_STATUS = re.compile(
+    r"(?:\"\s|HTTP/\d(?:\.\d)?\"?\s)(?P<status>[1-5]\d\d)\b|\bstatus(?:_?code)?[\"']?\s*[:=]\s*[\"']?(?P<named>[1-5]\d\d)\b", re.I
+)
 _MENTION = re.compile(r"(?<![\w.])(?P<host>[a-z][a-z0-9-]*[a-z0-9](?:\.[a-z0-9-]+)*):(?P<port>\d{4,5})\b", re.I)
+_NOTHING = frozenset({"undefined", "null", "none", "nil", "nan"})
 _UNIMPORTANT_HOSTS = frozenset(
     {"application", "a", "the", "connection", "connections", "startup", "shutdown", "database", "server", "requests"}
 )
@@ -79,7 +83,8 @@ class Mention(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """What one log says. `signs` are ordered by how specific they are, then by how near the end."""
+    """What one log says. `signs` are ordered by how specific they are, then by how near the end. `answers` counts the HTTP statuses of an
+    access log."""
 
     lines: int
     signs: tuple[Sign, ...] = ()
@@ -89,6 +94,7 @@ class Report(Struct, frozen=True):
     listening: tuple[int, ...] = ()
     waiting_for: Sign | None = None
     mentions: tuple[Mention, ...] = ()
+    answers: tuple[tuple[int, int], ...] = ()
     last_line: str = ""
 
     @property
@@ -137,6 +143,7 @@ def read_lines(lines: Sequence[str]) -> Report:
         listening=tuple(dict.fromkeys(int(found["port"]) for line in firsts if (found := _LISTENING.search(line))))[:5],
         waiting_for=_waiting(kept),
         mentions=tuple(dict.fromkeys(mention for line in firsts for mention in _mentions(line)))[:20],
+        answers=_answers(kept, shapes),
         last_line=kept[-1] if kept else "",
     )
 
@@ -182,7 +189,8 @@ def _sign(form: Form, text: str, indexes: list[int], total: int) -> Sign:
         host, found_port = address_in(text)
         port = port or found_port
     return Sign(
-        kind=form.kind,
+        # A peer called like a runtime's word for nothing is a variable that was not set.
+        kind="missing-env" if host in _NOTHING else form.kind,
         text=text,
         times=len(indexes),
         from_end=total - 1 - indexes[-1],
@@ -238,6 +246,15 @@ def _seconds(found: re.Match[str]) -> float:
     """Loggers that write a bare number (`responseTime`) mean milliseconds."""
     unit = (found["unit"] or "").lower()
     return float(found["value"]) / (1 if unit.startswith("s") else 1000)
+
+
+def _answers(lines: list[str], shapes: dict[str, list[int]]) -> tuple[tuple[int, int], ...]:
+    """(status, how often) of the requests that an access log reports, by status."""
+    counted: Counter[int] = Counter()
+    for indexes in shapes.values():
+        if _STATUS.search(lines[indexes[0]]) is not None:
+            counted.update(int(found["status"] or found["named"]) for index in indexes if (found := _STATUS.search(lines[index])))
+    return tuple(sorted(counted.items()))
 
 
 def _mentions(line: str) -> Iterator[Mention]:

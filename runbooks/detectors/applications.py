@@ -40,6 +40,9 @@ OWN_FAULTS: dict[str, tuple[str, str]] = {
 }
 # What a program that serves may say without being at fault itself: a bad request's arguments, a client's file.
 ONLY_WHEN_FAILING = frozenset({"command-missing", "program-missing", "usage", "exec-format", "port-in-use", "config-invalid"})
+# Of at least so many requests in an access log, this share must fail.
+ANSWERS_LEAST = 10
+ANSWERS_SHARE = 0.1
 # A program that serves well reports some errors; only this share of its lines and more is a fault.
 RECURRING_SHARE = 0.05
 # A cluster's own root certificates are mounted into every pod and configure nothing.
@@ -168,6 +171,31 @@ def recurring_errors(world: World) -> Iterator[Finding]:
         yield _finding(testimony, worst, "app.recurring-error", testimony.workload, says, certainty=Certainty.LIKELY)
 
 
+def failing_answers(world: World) -> Iterator[Finding]:
+    """Servers whose access log says that they answer many requests with a server error, or refuse many for being too many."""
+    for testimony in world.once(testimonies):
+        total = sum(times for _, times in testimony.report.answers)
+        if testimony.state is not State.RUNNING or testimony.sign is not None or total < ANSWERS_LEAST:
+            continue
+        failed = sum(times for status, times in testimony.report.answers if status >= 500)
+        refused = dict(testimony.report.answers).get(429, 0)
+        for code, count, says in (
+            ("app.recurring-error", failed, "answers with a server error"),
+            ("app.rate-limited", refused, "refuses because there are too many"),
+        ):
+            if count < total * ANSWERS_SHARE:
+                continue
+            quote = ", ".join(f"status {status}: {times}" for status, times in testimony.report.answers)
+            yield Finding(
+                code=code,
+                subject=testimony.workload,
+                certainty=Certainty.LIKELY,
+                evidence=(cite(Source.LOG, testimony.pod.ref, testimony.where, quote),),
+                explanation=f"Container {testimony.container} of {testimony.workload} {says}: {count} of {total} requests in its log.",
+                affects=(testimony.pod.ref,),
+            )
+
+
 def slow_calls(world: World) -> Iterator[Finding]:
     """Programs whose own log says that their calls take seconds. A caller's time contains its callee's, so that of several slow programs
     of a namespace the least slow is the deepest; one that times its own database calls speaks for itself."""
@@ -206,4 +234,12 @@ def _finding(testimony: Testimony, sign: Sign, code: str, subject: ObjectRef, sa
     )
 
 
-DETECTORS: tuple[Detector, ...] = (own_faults, refused_configurations, refused_files, crashes, recurring_errors, slow_calls)
+DETECTORS: tuple[Detector, ...] = (
+    own_faults,
+    refused_configurations,
+    refused_files,
+    crashes,
+    recurring_errors,
+    failing_answers,
+    slow_calls,
+)

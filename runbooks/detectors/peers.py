@@ -112,7 +112,7 @@ def _peer(world: World, testimony: Testimony, sign: Sign) -> Peer | None:
         return Peer(sign.host, sign.port, found, same_port or matching)
     engine = next((name for name, pattern in ENGINES if pattern.search(sign.text)), "database" if sign.kind in OF_DATABASES else None)
     if engine is None:
-        return None
+        return _only_mentioned(dependencies, testimony)
     wanted = re.compile(ALIASES.get(engine, engine), re.I)
     meant = [item for item in declared if wanted.search(item.key) or wanted.search(item.address.host)]
     hosts = {item.address.host for item in meant}
@@ -123,6 +123,16 @@ def _peer(world: World, testimony: Testimony, sign: Sign) -> Peer | None:
     if len({item.host for item in mentioned}) == 1:
         return Peer(mentioned[0].host, mentioned[0].port, dependencies.resolve(namespace, mentioned[0].host), ())
     return None
+
+
+def _only_mentioned(dependencies: Dependencies, testimony: Testimony) -> Peer | None:
+    """The one Service that a log mentions with a port, when its error names no peer."""
+    known = []
+    for mention in testimony.report.mentions:
+        found = dependencies.resolve(testimony.pod.namespace, mention.host)
+        if found.service is not None:
+            known.append(Peer(mention.host, mention.port, found, ()))
+    return known[0] if len({peer.label for peer in known}) == 1 else None
 
 
 def _means(dependencies: Dependencies, item: Dependency, host: str, found: Resolution) -> bool:

@@ -59,9 +59,9 @@ def test_a_service_that_is_gone_while_its_workload_is_there() -> None:
 
 
 def test_a_slip_of_the_pen() -> None:
-    (finding,) = broken_addresses(world(service("product-catalog") + caller(CATALOG_ADDR="product-catalgo:80")))
+    (finding,) = broken_addresses(world(service("price-list") + caller(CATALOG_ADDR="price-lsit:80")))
     assert finding.code == "config.wrong-host"
-    assert "product-catalog" in finding.explanation
+    assert "price-list" in finding.explanation
 
 
 @pytest.mark.parametrize("value", ["jaeger:4317", "production", "localhost:5432", "10.1.2.3:80", "key=value"])

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from runbooks.detectors.applications import crashes, own_faults, recurring_errors, refused_configurations, refused_files, slow_calls
+from runbooks.detectors.applications import (
+    crashes,
+    failing_answers,
+    own_faults,
+    recurring_errors,
+    refused_configurations,
+    refused_files,
+    slow_calls,
+)
 from runbooks.finding import Certainty
 from tests.runbooks.specimens import CRASHING, configmap, pod, terminated, waiting
 from tests.runbooks.worlds import LogKey, codes, world
@@ -16,7 +24,7 @@ OWN = [
     ("/bin/sh: 1: serve: not found", "app.command-missing"),
     ("python: can't open file '/app/mian.py': [Errno 2] No such file or directory", "app.command-missing"),
     ("unknown flag: --listn", "app.bad-arguments"),
-    ("panic: environment variable CART_ADDR not set", "app.missing-env"),
+    ("panic: environment variable BASKET_ADDR not set", "app.missing-env"),
     ("ssl: certificate has expired", "app.certificate-expired"),
     ("java.lang.OutOfMemoryError: Java heap space", "app.memory-exhausted"),
     ("RuntimeError: can't start new thread", "app.limits-exhausted"),
@@ -125,15 +133,23 @@ def test_an_error_that_comes_again_and_again() -> None:
     assert not list(recurring_errors(world(pod(ready=True), logs={APP: seldom})))
 
 
+@pytest.mark.parametrize(
+    ("status", "every", "found"), [(500, 4, {"app.recurring-error"}), (429, 4, {"app.rate-limited"}), (500, 30, set()), (404, 2, set())]
+)
+def test_a_server_that_answers_with_errors(status: int, every: int, found: set[str]) -> None:
+    log = "\n".join(f'10.0.0.1 - - "GET /x HTTP/1.1" {status if number % every == 0 else 200} 12' for number in range(60))
+    assert codes(failing_answers(world(pod(ready=True), logs={APP: log}))) == found
+
+
 def test_the_least_slow_of_several_slow_programs_is_the_deepest() -> None:
-    other = ("shop", "fraud-77777-abcde", "app")
+    other = ("shop", "audit-77777-abcde", "app")
     logs: dict[LogKey, str] = {
         APP: "\n".join('{"responseTime":7000.1,"msg":"done"}' for _ in range(5)),
         other: "\n".join('{"responseTime":4000.1,"msg":"done"}' for _ in range(5)),
     }
-    found = list(slow_calls(world(pod(ready=True) + pod("fraud-77777-abcde", ready=True), logs=logs)))
+    found = list(slow_calls(world(pod(ready=True) + pod("audit-77777-abcde", ready=True), logs=logs)))
     assert codes(found) == {"app.slow-calls"}
-    assert {item.subject.name: item.certainty for item in found} == {"web": Certainty.POSSIBLE, "fraud": Certainty.LIKELY}
+    assert {item.subject.name: item.certainty for item in found} == {"web": Certainty.POSSIBLE, "audit": Certainty.LIKELY}
 
 
 def test_fast_calls_are_no_fault() -> None:

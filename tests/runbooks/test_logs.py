@@ -60,13 +60,14 @@ KINDS = [
     ("Error: unknown flag: --listn", "usage"),
     ("app.py: error: unrecognized arguments: --foo", "usage"),
     # Configuration.
-    ("panic: environment variable CART_ADDR not set", "missing-env"),
-    ('panic: environment variable "PRODUCT_CATALOG_ADDR" not set', "missing-env"),
+    ("panic: environment variable BASKET_ADDR not set", "missing-env"),
+    ('panic: environment variable "PRICES_ADDR" not set', "missing-env"),
     ("KeyError: 'DATABASE_URL'", "missing-env"),
     ("Error: Missing required environment variable: API_TOKEN", "missing-env"),
     ("./start.sh: line 3: DB_HOST: unbound variable", "missing-env"),
     ("Could not resolve placeholder 'DB_URL' in value \"${DB_URL}\"", "missing-env"),
     ("Error: getaddrinfo ENOTFOUND undefined", "missing-env"),
+    ("Error: 14 UNAVAILABLE: Name resolution failed for target dns:undefined", "missing-env"),
     ("Error: Database is uninitialized and superuser password is not specified.", "missing-env"),
     ("json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)", "config-invalid"),
     ('nginx: [emerg] unknown directive "servr" in /etc/nginx/nginx.conf:3', "config-invalid"),
@@ -86,7 +87,7 @@ KINDS = [
     ('FATAL:  password authentication failed for user "shop"', "database-auth"),
     ("ERROR 1045 (28000): Access denied for user 'shop'@'10.0.0.7' (using password: YES)", "database-auth"),
     ("MongoServerError: Authentication failed.", "database-auth"),
-    ('(Unauthorized) not authorized on geo-db to execute command { find: "geo" }', "database-auth"),
+    ('(Unauthorized) not authorized on ledger-db to execute command { find: "geo" }', "database-auth"),
     ("panic: server returned error on SASL authentication step: Authentication failed.", "database-auth"),
     ("NOAUTH Authentication required.", "database-auth"),
     ("WRONGPASS invalid username-password pair or user is disabled.", "database-auth"),
@@ -118,7 +119,7 @@ KINDS = [
     ("upstream connect error or disconnect/reset before headers. reset reason: connection failure", "upstream-error"),
     ("rpc error: code = Unauthenticated desc = token has expired", "token-refused"),
     ('pods is forbidden: User "system:serviceaccount:shop:web" cannot list resource "pods" in API group ""', "kubernetes-forbidden"),
-    ("Error: Product Catalog Fail Feature Flag Enabled", "feature-flag"),
+    ("Error: Price List Fail Feature Flag Enabled", "feature-flag"),
     (
         "botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the PutObject operation: Access Denied",
         "object-store-denied",
@@ -180,7 +181,7 @@ def test_the_peer_is_read_off_the_line(line: str, kind: str, host: str | None, p
     ("line", "name"),
     [
         ("KeyError: 'DATABASE_URL'", "DATABASE_URL"),
-        ("panic: environment variable CART_ADDR not set", "CART_ADDR"),
+        ("panic: environment variable BASKET_ADDR not set", "BASKET_ADDR"),
         ("/bin/sh: 1: serve: not found", "serve"),
         ('FATAL: database "shop" does not exist', "shop"),
         ("PermissionError: [Errno 13] Permission denied: '/data/cache'", "/data/cache"),
@@ -241,11 +242,18 @@ def test_bare_durations_are_milliseconds() -> None:
 
 
 def test_where_it_listens_and_what_it_waits_for_and_names() -> None:
-    report = logs.read_lines(["Geo server listening on :8083", "Read database URL: mongodb-geo:27017", "still waiting on config-service"])
+    report = logs.read_lines(["Tax server listening on :8083", "Read database URL: ledger-db:27017", "still waiting on config-service"])
     assert report.listening == (8083,)
     assert report.waiting_for is not None
     assert report.waiting_for.host == "config-service"
-    assert report.mentions == (Mention("mongodb-geo", 27017),)
+    assert report.mentions == (Mention("ledger-db", 27017),)
+
+
+def test_an_access_log_counts_its_answers() -> None:
+    lines = [f'10.0.0.{i} - - [15/Jan/2026:12:00:00] "GET /x HTTP/1.1" {500 if i % 4 == 0 else 200} 12' for i in range(20)]
+    assert logs.read_lines(lines).answers == ((200, 15), (500, 5))
+    assert logs.read_lines(['{"path":"/x","status": 429}'] * 3).answers == ((429, 3),)
+    assert logs.read_lines(['{"msg":"job done","status":"success"}'] * 3).answers == ()
 
 
 def test_a_long_log_takes_little() -> None:
