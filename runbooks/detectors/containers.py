@@ -7,14 +7,12 @@ reason only the log can tell is reported with low weight and wants that log.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
 
 from cluster.facts.event import Event
 from cluster.facts.pod import Container, Pod, Terminated
 from cluster.facts.workload import Job
-from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.detectors.pods import (
     Trouble,
@@ -24,6 +22,7 @@ from runbooks.detectors.pods import (
     first_failure,
     is_recent,
     onset,
+    short,
     troubled_pods,
     troubles,
     wanted_logs,
@@ -70,12 +69,6 @@ MOUNT_COLLISION = re.compile(
 )
 NO_COMMAND = re.compile(r"no command specified|no entrypoint", re.I)
 STARVED = re.compile(r"OOM-killed \(memory limit too low|memory limit too low|container init was OOM-killed", re.I)
-NO_ADDRESS = re.compile(
-    r"no IP addresses available|failed to assign an IP address|no available IP|no addresses available|address pool exhausted|"
-    r"IPAM.*(?:exhausted|no free)|"
-    r"all \d+ available addresses are in use|Insufficient(?:Free)?Addresses|no podCIDRs? available",
-    re.I,
-)
 
 
 def memory_kills(world: World) -> Iterator[Finding]:
@@ -158,22 +151,18 @@ def _start_code(message: str, trouble: Trouble) -> tuple[str, str]:
     if STARVED.search(message):
         return "container.oom-killed", "its memory limit is too low even to start it"
     if MOUNT_COLLISION.search(message):
-        return "container.mount-conflict", f"its mounts collide ({_short(message)})"
+        return "container.mount-conflict", f"its mounts collide ({short(message)})"
     if NO_COMMAND.search(message):
         return "container.command-not-found", "neither its image nor its spec names a command"
     if NOT_EXECUTABLE.search(message):
-        return "container.command-not-executable", f"its command may not be executed ({_short(message)})"
+        return "container.command-not-executable", f"its command may not be executed ({short(message)})"
     found = NOT_FOUND.search(message)
     if found:
         name = next((item for item in found.groups() if item), _command(trouble.container))
         return "container.command-not-found", f"its command {name!r} does not exist in the image"
     if trouble.reason == "CreateContainerError":
-        return "container.create-failed", f"the runtime reports {_short(message) or 'no reason'}"
-    return "container.start-failed", f"the runtime reports {_short(message) or 'no reason'}"
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= 160 else f"…{message[-160:]}"
+        return "container.create-failed", f"the runtime reports {short(message) or 'no reason'}"
+    return "container.start-failed", f"the runtime reports {short(message) or 'no reason'}"
 
 
 def _command(container: Container | None) -> str:
@@ -312,41 +301,11 @@ def blocked_inits(world: World) -> Iterator[Finding]:
             certainty=Certainty.LIKELY,
             evidence=tuple(evidence),
             explanation=f"{owner} cannot start: its init container {trouble.status.name} has run for {minutes} minutes and does not"
-            + (f" finish ({_short(command)})." if command else " finish."),
+            + (f" finish ({short(command)})." if command else " finish."),
             affects=(trouble.pod.ref,),
             since=started,
             wants=wanted_logs(trouble),
         )
-
-
-def failed_sandboxes(world: World) -> Iterator[Finding]:
-    """Pods whose sandbox the runtime cannot create; several workloads on one node accuse the node."""
-    found: dict[str, list[tuple[Pod, Event]]] = defaultdict(list)
-    for pod in troubled_pods(world):
-        if any(status.restart_count for status in pod.all_statuses):
-            continue
-        events = current_events(world, pod, "FailedCreatePodSandBox", "FailedPodSandBoxStatus")
-        started = world.events(pod.ref, "Started")
-        if events and not started:
-            found[pod.spec.node_name or ""].append((pod, events[0]))
-    for node, hits in found.items():
-        owners = {world.top_owner(pod.ref).key for pod, _ in hits}
-        for pod, event in hits:
-            exhausted = NO_ADDRESS.search(event.text)
-            shared = bool(node) and (len(owners) > 1 or exhausted is not None)
-            owner = world.top_owner(pod.ref)
-            yield Finding(
-                code="sandbox.addresses-exhausted" if exhausted else "sandbox.failed",
-                subject=ObjectRef("Node", None, node) if shared else owner,
-                certainty=Certainty.PROVEN if exhausted else Certainty.LIKELY,
-                evidence=(cite_event(event),),
-                explanation=f"No sandbox can be created for {pod.ref}"
-                + (f" on node {node}" if node else "")
-                + (": the node has no pod address left." if exhausted else f": {_short(event.text)}")
-                + (f" {len(owners)} workloads on this node are affected." if len(owners) > 1 else ""),
-                affects=(pod.ref,),
-                since=event.first_seen,
-            )
 
 
 def failed_hooks(world: World) -> Iterator[Finding]:
@@ -361,7 +320,7 @@ def failed_hooks(world: World) -> Iterator[Finding]:
             subject=owner,
             certainty=Certainty.PROVEN,
             evidence=(cite_event(events[0]),),
-            explanation=f"The postStart hook of {owner} fails and its container is killed each time: {_short(events[0].text)}",
+            explanation=f"The postStart hook of {owner} fails and its container is killed each time: {short(events[0].text)}",
             affects=(pod.ref,),
             since=onset(events, None),
         )
@@ -403,7 +362,6 @@ DETECTORS: tuple[Detector, ...] = (
     crashes,
     restarts,
     blocked_inits,
-    failed_sandboxes,
     failed_hooks,
     port_conflicts,
 )

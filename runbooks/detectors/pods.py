@@ -137,6 +137,11 @@ def cite_status(trouble: Trouble, field: str, quote: object, at: datetime | None
     return cite(Source.FIELD, trouble.pod.ref, f"{trouble.path}.{field}", quote, at)
 
 
+def short(message: str, limit: int = 160) -> str:
+    """The end of a long message: runtimes wrap an error in where it passed, and say what it is last."""
+    return message if len(message) <= limit else f"…{message[-limit:]}"
+
+
 def wanted_logs(trouble: Trouble) -> tuple[LogWant, ...]:
     """The log of a container, and of its earlier run where it restarted."""
     current = (LogWant(trouble.ref),)

@@ -32,11 +32,13 @@ from runbooks.detectors import (
     probes,
     queues,
     rollouts,
+    sandboxes,
     scheduling,
     services,
     storage,
     telemetry,
     unscheduled,
+    variables,
     workloads,
 )
 from runbooks.finding import Detector, Finding
@@ -44,8 +46,10 @@ from runbooks.finding import Detector, Finding
 ALL: tuple[Detector, ...] = (
     *images.DETECTORS,
     *containers.DETECTORS,
+    *sandboxes.DETECTORS,
     *probes.DETECTORS,
     *configuration.DETECTORS,
+    *variables.DETECTORS,
     *addresses.DETECTORS,
     *commands.DETECTORS,
     *applications.DETECTORS,
