@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from guardrails.approval import tally
+from guardrails.approval import Approval, tally
 from guardrails.budget import count, lock, refuse_when_switched_on, spend, stamp, switched_on
 from guardrails.change import observed_fields
 from guardrails.directory import Person
@@ -32,7 +30,7 @@ from guardrails.office import Office
 from guardrails.policy import Requirement, decide
 from guardrails.port import Observed
 from guardrails.proposal import RUNNING, Proposal, State
-from guardrails.record import Record, approvals_of, load, move
+from guardrails.record import Record, approvals_of, load, move, witnessed_approvals
 
 # A process that shows no life for this long is taken for dead; every step and every look at the checks renews it.
 LEASE_SECONDS = 60
@@ -56,25 +54,26 @@ class Claims:
         return await self._claim(record, by)
 
     async def _refuse_expired(self, record: Record) -> None:
-        if record.expires_at is not None and self._office.clock.now() >= record.expires_at:
+        if self._office.clock.now() >= record.sealed.not_after:
             async with self._office.ledger.transaction() as writing:
                 await move(writing, await load(writing.connection, record.id), State.EXPIRED, by="gate", reason="Its time is over.")
-            raise Expired(f"{record.id} expired at {record.expires_at.isoformat()}.", next_step="Propose again.")
+            raise Expired(f"{record.id} expired at {record.sealed.not_after.isoformat()}.", next_step="Propose again.")
 
     async def _refuse_unapproved(self, record: Record) -> None:
         """Before the cluster is asked anything: is there enough approval by the requirement as it stands?"""
         async with self._office.store.read() as connection:
-            await self._counted(connection, record, record.requirement or record.sealed.requirement)
+            given = await approvals_of(connection, record.id)
+        self._refuse_few(record, _requirement(record), given)
 
-    async def _counted(self, connection: AsyncConnection, record: Record, requirement: Requirement) -> None:
-        """Raise NotApproved unless the approvals that count now are enough."""
+    def _refuse_few(self, record: Record, requirement: Requirement, given: tuple[Approval, ...]) -> None:
+        """Raise NotApproved unless these approvals, as they count now, are enough."""
         counted = tally(
             requirement,
-            await approvals_of(connection, record.id),
+            given,
             self._office.members(),
             digest=record.digest or "",
-            requester=record.requester,
-            contributors=record.contributors,
+            requester=record.sealed.requester,
+            contributors=record.sealed.contributors,
         )
         if not counted.enough:
             who = ", ".join(f"{number} more of {group}" for group, number in counted.missing.items())
@@ -84,7 +83,7 @@ class Claims:
     async def _claim(self, record: Record, by: str) -> tuple[Record, Observed]:
         sealed = record.sealed
         port = self._office.port(record.cluster)
-        requester = self._office.directory.find(record.requester) or Person(name=record.requester)
+        requester = self._office.directory.find(sealed.requester) or Person(name=sealed.requester)
         try:
             examination = await examine(port, sealed.action, sealed.target, requester, now=record.created_at)
         except TargetNotFound as error:
@@ -97,17 +96,18 @@ class Claims:
             current = await load(writing.connection, record.id)
             if (current.state, current.version) != (record.state, record.version):
                 raise Conflict(f"{record.id} was changed by somebody else in the meantime.", next_step="Look at it again.")
+            given = await witnessed_approvals(writing, record.id)
             requirement, refusal = await self._decide_again(writing, record, examination, requester)
             if refusal is None:
                 try:
-                    await self._counted(writing.connection, record, requirement)
+                    self._refuse_few(record, requirement, given)
                 except NotApproved as error:
                     refusal = error
             if refusal is not None:
                 if record.state is State.APPROVED:
                     await move(writing, record, State.PENDING, by="policy", reason=str(refusal), requirement=requirement.model_dump_json())
             else:
-                claimed = await self._take(writing, record, requirement, by)
+                claimed = await self._take(writing, record, requirement, tuple(approval.approver for approval in given), by)
         if refusal is not None:
             raise refusal
         return claimed, examination.observed
@@ -116,7 +116,7 @@ class Claims:
         self, writing: Writing, record: Record, examination: Examination, requester: Person
     ) -> tuple[Requirement, GuardrailsError | None]:
         """(the stricter of the requirement then and now, why it may not run now)."""
-        sealed, before = record.sealed, record.requirement or record.sealed.requirement
+        sealed, before = record.sealed, _requirement(record)
         asked = facts(
             examination,
             sealed.action,
@@ -134,7 +134,7 @@ class Claims:
             return before, Denied(f"The policy no longer allows {record.id}: {why}")
         return (before.at_least(verdict.requirement) if verdict.effect == "approve" else before), None
 
-    async def _take(self, writing: Writing, record: Record, requirement: Requirement, by: str) -> Record:
+    async def _take(self, writing: Writing, record: Record, requirement: Requirement, approvers: tuple[str, ...], by: str) -> Record:
         sealed = record.sealed
         if record.state is State.PENDING:
             record = await move(writing, record, State.APPROVED, by="gate", reason="Enough people agreed.")
@@ -143,7 +143,6 @@ class Claims:
             writing.connection, f"{sealed.cluster_uid}/{sealed.target.uid}", record.id, until + timedelta(hours=LOCK_HOURS), writing.now
         )
         await spend(writing.connection, record.id, record.cluster, automatic=not requirement.approvals, now=writing.now)
-        given = [approval.approver for approval in await approvals_of(writing.connection, record.id)]
         return await move(
             writing,
             record,
@@ -151,7 +150,7 @@ class Claims:
             by=by,
             body={
                 "digest": record.digest,
-                "approvers": given,
+                "approvers": list(approvers),
                 "requirement": requirement.model_dump(mode="json"),
                 "fence": record.fence + 1,
             },
@@ -182,6 +181,12 @@ def check_digest(record: Record, digest: str) -> None:
     """Raise DigestMismatch unless the digest is the proposal's and the stored document still gives it."""
     if digest != record.digest or record.sealed.digest != record.digest:
         raise DigestMismatch(f"The digest of {record.id} is {record.digest}, not {digest[:80]}.", next_step="Look at it again.")
+
+
+def _requirement(record: Record) -> Requirement:
+    """What was agreed, or what has become stricter since."""
+    agreed = record.sealed.requirement
+    return agreed if record.requirement is None else agreed.at_least(record.requirement)
 
 
 def moved(sealed: Proposal, observed: Observed) -> str:

@@ -161,6 +161,28 @@ class Writing:
         await self.connection.execute(insert(entries).values(**row))
         return seq
 
+    async def witness(self, wanted: tuple[int, ...]) -> dict[int, dict[str, Any]]:
+        """Entries by sequence number, proven to be among those that were signed; absent ones are left out.
+
+        Recomputes the tree from the stored leaves, so that an entry edited or slipped in behind our back is no witness. Linear in the
+        size of the log, about a second for 300,000 entries. Raises BadLedger.
+        """
+        query = select(entries.c.seq, entries.c.leaf).where(entries.c.log == self._ledger.log).order_by(entries.c.seq)
+        tree = Frontier()
+        for expected, row in enumerate((await self.connection.execute(query)).all()):
+            if row.seq != expected:
+                raise BadLedger(f"Entry {expected} of the ledger is missing.", next_step="Run: smokejumper audit verify.")
+            tree.append(bytes.fromhex(row.leaf))
+        if (tree.size, tree.root()) != (self.frontier.size, self.frontier.root()):
+            raise BadLedger("The entries of the ledger are not those that were signed.", next_step="Run: smokejumper audit verify.")
+        chosen = select(entries.c.seq, entries.c.entry, entries.c.leaf).where(entries.c.log == self._ledger.log, entries.c.seq.in_(wanted))
+        found: dict[int, dict[str, Any]] = {}
+        for kept in (await self.connection.execute(chosen)).all():
+            if leaf_hash(kept.entry.encode()).hex() != kept.leaf:
+                raise BadLedger(f"Entry {kept.seq} of the ledger was edited.", next_step="Run: smokejumper audit verify.")
+            found[kept.seq] = json.loads(kept.entry)
+        return found
+
 
 def keep_newest(anchor: Path, note: str) -> None:
     """Put a checkpoint into the anchor file unless a larger one is there. Raises BadLedger when the file cannot be written."""

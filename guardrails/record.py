@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.approval import Approval
 from guardrails.budget import stamp
-from guardrails.errors import Conflict, UnknownProposal
+from guardrails.errors import BadLedger, Conflict, UnknownProposal
 from guardrails.ledger import Writing
 from guardrails.policy import Requirement, Verdict
 from guardrails.proposal import Proposal, State, check_transition
@@ -152,6 +152,26 @@ async def approvals_of(connection: AsyncConnection, record_id: str) -> tuple[App
     """The decisions of people on a proposal, in the order they came."""
     query = select(approvals.c.approval).where(approvals.c.proposal == record_id).order_by(approvals.c.entry)
     return tuple(Approval.model_validate_json(text) for text in (await connection.execute(query)).scalars())
+
+
+async def witnessed_approvals(writing: Writing, record_id: str) -> tuple[Approval, ...]:
+    """The decisions of people, each with its entry in the ledger as witness. Raises BadLedger for one that has none.
+
+    To be called before anything is appended in this transaction.
+    """
+    query = select(approvals.c.approval, approvals.c.entry).where(approvals.c.proposal == record_id).order_by(approvals.c.entry)
+    rows = (await writing.connection.execute(query)).all()
+    entries = await writing.witness(tuple(row.entry for row in rows))
+    given: list[Approval] = []
+    for row in rows:
+        approval, entry = Approval.model_validate_json(row.approval), entries.get(row.entry, {})
+        said = {key: value for key, value in entry.get("body", {}).items() if key != "groups"}
+        if entry.get("type") != "approval.given" or entry.get("proposal") != record_id or said != approval.model_dump(mode="json"):
+            raise BadLedger(
+                f"An approval of {record_id} by {approval.approver} is not in the ledger.", next_step="smokejumper audit verify"
+            )
+        given.append(approval)
+    return tuple(given)
 
 
 async def add_approval(writing: Writing, approval: Approval, groups: tuple[str, ...]) -> None:

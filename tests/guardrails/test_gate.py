@@ -11,6 +11,7 @@ from guardrails.action import Cordon, DeletePod, RolloutRestart, RolloutUndo, Sc
 from guardrails.audit import verify
 from guardrails.errors import (
     AlreadyExecuted,
+    BadLedger,
     Conflict,
     Denied,
     DigestMismatch,
@@ -147,7 +148,37 @@ async def test_one_person_over_two_channels_counts_once(gate: Gate, office: Offi
     assert cluster.writes == []
 
 
-async def test_a_forged_approval_row_is_no_approval(gate: Gate, office: Office, cluster: FakeCluster, tmp_path: Path) -> None:
+FORGERIES = {
+    "a row of its own": (
+        "INSERT INTO approval SELECT id, 'bob', json_object('proposal_id', id, 'digest', digest, 'approver', 'bob', 'channel', 'cli',"
+        " 'assurance', 1, 'verdict', 'approve', 'at', '2026-11-25T10:00:00Z'), 2 FROM proposal",
+    ),
+    "with an entry at the end": (
+        "INSERT INTO ledger_entry SELECT log, 99, 'e-x', at, 'approval.given', proposal, entry, leaf FROM ledger_entry WHERE seq = 2",
+        "INSERT INTO approval SELECT id, 'bob', json_object('proposal_id', id, 'digest', digest, 'approver', 'bob', 'channel', 'cli',"
+        " 'assurance', 1, 'verdict', 'approve', 'at', '2026-11-25T10:00:00Z'), 99 FROM proposal",
+    ),
+    "in place of another entry": (
+        "INSERT INTO approval SELECT id, 'bob', json_object('proposal_id', id, 'digest', digest, 'approver', 'bob', 'channel', 'cli',"
+        " 'assurance', 1, 'verdict', 'approve', 'at', '2026-11-25T10:00:00Z'), 2 FROM proposal",
+        "UPDATE ledger_entry SET type = 'approval.given', entry = json_object('seq', 2, 'id', id, 'at', at, 'type', 'approval.given',"
+        " 'proposal', proposal, 'body', json((SELECT approval FROM approval))) WHERE seq = 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_an_approval_without_a_witness_is_forged(gate: Gate, office: Office, cluster: FakeCluster, forgery: str) -> None:
+    shown = await propose_undo(gate)
+    async with office.store.write() as connection:
+        for statement in FORGERIES[forgery]:
+            assert (await connection.exec_driver_sql(statement)).rowcount == 1
+    with pytest.raises(BadLedger):
+        await gate.execute(shown.id, shown.digest or "", "ada")
+    assert cluster.writes == []
+
+
+async def test_a_forged_state_is_no_approval(gate: Gate, office: Office, cluster: FakeCluster, tmp_path: Path) -> None:
     shown = await propose_undo(gate)
     async with office.store.write() as connection:
         await connection.execute(proposals.update().values(state="approved", version=5))
