@@ -213,8 +213,17 @@ def _pause(response: Response, attempt: int) -> float | None:
 class KubeReader:
     """`cluster.reading.Reader` over a live API server."""
 
-    def __init__(self, connection: Connection, *, page_size: int = PAGE_SIZE, seconds: float = READ_SECONDS) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        page_size: int = PAGE_SIZE,
+        seconds: float = READ_SECONDS,
+        unread: frozenset[str] = frozenset(),
+    ) -> None:
+        """`unread` are kinds that the operator does not want to be read; nobody is asked for them."""
         self.cluster = connection.cluster
+        self._unread = unread
         self._connection = connection
         self._page_size = page_size
         self._seconds = seconds
@@ -261,6 +270,8 @@ class KubeReader:
         """One whole object as the API gives it, without managedFields and the last-applied copy. RefusedReadError for a Secret."""
         if kind.plural == "secrets" and not kind.group:
             raise RefusedReadError(f"Smokejumper reads no Secrets, not even {namespace}/{name}. Ask somebody who may.")
+        if kind.name in self._unread:
+            return _switched_off(kind)
         path = kind.address(namespace, name)
         response = await self._connection.get(path, seconds=self._seconds)
         if not response.ok:
@@ -326,6 +337,8 @@ class KubeReader:
     ) -> Reading[tuple[T, ...]]:
         if kind.plural == "secrets" and not kind.group:
             raise RefusedReadError("Smokejumper reads no Secrets. Ask somebody who may.")
+        if kind.name in self._unread:
+            return Reading((), (_switched_off(kind),))
         catalogue, cost = await self._served()
         if catalogue.serves(kind) is False:
             return Reading((), (absent(kind, catalogue),), cost)
@@ -434,6 +447,10 @@ class KubeReader:
             return Missing(what, Why.NOT_FOUND, said, kind="Pod", namespace=container.namespace)
         rule = f"get on pods/log in namespace {container.namespace}"
         return explain(response, what, verb="get", kind=BY_NAME["Pod"], namespace=container.namespace, rule=rule)
+
+
+def _switched_off(kind: Kind) -> Missing:
+    return Missing(kind.plural, Why.NO_SOURCE, "reading them is switched off", "Set read_configmaps to read them.", kind=kind.name)
 
 
 def _named(kind: Kind, item: Named) -> ObjectRef:

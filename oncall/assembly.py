@@ -16,6 +16,7 @@ from agent.investigation import Conclusion, in_process, run
 from agent.planner import Planner, RulePlanner
 from agent.remediation import Decision, Remediation
 from cluster.errors import UnreachableClusterError
+from cluster.facts.config import ConfigMap
 from cluster.fleet import Fleet
 from cluster.reading import Reader
 from cluster.recorded import RecordedReader
@@ -52,7 +53,9 @@ async def open_reader(settings: Settings, recording: Path | None, now: datetime 
         return
     from cluster.kube import KubeReader
 
-    async with KubeReader(await fleet(settings).connect(settings.context), seconds=settings.request_timeout_seconds) as live:
+    unread = frozenset() if settings.read_configmaps else frozenset({ConfigMap.kind})
+    connection = await fleet(settings).connect(settings.context)
+    async with KubeReader(connection, seconds=settings.request_timeout_seconds, unread=unread) as live:
         version = await live.version()
         if version.missing:
             gap = version.missing[0]

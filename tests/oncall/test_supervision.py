@@ -181,6 +181,14 @@ def test_an_investigation_proposes_waits_and_goes_on_in_another_process(lab: Lab
         assert _ready_replicas(lab) == 3
 
 
+def test_configmaps_are_not_read_when_that_is_switched_off(lab: Lab, smokejumper: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_READ_CONFIGMAPS", "false")
+    with lab.namespace("quiet") as space:
+        document = json.loads(smokejumper("diagnose", "-n", space, "-o", "json", user="reader")[1])
+    assert [item["detail"] for item in document["cannot_see"] if item["kind"] == "ConfigMap"] == ["reading them is switched off"]
+    assert document["healthy"] is True
+
+
 def test_a_kind_that_may_not_be_read_is_named_and_never_called_healthy(lab: Lab, smokejumper: Run) -> None:
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
