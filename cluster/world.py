@@ -1,4 +1,9 @@
-"""The facts of one scope, indexed: what detectors are given. A World only grows (`with_facts`, `with_log`, …) and reads nothing itself."""
+"""The facts of one scope, indexed: what detectors are given. A World only grows (`with_facts`, `with_log`, …) and reads nothing itself.
+
+A world that grew by logs, metrics or telemetry alone keeps its indexes, and of what was derived `once` all that did not read those:
+that is why reading those fields is noted. Facts are not noted; a world that grew by objects starts anew, one that learned that there
+are none of a kind does not.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from cluster.facts.event import Event
 from cluster.facts.meta import Fact
@@ -24,12 +29,68 @@ T = TypeVar("T")
 Key = tuple[str, str | None, str]
 
 
+def _listing_of(kind: str) -> str:
+    """The note that the completeness of one kind was asked for; `read_kinds` notes that of all."""
+    return f"listing of {kind}"
+
+
+class _Nothing(Mapping[Any, Any]):
+    """The empty mapping, immutable and hashable, which a dataclass wants of a default."""
+
+    def __getitem__(self, key: Any) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+
+_NOTHING = _Nothing()
+
+
 class Presence(enum.Enum):
     """Whether an object exists. UNKNOWN: its kind was not read, or not in that namespace, so its absence proves nothing."""
 
     PRESENT = "present"
     ABSENT = "absent"
     UNKNOWN = "unknown"
+
+
+class _Noted(Generic[T]):
+    """A field of World: whoever derives something `once` is noted to rest on it when it is read."""
+
+    def __init__(self, default: T) -> None:
+        self._default = default
+        self._name = ""
+
+    def __set_name__(self, owner: type[World], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, world: None, owner: type[World]) -> T: ...
+    @overload
+    def __get__(self, world: World, owner: type[World]) -> T: ...
+    def __get__(self, world: World | None, owner: type[World]) -> T:
+        if world is None:
+            return self._default
+        world._read[-1].add(self._name)
+        return world.__dict__[self._name]  # type: ignore[no-any-return]
+
+    def __set__(self, world: World, value: T) -> None:
+        world.__dict__[self._name] = value
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What was derived `once`, and the noted fields that it rests on."""
+
+    value: Any
+    rests_on: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -40,35 +101,32 @@ class World:
     now: datetime
     scope: Scope
     facts: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
-    read_kinds: frozenset[str] = frozenset()
-    logs: Mapping[tuple[ContainerRef, bool], Reading[LogText]] = field(default_factory=dict)
-    metrics: Mapping[str, Reading[tuple[Series, ...]]] = field(default_factory=dict)
-    telemetry: Telemetry = field(default_factory=Telemetry)
-    missing: tuple[Missing, ...] = ()
+    read_kinds: _Noted[frozenset[str]] = _Noted(frozenset())
+    logs: _Noted[Mapping[tuple[ContainerRef, bool], Reading[LogText]]] = _Noted(_NOTHING)
+    metrics: _Noted[Mapping[str, Reading[tuple[Series, ...]]]] = _Noted(_NOTHING)
+    telemetry: _Noted[Telemetry] = _Noted(Telemetry())
+    missing: _Noted[tuple[Missing, ...]] = _Noted(())
 
     def with_facts(self, kind: str, facts: Iterable[Fact], *, complete: bool, missing: Iterable[Missing] = ()) -> World:
         """This world with the objects of a kind added (same names replaced); `complete` when absence of others is thereby proven."""
+        read_kinds = self.read_kinds | {kind} if complete else self.read_kinds
+        missing = _unique(self.missing, missing)
+        added = {fact.ref.key: fact for fact in facts}
+        if not added:
+            return self._grown(_listing_of(kind), read_kinds=read_kinds, missing=missing)
         known = {fact.ref.key: fact for fact in self.facts.get(kind, ())}
-        known.update((fact.ref.key, fact) for fact in facts)
-        return replace(
-            self,
-            facts={**self.facts, kind: tuple(known.values())},
-            read_kinds=self.read_kinds | {kind} if complete else self.read_kinds,
-            missing=_unique(self.missing, missing),
-        )
+        return replace(self, facts={**self.facts, kind: tuple((known | added).values())}, read_kinds=read_kinds, missing=missing)
 
     def with_log(self, container: ContainerRef, *, previous: bool, log: Reading[LogText]) -> World:
-        made = replace(self, logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, log.missing))
-        return self._indexes_into(made)
+        return self._grown(logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, log.missing))
 
     def with_metric(self, key: str, series: Reading[tuple[Series, ...]]) -> World:
-        made = replace(self, metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))
-        return self._indexes_into(made)
+        return self._grown(metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))
 
     def with_telemetry(self, telemetry: Reading[Telemetry]) -> World:
         """This world with what monitoring said. Having no source of it is the rule, so that alone is no gap worth naming."""
         missing = (item for item in telemetry.missing if item.why is not Why.NO_SOURCE)
-        return replace(self, telemetry=telemetry.value, missing=_unique(self.missing, missing))
+        return self._grown(telemetry=telemetry.value, missing=_unique(self.missing, missing))
 
     def all(self, kind: type[F]) -> tuple[F, ...]:
         """Every object of a kind with a fact type of its own."""
@@ -89,7 +147,8 @@ class World:
         """Whether that object exists, as far as this world can know."""
         if (kind, namespace, name) in self._by_key:
             return Presence.PRESENT
-        complete = kind in self.read_kinds and self.scope.includes(namespace)
+        self._read[-1].add(_listing_of(kind))
+        complete = kind in self.__dict__["read_kinds"] and self.scope.includes(namespace)
         return Presence.ABSENT if complete else Presence.UNKNOWN
 
     def events(self, ref: ObjectRef, *reasons: str) -> tuple[Event, ...]:
@@ -173,14 +232,27 @@ class World:
 
     def once(self, make: Callable[[World], T]) -> T:
         """What `make` derives from this world, made on first use: for what several detectors need. `make` must be a pure function that
-        lives as long as the program, such as a module's function or class."""
-        if make not in self._made:
-            self._made[make] = make(self)
-        return self._made[make]  # type: ignore[no-any-return]
+        lives as long as the program, such as a module's function or class. What it makes may go on reading facts of the world later,
+        never another field: a grown world is given it when its making read none that grew."""
+        made = self._made.get(make)
+        if made is None:
+            self._read.append(set())
+            try:
+                value = make(self)
+            finally:
+                read = self._read.pop()
+            made = self._made[make] = _Made(value, frozenset(read))
+        self._read[-1].update(made.rests_on)
+        return made.value  # type: ignore[no-any-return]
 
-    def _indexes_into(self, made: World) -> World:
-        """Hand the indexes that were built to a world with the same facts."""
-        made.__dict__.update((name, self.__dict__[name]) for name in _INDEXES if name in self.__dict__)
+    def _grown(self, listing: str = "", **fields: Any) -> World:
+        """This world with noted fields changed: the same facts, hence the same indexes, and whatever rests on no changed field."""
+        changed = {name for name, value in fields.items() if value != self.__dict__[name]} | {listing}
+        made = replace(self, **fields)
+        # The notes too: what was made over this world and is handed on goes on reading through this one.
+        kept = ("_read", *_INDEXES)
+        made.__dict__.update((name, self.__dict__[name]) for name in kept if name in self.__dict__)
+        made._made.update((make, known) for make, known in self._made.items() if not known.rests_on & changed)
         return made
 
     @cached_property
@@ -188,8 +260,13 @@ class World:
         return {}
 
     @cached_property
-    def _made(self) -> dict[Callable[[World], Any], Any]:
+    def _made(self) -> dict[Callable[[World], Any], _Made]:
         return {}
+
+    @cached_property
+    def _read(self) -> list[set[str]]:
+        """The noted fields read so far, one set for each derivation under way; the first is nobody's."""
+        return [set()]
 
     @cached_property
     def _by_key(self) -> dict[Key, Fact]:

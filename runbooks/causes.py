@@ -58,7 +58,7 @@ class _Candidate(Struct, frozen=True):
 
 def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef, ...] = (), cost: Cost = NO_COST) -> Diagnosis:
     """The diagnosis of one world. `focus` are the objects that the question is about: causes that reach them come first."""
-    graph = Graph(world)
+    graph = world.once(Graph)
     near = _neighbourhood(world, focus)
     candidates = sorted((_candidate(finding, graph, near) for finding in merged(findings)), key=_order)
     explained_by: dict[int, int] = {}

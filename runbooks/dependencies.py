@@ -91,6 +91,10 @@ class Dependencies:
     world: World
     _cache: dict[tuple[str | None, str], Resolution] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Hosts are resolved later; asking now makes `World.once` know that they rest on whether Services were listed.
+        self.world.presence(Service.kind, None, "")
+
     @cached_property
     def declared(self) -> tuple[Dependency, ...]:
         """Every address that a workload declares, read off one pod per workload."""

@@ -22,10 +22,11 @@ Key = tuple[str, str | None, str]
 
 
 class Graph:
-    """The downstream walk over one world; indexes are built on first use."""
+    """The downstream walk over one world; indexes are built on first use. Get it by `world.once(Graph)`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._callers = world.once(observed_calls)
 
     def reach(self, starts: Iterable[ObjectRef]) -> frozenset[Key]:
         """Keys of everything that may break because of `starts`, themselves included."""
@@ -56,7 +57,7 @@ class Graph:
         elif kind == "Service":
             yield from self._routes_to_service.get((namespace, name), ())
             # Who was heard to fail at it; that somebody is only configured to call it is not enough to break him.
-            for caller in self._world.once(observed_calls).get((namespace, name), ()):
+            for caller in self._callers.get((namespace, name), ()):
                 yield caller.key
         elif kind in ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount"):
             yield from self._users.get(key, ())

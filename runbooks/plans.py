@@ -37,7 +37,7 @@ def base_wants() -> tuple[Want, ...]:
 
 def next_wants(world: World, findings: tuple[Finding, ...], asked: Set[Want], focus: tuple[ObjectRef, ...] = ()) -> tuple[Want, ...]:
     """Everything that findings want and nobody asked yet, best first; at most `REPLICA_LOGS` logs for one container of one workload."""
-    near = Graph(world).reach(focus) if focus else frozenset()
+    near = world.once(Graph).reach(focus) if focus else frozenset()
     scored: dict[Want, list[tuple[object, ...]]] = defaultdict(list)
     for finding in merged(findings):
         for want in finding.wants:

@@ -94,6 +94,7 @@ class Traffic:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._dependencies = world.once(Dependencies)
 
     def backing(self, service: Service) -> Backing:
         """From EndpointSlices or, where only those were read, Endpoints."""
@@ -195,16 +196,15 @@ class Traffic:
     @cached_property
     def _calls(self) -> dict[str | None, list[Dependency]]:
         grouped: dict[str | None, list[Dependency]] = defaultdict(list)
-        for call in self._world.once(Dependencies).declared:
+        for call in self._dependencies.declared:
             grouped[call.workload.namespace].append(call)
         return grouped
 
     @cached_property
     def _calls_by_service(self) -> dict[tuple[str | None, str], list[Dependency]]:
-        dependencies = self._world.once(Dependencies)
         grouped: dict[tuple[str | None, str], list[Dependency]] = defaultdict(list)
-        for call in dependencies.declared:
-            found = dependencies.resolve(call.workload.namespace, call.address.host)
+        for call in self._dependencies.declared:
+            found = self._dependencies.resolve(call.workload.namespace, call.address.host)
             if found.stands in (Stands.SERVICE, Stands.ABSENT):
                 grouped[(found.namespace, found.name)].append(call)
         return grouped

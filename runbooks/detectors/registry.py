@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cluster.world import World
 from runbooks.detectors import (
     addresses,
@@ -83,6 +85,16 @@ ALL: tuple[Detector, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class _Findings:
+    """What one detector finds, all of it: derived once per world, so a world that grew by what it does not read keeps it."""
+
+    detector: Detector
+
+    def __call__(self, world: World) -> tuple[Finding, ...]:
+        return tuple(self.detector(world))
+
+
 def detect(world: World, detectors: tuple[Detector, ...] = ALL) -> tuple[Finding, ...]:
     """Every finding of every detector over one world, in the order of the tuple."""
-    return tuple(finding for detector in detectors for finding in detector(world))
+    return tuple(finding for detector in detectors for finding in world.once(_Findings(detector)))

@@ -5,7 +5,8 @@ import pytest
 
 from cluster.facts.pod import Pod
 from cluster.facts.workload import Deployment, Job, ReplicaSet
-from cluster.reference import ObjectRef, Scope
+from cluster.reading import LogText, Reading
+from cluster.reference import ContainerRef, ObjectRef, Scope
 from cluster.world import Presence, World
 from tests.runbooks.worlds import NOW, world
 
@@ -75,3 +76,49 @@ def test_what_is_derived_is_made_once_and_not_carried_over_to_other_facts() -> N
 
 def kinds(made: World) -> list[str]:
     return sorted(fact.kind for kind in (Deployment, Job, ReplicaSet) for fact in made.all(kind))
+
+
+LOG = Reading(LogText(("one",)))
+CONTAINER = ContainerRef("shop", "web-1", "main")
+
+
+def logged(made: World) -> list[str]:
+    return [line for reading in made.logs.values() for line in reading.value.lines]
+
+
+def logged_kinds(made: World) -> int:
+    return len(made.once(kinds)) + len(made.once(logged))
+
+
+def jobs_presence(made: World) -> list[Presence]:
+    return [made.presence("Job", "shop", "once")]
+
+
+def test_what_rests_on_no_log_outlives_a_log() -> None:
+    made = world(DEPLOYMENT)
+    before = made.once(kinds)
+    assert (made.once(logged), made.once(logged_kinds)) == ([], 1)
+    grown = made.with_log(CONTAINER, previous=False, log=LOG)
+    assert grown.once(kinds) is before
+    assert (grown.once(logged), grown.once(logged_kinds)) == (["one"], 2)
+
+
+def test_what_rests_on_a_listing_is_made_again_when_nothing_was_listed() -> None:
+    made = world(DEPLOYMENT)
+    before, unknown = made.once(kinds), made.once(jobs_presence)
+    other = made.with_facts("Endpoints", (), complete=True)
+    assert other.once(jobs_presence) is unknown
+    grown = other.with_facts("Job", (), complete=True)
+    assert grown.once(jobs_presence) == [Presence.ABSENT]
+    assert grown.once(kinds) is before
+
+
+def test_a_failed_derivation_leaves_no_note_behind() -> None:
+    made = world(DEPLOYMENT)
+    with pytest.raises(ZeroDivisionError):
+        made.once(failing)
+    assert made.once(kinds) is made.with_log(CONTAINER, previous=False, log=LOG).once(kinds)
+
+
+def failing(made: World) -> float:
+    return len(made.logs) / 0
