@@ -29,6 +29,7 @@ from guardrails.verification import Check, CheckResult, Query, judge, queries
 READ_PAGE = 500
 READ_LIMIT = 5_000
 WRITE_SECONDS = 30.0
+DRY_RUN_ATTEMPTS = 5
 DETAIL_LIMIT = 500
 REVIEW_PATH = "/apis/authorization.k8s.io/v1"
 
@@ -76,9 +77,17 @@ class KubeWriter:
         return tuple([await self._review(rule, target, subject) for rule in rules])
 
     async def dry_run(self, request: BoundRequest) -> DryRun:
-        """Sends the request with `dryRun=All`. A webhook that does not support dry runs makes it unsupported, not failed."""
-        before = _decoded(self._readable(await self._connection.get(request.path), request.path))
-        response = await self._send(request, dry_run=True)
+        """Sends the request with `dryRun=All`. A webhook that does not support dry runs makes it unsupported, not failed.
+
+        It is tried against the object as it is now: controllers write the status of a sick object all the time, and a version that is
+        a second old would make every such dry run fail.
+        """
+        for _ in range(DRY_RUN_ATTEMPTS):
+            before = _decoded(self._readable(await self._connection.get(request.path), request.path))
+            fresh = request.model_copy(update={"resource_version": str(before.get("metadata", {}).get("resourceVersion", ""))})
+            response = await self._send(fresh, dry_run=True)
+            if response.status != 409:
+                break
         if response.ok:
             if request.method == "DELETE":
                 return DryRun(True, (FieldChange("object", f"{before.get('kind')} {_name(before)}", None),))
