@@ -19,6 +19,7 @@ from cluster.facts.workload import DaemonSet, Deployment, Job, ReplicaSet, State
 from cluster.reading import Cost, Why
 from cluster.reference import ObjectRef
 from cluster.world import World
+from guardrails.redact import present
 from runbooks.catalogue import Code, Role, code_of
 from runbooks.finding import Cause, Certainty, Diagnosis, Evidence, Finding, NotProven, RuledOut, Symptom
 from runbooks.graph import Graph, Key
@@ -27,6 +28,7 @@ EVIDENCE_LIMIT = 8
 SYMPTOM_LIMIT = 20
 ADVISORY_LIMIT = 50
 UNLINKED_LIMIT = 20
+TEXT_LIMIT = 2_000
 NO_COST = Cost()
 _HEALTH_RESTS_ON = frozenset(
     kind.kind for kind in (Pod, Event, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, Service, EndpointSlice, PersistentVolumeClaim)
@@ -184,16 +186,18 @@ def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
     evidence: dict[str, Evidence] = {}
     for item in (*finding.evidence, *(item for child in below for item in child.finding.evidence[:1])):
         evidence.setdefault(item.id, item)
-    symptoms = tuple(Symptom(child.finding.code, child.finding.subject, child.finding.explanation) for child in below)
+    symptoms = tuple(
+        Symptom(child.finding.code, child.finding.subject, _shown(child.finding.explanation)) for child in below[:SYMPTOM_LIMIT]
+    )
     return Cause(
         object=finding.subject,
         code=finding.code,
         class_=candidate.code.class_,
         title=candidate.code.title,
-        explanation=finding.explanation,
+        explanation=_shown(finding.explanation),
         certainty=finding.certainty,
         evidence=tuple(evidence.values())[:EVIDENCE_LIMIT],
-        symptoms=symptoms[:SYMPTOM_LIMIT],
+        symptoms=symptoms,
         since=finding.since,
         severity=candidate.code.severity,
         page=candidate.code.page,
@@ -218,7 +222,13 @@ def _unlinked(candidate: _Candidate) -> RuledOut:
 
 def _not_proven(candidate: _Candidate) -> NotProven:
     finding = candidate.finding
-    return NotProven(finding.code, finding.subject, finding.explanation, finding.lacks or "no observation confirms it yet")
+    lacks = _shown(finding.lacks) or "no observation confirms it yet"
+    return NotProven(finding.code, finding.subject, _shown(finding.explanation), lacks)
+
+
+def _shown(text: str) -> str:
+    """What a detector wrote, fit to show: it quotes names, images, arguments and messages of the cluster."""
+    return present(text, TEXT_LIMIT)
 
 
 def _blind(world: World) -> bool:

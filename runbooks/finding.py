@@ -15,6 +15,7 @@ from cluster.world import World
 from guardrails.redact import present
 
 QUOTE_LIMIT = 400
+PATH_LIMIT = 300
 
 
 class Certainty(enum.IntEnum):
@@ -50,8 +51,8 @@ class Evidence(Struct, frozen=True):
 
 
 def cite(source: Source, subject: ObjectRef, path: str, quote: object, at: datetime | None = None) -> Evidence:
-    """Evidence with its id (a short hash of its content) and its quote made presentable: redacted, sanitised and bounded."""
-    text = present(str(quote), QUOTE_LIMIT)
+    """Evidence with its id (a short hash of its content); path and quote are made presentable: redacted, sanitised and bounded."""
+    text, path = present(str(quote), QUOTE_LIMIT), present(path, PATH_LIMIT)
     digest = hashlib.sha256("\0".join((source.value, str(subject), path, text)).encode()).hexdigest()
     return Evidence(f"ev:{digest[:10]}", source, subject, path, text, at)
 

@@ -13,17 +13,20 @@ from datetime import timedelta
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Deployment, HorizontalPodAutoscaler, ReplicaSet, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import World
+from guardrails.redact import present
 from runbooks.finding import Cause, Certainty
 from runbooks.revisions import Rollout, failing, pods_of_revision, rollout_of
 
 # A revision that was the current one this long before it was replaced counts as having worked.
 PROBATION = timedelta(minutes=15)
+TEXT_LIMIT = 2_000
 
 _ROLLOUT_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 # Areas whose causes lie in the pod template, so that an earlier template is a remedy.
@@ -67,7 +70,13 @@ def candidates(cause: Cause, world: World, others: Iterable[Cause] = ()) -> tupl
     if cause.certainty is Certainty.POSSIBLE:
         return ()
     makers = (_undo(cause, world), _scale_up(cause, world), _restart(cause, world), _replace_pod(cause, world), _node(cause, world, others))
-    return tuple(candidate for made in makers for candidate in made)
+    return tuple(_shown(candidate) for made in makers for candidate in made)
+
+
+def _shown(candidate: Candidate) -> Candidate:
+    """The candidate with its texts fit to show: they quote fields of the cluster."""
+    texts = {name: present(getattr(candidate, name), TEXT_LIMIT) for name in ("why", "precondition", "inverse", "verification")}
+    return replace(candidate, **texts)
 
 
 def _undo(cause: Cause, world: World) -> Iterator[Candidate]:

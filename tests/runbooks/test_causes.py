@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from msgspec import structs
+
 from cluster.reading import Missing, Why
 from cluster.reference import ObjectRef, Scope
 from cluster.world import World
@@ -126,6 +128,19 @@ def test_nothing_found_is_healthy_only_when_nothing_that_matters_was_hidden() ->
     assert not explain(refused, ()).healthy
     absent = shop().with_facts("HTTPRoute", (), complete=False, missing=(Missing("httproutes", Why.ABSENT_KIND, kind="HTTPRoute"),))
     assert explain(absent, ()).healthy
+
+
+def test_what_detectors_quote_of_the_cluster_is_made_fit_to_show() -> None:
+    leak = "Argument --password=hunter22 of \x1b[31mweb"
+    spoken = structs.replace(finding("container.crash-loop", WEB), explanation=leak)
+    follows = structs.replace(finding("service.no-ready-endpoints", SERVICE), explanation=leak)
+    suspected = structs.replace(finding("container.crash-loop", OTHER, Certainty.POSSIBLE), explanation=leak, lacks=leak)
+    told = explain(shop(), (spoken, follows, suspected))
+    texts = [told.causes[0].explanation, told.causes[0].symptoms[0].text, told.not_proven[0].text, told.not_proven[0].lacks]
+    assert len(texts) == 4
+    assert all("hunter22" not in text and "\x1b" not in text and "REDACTED" in text for text in texts)
+    evidence = cite(Source.FIELD, WEB, "spec[\x1b[31m]", "x")
+    assert "\x1b" not in evidence.path
 
 
 def test_the_order_of_findings_does_not_matter() -> None:
