@@ -20,7 +20,10 @@ BYTES_LIMIT = 4 * 1024 * 1024
 
 
 class Manifest(Struct, frozen=True):
-    """`now` is when it was taken. `namespaces` empty means all. `kinds_read` were listed in full, save what `missing` names."""
+    """`now` is when it was taken. `namespaces` empty means all. `kinds_read` were listed in full, save what `missing` names.
+
+    `objects` is how many there are, so that a copy which lost some is noticed; None in recordings that do not say.
+    """
 
     format: int = FORMAT
     cluster: str = ""
@@ -28,6 +31,7 @@ class Manifest(Struct, frozen=True):
     namespaces: tuple[str, ...] = ()
     kinds_read: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
+    objects: int | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,6 +8,7 @@ missing, never absent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
@@ -34,6 +35,8 @@ from cluster.timestamps import parse_time
 from cluster.yamltext import load_documents
 
 FILE_BYTES_LIMIT = 256 * 1024 * 1024
+NAME_LIMIT = 253
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
 _MOMENTS = frozenset(
     {
         "creationTimestamp", "firstTimestamp", "lastTimestamp", "eventTime", "lastObservedTime", "lastTransitionTime", "lastUpdateTime",
@@ -68,15 +71,18 @@ class RecordedReader:
         manifest = read_manifest(base) if folder.is_dir() else Manifest()
         grouped: dict[str, dict[tuple[str | None, str], Object]] = {}
         complaints: list[str] = []
+        count = 0
         for path in _object_files(folder):
             for item, listed_kind in _objects_in(load_documents(_read(path), str(path))):
-                kind = item.get("kind") or listed_kind if isinstance(item, dict) else None
-                metadata = item.get("metadata") if isinstance(item, dict) else None
-                if not isinstance(kind, str) or not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+                count += 1
+                named = _named(item, listed_kind)
+                if named is None:
                     complaints.append(f"an entry of {path.name} is no Kubernetes object")
                     continue
-                namespace = metadata.get("namespace")
-                grouped.setdefault(kind, {})[namespace if isinstance(namespace, str) else None, metadata["name"]] = item
+                kind, namespace, name = named
+                grouped.setdefault(kind, {})[namespace, name] = item
+        if manifest.objects is not None and count < manifest.objects:
+            complaints.append(f"{count} of the {manifest.objects} objects that were recorded are left")
         grouped.pop("Secret", None)
         objects = {kind: list(items.values()) for kind, items in grouped.items()}
         moment = now or manifest.now or _newest(objects) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
@@ -194,8 +200,9 @@ class RecordedReader:
             outside = [name for name in scope.namespaces if name not in self._manifest.namespaces]
             gaps += (Missing(f"{kind.plural} in {n}", Why.NO_SOURCE, "the namespace was not recorded", "", kind.name, n) for n in outside)
         if self._complaints:
-            shown = f"{len(self._complaints)} entries are no objects: {self._complaints[0]}"
-            gaps.append(Missing("parts of this recording", Why.MALFORMED, shown, "Record it again."))
+            more = f", and {len(self._complaints) - 1} more complaints" if len(self._complaints) > 1 else ""
+            shown = f"{self._complaints[-1]}{more}"
+            gaps.append(Missing(f"some {kind.plural} of this recording", Why.MALFORMED, shown, "Record it again.", kind.name))
         return tuple(gaps)
 
     @cached_property
@@ -241,6 +248,24 @@ class RecordedReader:
             gaps.append(Missing(name, Why.MALFORMED, str(error)))
             return ()
         return tuple(item for document in documents for item in read(document))
+
+
+def _named(item: Any, listed_kind: str | None) -> tuple[str, str | None, str] | None:
+    """(kind, namespace, name) of an entry; None when it is no object, or is called what no API server would let it be called."""
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    if not isinstance(metadata, dict):
+        return None
+    kind, name, namespace = item.get("kind") or listed_kind, metadata.get("name"), metadata.get("namespace")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind) or not isinstance(name, str) or not _is_path_segment(name):
+        return None
+    if isinstance(namespace, str) and namespace and not _is_path_segment(namespace):
+        return None
+    return kind, namespace if isinstance(namespace, str) else None, name
+
+
+def _is_path_segment(name: str) -> bool:
+    # What every kind refuses (apimachinery, pkg/api/validation/path, IsValidPathSegmentName), and what would not print as it is.
+    return 0 < len(name) <= NAME_LIMIT and name not in (".", "..") and "/" not in name and "%" not in name and name.isprintable()
 
 
 def _fact(item: Object, kind: Kind) -> Fact:

@@ -68,7 +68,9 @@ async def write_recording(reader: DocumentReader, scope: Scope, folder: Path, cl
     documents = [document for kind in kinds for document in readings[kind.name].value]
     missing = tuple(dict.fromkeys([gap for kind in kinds for gap in readings[kind.name].missing] + skipped))
     read = tuple(kind.name for kind in kinds if readings[kind.name].value or not readings[kind.name].missing)
-    manifest = Manifest(cluster=reader.cluster, now=now, namespaces=scope.namespaces, kinds_read=read, missing=missing)
+    manifest = Manifest(
+        cluster=reader.cluster, now=now, namespaces=scope.namespaces, kinds_read=read, missing=missing, objects=len(documents)
+    )
     # A large scope takes seconds to redact and print; a thread lets the caller's loop answer meanwhile.
     await anyio.to_thread.run_sync(_write, folder, documents, logs, manifest)
     cost = log_cost

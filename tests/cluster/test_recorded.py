@@ -117,7 +117,21 @@ async def test_one_object_of_a_wrong_shape_costs_only_itself(tmp_path: Path) -> 
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("junk", ["just text", {"metadata": {}}, {"kind": "Pod"}, {"kind": "Pod", "metadata": {"name": 7}}, [1], 7])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "just text",
+        {"metadata": {}},
+        {"kind": "Pod"},
+        {"kind": "Pod", "metadata": {"name": 7}},
+        {"kind": "Pod", "metadata": {"name": "\x1b[31mred"}},
+        {"kind": "Pod", "metadata": {"name": "a/b"}},
+        {"kind": "Pod", "metadata": {"name": "a", "namespace": "ml\nhealthy"}},
+        {"kind": "Pod\x1b", "metadata": {"name": "a"}},
+        [1],
+        7,
+    ],
+)
 async def test_entries_that_are_no_objects_are_said_to_be_so(tmp_path: Path, junk: Any) -> None:
     reader = RecordedReader.open(record(tmp_path, POD))
     (tmp_path / "objects.yaml").write_text(yaml.safe_dump({"kind": "List", "items": [junk, pod("a")]}))
@@ -156,6 +170,18 @@ def test_half_a_recording_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordingError, match=r"has no objects\.yaml"):
         RecordedReader.open(tmp_path / "empty")
+
+
+@pytest.mark.anyio
+async def test_a_copy_that_lost_objects_proves_no_absence(tmp_path: Path) -> None:
+    manifest = yaml.safe_dump({"kinds_read": ["Pod", "Node"], "objects": 3})
+    reader = RecordedReader.open(record(tmp_path, POD, pod("a"), recording_dot_yaml=manifest))
+    for kind in ("Pod", "Node"):
+        (gap,) = (await reader.objects(BY_NAME[kind], ALL)).missing
+        assert (gap.why, gap.kind) == (Why.MALFORMED, kind)
+        assert "2 of the 3 objects" in gap.detail
+    whole = RecordedReader.open(record(tmp_path, POD, pod("a"), pod("b"), recording_dot_yaml=manifest))
+    assert (await whole.objects(PODS, ALL)).missing == ()
 
 
 @pytest.mark.anyio

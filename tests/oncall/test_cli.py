@@ -143,6 +143,17 @@ def test_a_half_written_recording_is_an_error(smokejumper: Run, tmp_path: Path) 
     assert "healthy" not in out
 
 
+def test_a_recording_that_lost_its_end_is_not_called_healthy(smokejumper: Run, tmp_path: Path) -> None:
+    shutil.copytree(RECORDING, tmp_path / "half")
+    path = tmp_path / "half" / "objects.yaml"
+    items = path.read_text().split("\n- ")
+    path.write_text("\n- ".join(items[:2]) + "\n")
+    code, out, _ = smokejumper("diagnose", "--recording", str(tmp_path / "half"))
+    assert code == 0
+    assert "healthy:" not in out
+    assert "objects that were recorded are left" in out
+
+
 def test_config_show_masks_and_names_sources(smokejumper: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMOKEJUMPER_MODEL__API_KEY", "sk-never-shown")
     code, out, _ = smokejumper("config", "show")
