@@ -32,7 +32,7 @@ from cluster.credentials import Impersonation, Login, Target, load_identity, log
 from cluster.discovery import ACCEPT as DISCOVERY_ACCEPT
 from cluster.discovery import PATH as DISCOVERY_PATH
 from cluster.discovery import Catalogue, decode_catalogue
-from cluster.errors import RefusedReadError
+from cluster.errors import CredentialError, RefusedReadError
 from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME, Kind, find_kind
 from cluster.logtext import plan_tail, shape_log
@@ -98,16 +98,19 @@ class Connection:
     ) -> Response:
         """A GET, tried again on overload, on a server error that says when to come back, and once after a fresh login on 401.
 
-        At most `ATTEMPTS` requests of `seconds` each. `cost` counts all of them.
+        At most `ATTEMPTS` requests of `seconds` each. `cost` counts all of them. A login that cannot be renewed is a value too.
         """
         cost, refreshed = Cost(), False
         for attempt in range(ATTEMPTS):
-            response = await self.request("GET", path, query, accept=accept, seconds=seconds)
-            cost += response.cost
-            if response.status == 401 and not refreshed and self._renewable:
-                refreshed = True
-                await self._log_in_again(self._login)
-                continue
+            try:
+                response = await self.request("GET", path, query, accept=accept, seconds=seconds)
+                cost += response.cost
+                if response.status == 401 and not refreshed and self._renewable:
+                    refreshed = True
+                    await self._log_in_again(self._login)
+                    continue
+            except CredentialError as error:
+                return Response(0, why=Why.UNAUTHENTICATED, detail=str(error), sent=False, cost=cost)
             wait_seconds = _pause(response, attempt)
             if wait_seconds is None or attempt == ATTEMPTS - 1:
                 break

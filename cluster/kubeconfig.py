@@ -167,6 +167,8 @@ def _parse(path: Path) -> File:
         raise CredentialError(
             f"cannot read the kubeconfig {path}: {_first_line(error)}. Repair it, or name another with KUBECONFIG."
         ) from error
+    except RecursionError as error:
+        raise CredentialError(f"the kubeconfig {path} is nested too deep to be one. Name another with KUBECONFIG.") from error
     except ValidationError as error:
         # Only places are shown: the values beside them may be credentials.
         places = ", ".join(

@@ -14,6 +14,7 @@ from cluster.reading import Cost, Missing, Why
 from guardrails.redact import present
 
 DETAIL_LIMIT = 300
+BODY_READ = 4_096
 
 
 class Response(Struct, frozen=True):
@@ -70,7 +71,8 @@ def decode_status(body: bytes) -> Status:
     try:
         status = _STATUS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Status(message=present(body.decode("utf-8", "replace").strip(), DETAIL_LIMIT))
+        text = " ".join(body[:BODY_READ].decode("utf-8", "replace").split())
+        return Status(message="a web page, not an API server, answered" if text.startswith("<") else present(text, DETAIL_LIMIT))
     return status if status.kind == "Status" else Status()
 
 
@@ -83,12 +85,13 @@ def explain(
     """
     name = kind.name if kind else None
     if response.status == 0:
-        step = "Check that the API server is up and can be reached from here."
-        return Missing(what, response.why or Why.UNREACHABLE, response.detail, step, name, namespace)
+        return Missing(what, response.why or Why.UNREACHABLE, response.detail, _unanswered(response), name, namespace)
     if kind is not None and response.status == 404 and verb == "list":
         return Missing(what, Why.ABSENT_KIND, f"the server has no {kind.plural} in {kind.api_version}", "", name, namespace)
     said = present(decode_status(response.body).message, DETAIL_LIMIT)
     why, next_step = _meaning(response.status, rule or _rule(kind, namespace, what))
+    if why is Why.NOT_FOUND and kind is None:
+        next_step = "Check the address of the API server."
     return Missing(what, why, said or f"HTTP {response.status}", next_step, name, namespace)
 
 
@@ -120,6 +123,16 @@ def _rule(kind: Kind | None, namespace: str | None, what: str) -> str:
         return f"get on the {what}"
     whole = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
     return f"get,list on {whole} " + (f"in namespace {namespace}" if namespace else "in the whole cluster")
+
+
+def _unanswered(response: Response) -> str:
+    """What to do when no answer came."""
+    if response.why is Why.UNAUTHENTICATED:
+        # The credential's own error says it.
+        return ""
+    if "CERTIFICATE_VERIFY_FAILED" in response.detail:
+        return "Check certificate-authority and server of this cluster in the kubeconfig."
+    return "Check that the API server is up and can be reached from here."
 
 
 def _meaning(status_code: int, rule: str) -> tuple[Why, str]:

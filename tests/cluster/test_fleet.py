@@ -15,6 +15,7 @@ import yaml
 from cluster.credentials import ExecPlugin, Impersonation, Server, Target, User, in_cluster, log_in
 from cluster.errors import CredentialError, UnknownContextError
 from cluster.fleet import Fleet
+from cluster.kubeconfig import read_kubeconfig
 from tests.cluster.fake_api import NOW
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -145,6 +146,12 @@ def test_half_a_certificate_is_an_error(tmp_path: Path, user: dict[str, Any], co
 def test_impersonation_in_the_kubeconfig_is_honoured(tmp_path: Path) -> None:
     user = {"token": "t", "as": "alice", "as-groups": ["oncall"], "as-uid": "7"}
     assert fleet(kubeconfig(tmp_path / "config", "prod", user=user)).target().impersonate == Impersonation("alice", ("oncall",), "7")
+
+
+def test_a_kubeconfig_that_is_nested_without_end_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[" * 100_000)
+    with pytest.raises(CredentialError, match="nested too deep"):
+        read_kubeconfig([tmp_path / "config"])
 
 
 @pytest.mark.anyio

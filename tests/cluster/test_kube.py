@@ -124,6 +124,26 @@ async def test_a_rejected_credential_is_unauthenticated(api: FakeApi, reader: Ku
 
 
 @pytest.mark.anyio
+async def test_a_login_that_cannot_be_renewed_is_a_gap_and_stops_nothing(api: FakeApi, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+    api.reply("/api/v1/pods", status(401, "Unauthorized", "expired"))
+    async with await Connection.open(Target("test", Server(api.url), User("u", token_file=token)), {}, lambda: NOW) as opened:
+        token.unlink()
+        (gap,) = (await KubeReader(opened).objects(PODS, ALL)).missing
+    assert gap.why is Why.UNAUTHENTICATED
+    assert "cannot read the token file" in gap.detail
+
+
+@pytest.mark.anyio
+async def test_a_web_page_is_no_api_server(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/version", Reply(404, b"<!DOCTYPE html>\n<html>\n<body>Not here</body>"))
+    (gap,) = (await reader.version()).missing
+    assert gap.detail == "a web page, not an API server, answered"
+    assert "address" in gap.next_step
+
+
+@pytest.mark.anyio
 async def test_a_dead_server_is_unreachable(api: FakeApi) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
