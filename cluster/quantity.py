@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import TypeAlias
 
 Quantity: TypeAlias = str | int | float
@@ -33,8 +34,12 @@ def parse_quantity(text: Quantity | None) -> float | None:
     """`"500m"` -> 0.5, `"2Gi"` -> 2147483648.0, `4` -> 4.0. None when it is absent or not a quantity."""
     if text is None:
         return None
-    if isinstance(text, int | float):
-        return float(text)
+    return float(text) if isinstance(text, int | float) else _parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> float | None:
+    """Remembered: a cluster's many pods share few quantities."""
     match = _PATTERN.match(text.strip())
     if match is None or match[2] not in _SUFFIXES:
         return None

@@ -171,7 +171,7 @@ class World:
         if not labels:
             return ()
         candidates = min((self._pods_by_label.get((namespace, item), ()) for item in labels.items()), key=len)
-        return tuple(pod for pod in candidates if labels.items() <= pod.labels.items())
+        return candidates if len(labels) == 1 else tuple(pod for pod in candidates if labels.items() <= pod.labels.items())
 
     def services_selecting(self, pod: Pod) -> tuple[Service, ...]:
         return tuple(
@@ -225,10 +225,19 @@ class World:
 
     def top_owner(self, ref: ObjectRef) -> ObjectRef:
         """The workload that a person would edit: the last of the owner chain."""
-        top = self._tops.get(ref.key)
+        key = ref.key
+        top = self._tops.get(key)
         if top is None:
-            top = self._tops[ref.key] = self.owner_chain(ref)[-1]
-        return ref if top.key == ref.key else top
+            top = self._tops[key] = self._top(ref, key)
+        return ref if top.key == key else top
+
+    def _top(self, ref: ObjectRef, key: Key) -> ObjectRef:
+        fact = self._by_key.get(key)
+        above = self._above(fact) if isinstance(fact, Pod) else None
+        if above is None or above.kind in ("Node", Pod.kind) or above.key not in self._by_key:
+            return self.owner_chain(ref)[-1]
+        # Pods share their owner, so its way up is walked once.
+        return self.top_owner(above)
 
     def once(self, make: Callable[[World], T]) -> T:
         """What `make` derives from this world, made on first use: for what several detectors need. `make` must be a pure function that

@@ -154,6 +154,9 @@ def requests_of(spec: PodSpec) -> dict[str, float]:
 
     Source: `PodRequests` in k8s.io/component-helpers/resource/helpers.go.
     """
+    if not spec.init_containers and not spec.overhead and len(spec.containers) == 1:
+        resources = spec.containers[0].resources
+        return dict(_requested(resources.requests, resources.limits))
     total: dict[str, float] = defaultdict(float)
     sidecars: dict[str, float] = defaultdict(float)
     peak: dict[str, float] = defaultdict(float)

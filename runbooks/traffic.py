@@ -95,6 +95,7 @@ class Traffic:
     def __init__(self, world: World) -> None:
         self._world = world
         self._dependencies = world.once(Dependencies)
+        self._pods: dict[tuple[str | None, str], tuple[Pod, ...]] = {}
 
     def backing(self, service: Service) -> Backing:
         """From EndpointSlices or, where only those were read, Endpoints."""
@@ -112,8 +113,12 @@ class Traffic:
 
     def pods(self, service: Service) -> tuple[Pod, ...]:
         """The living pods that a Service selects."""
-        selected = self._world.pods_selected(service.namespace, service.spec.selector or {})
-        return tuple(pod for pod in selected if not pod.finished and not pod.deleting)
+        key = (service.namespace, service.name)
+        known = self._pods.get(key)
+        if known is None:
+            selected = self._world.pods_selected(service.namespace, service.spec.selector or {})
+            known = self._pods[key] = tuple(pod for pod in selected if not pod.finished and not pod.deleting)
+        return known
 
     def workloads(self, namespace: str | None) -> tuple[Workload, ...]:
         return tuple(self._workloads.get(namespace, ()))

@@ -135,10 +135,18 @@ class Fact(Struct, frozen=True, gc=False, rename="camel", kw_only=True):
     @property
     def controller(self) -> OwnerReference | None:
         """The owner that manages this object; where none is marked, the first owner."""
-        owners = self.metadata.owner_references or ()
-        return next((owner for owner in owners if owner.controller), owners[0] if owners else None)
+        owners = self.metadata.owner_references
+        if not owners:
+            return None
+        for owner in owners:
+            if owner.controller:
+                return owner
+        return owners[0]
 
 
 def condition(conditions: tuple[Condition, ...] | None, kind: str) -> Condition | None:
     """The condition of that type, or None."""
-    return next((item for item in conditions or () if item.type == kind), None)
+    for item in conditions or ():
+        if item.type == kind:
+            return item
+    return None

@@ -19,20 +19,17 @@ from runbooks.traffic import Listening, Traffic, last_applied, listening, target
 def target_port_mismatch(world: World) -> Iterator[Finding]:
     """A Service port whose target none of the selected pods listens on, as far as that can be known."""
     traffic = world.once(Traffic)
-    for service in _selecting(world):
-        pods = traffic.pods(service)
-        if not pods:
-            continue
-        samples = _one_per_owner(world, pods)
+    for service, samples, known in world.once(_listeners):
         for port in service.spec.ports or ():
-            found = _wrong_target(world, traffic, service, port, samples)
+            found = _wrong_target(world, traffic, service, port, samples, known)
             if found is not None:
                 yield found
 
 
-def _wrong_target(world: World, traffic: Traffic, service: Service, port: ServicePort, samples: tuple[Pod, ...]) -> Finding | None:
+def _wrong_target(
+    world: World, traffic: Traffic, service: Service, port: ServicePort, samples: tuple[Pod, ...], known: list[Listening]
+) -> Finding | None:
     wanted = target_of(port)
-    known = [listening(world, pod) for pod in samples]
     if isinstance(wanted, str):
         if any(wanted in item.named for item in known):
             return None
@@ -142,11 +139,7 @@ def _refusals(world: World, traffic: Traffic, service: Service, port: ServicePor
 def protocol_mismatch(world: World) -> Iterator[Finding]:
     """A Service port whose protocol differs from the one that its target container port declares."""
     traffic = world.once(Traffic)
-    for service in _selecting(world):
-        pods = traffic.pods(service)
-        if not pods:
-            continue
-        known = [listening(world, pod) for pod in _one_per_owner(world, pods)]
+    for service, samples, known in world.once(_listeners):
         offered = {(port.protocol, target_of(port)) for port in service.spec.ports or ()}
         for port in service.spec.ports or ():
             wanted = target_of(port)
@@ -165,7 +158,7 @@ def protocol_mismatch(world: World) -> Iterator[Finding]:
                 Certainty.PROVEN if isinstance(wanted, str) else Certainty.LIKELY,
                 (
                     cite(Source.FIELD, service.ref, f"spec.ports[{port.name or port.port}].protocol", port.protocol),
-                    cite(Source.FIELD, pods[0].ref, f"spec.containers[*].ports[{wanted}].protocol", has),
+                    cite(Source.FIELD, samples[0].ref, f"spec.containers[*].ports[{wanted}].protocol", has),
                 ),
                 f"Service {service.namespace}/{service.name} forwards port {port.port} as {port.protocol}, "
                 f"but its pods serve target port {wanted} as {has}.",
@@ -175,6 +168,13 @@ def protocol_mismatch(world: World) -> Iterator[Finding]:
 
 def _selecting(world: World) -> Iterator[Service]:
     return (item for item in world.all(Service) if item.spec.selector and item.spec.type != "ExternalName" and not item.deleting)
+
+
+def _listeners(world: World) -> list[tuple[Service, tuple[Pod, ...], list[Listening]]]:
+    """Each Service that selects living pods, with one pod of each workload behind it and where those listen."""
+    traffic = world.once(Traffic)
+    sampled = ((service, _one_per_owner(world, traffic.pods(service))) for service in _selecting(world))
+    return [(service, samples, [listening(world, pod) for pod in samples]) for service, samples in sampled if samples]
 
 
 def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:

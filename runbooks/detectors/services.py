@@ -98,8 +98,10 @@ def selects_another_workload(world: World) -> Iterator[Finding]:
     traffic = world.once(Traffic)
     for service in _selecting(world):
         pods = traffic.pods(service)
+        if not pods or any(item.ref.name == service.name for item in traffic.workloads_matching(service)):
+            continue
         own = [item for item in traffic.workloads(service.namespace) if item.ref.name == service.name and item.labels]
-        if not pods or not own or any(item in traffic.workloads_matching(service) for item in own):
+        if not own:
             continue
         owners = {world.top_owner(pod.ref) for pod in pods}
         others = [world.get(Service, service.namespace, owner.name) for owner in owners]
@@ -155,10 +157,10 @@ def no_ready_endpoints(world: World) -> Iterator[Finding]:
 
 
 def governing_service_missing(world: World) -> Iterator[Finding]:
-    """A StatefulSet whose `serviceName` names no Service: its pods get no DNS names."""
+    """A StatefulSet whose `serviceName` names no Service: its pods get no DNS names. One that is scaled to zero has no pods to name."""
     for workload in world.all(StatefulSet):
         name = workload.spec.service_name
-        if not name:
+        if not name or workload.spec.replicas == 0:
             continue
         presence = world.presence(Service.kind, workload.namespace, name)
         if presence is Presence.PRESENT or unreadable(world, Service.kind):
