@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import tomllib
@@ -47,6 +48,15 @@ def command_lines(text: str, program: str) -> Iterator[str]:
             bare = bare[assigned.end() :]
         if bare.startswith(f"{program} "):
             yield bare
+
+
+def leaves(command: Any, path: str = "smokejumper") -> Iterator[str]:
+    """Every command of ours as it is typed."""
+    for name, below in command.commands.items():
+        if hasattr(below, "commands"):
+            yield from leaves(below, f"{path} {name}")
+        else:
+            yield f"{path} {name}"
 
 
 def problems(line: str) -> list[str]:
@@ -108,6 +118,13 @@ def settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[st
 def test_our_commands_exist(document: Path) -> None:
     lines = command_lines(document.read_text("utf-8"), "smokejumper")
     assert {line: wrong for line in lines if (wrong := problems(line))} == {}
+
+
+def test_every_command_is_documented() -> None:
+    """In the README or in docs/: global options between the words are left out."""
+    text = "\n".join(path.read_text("utf-8") for path in [ROOT / "README.md", *DOCS.glob("*.md")])
+    said = [re.sub(r" --(state|config|kubeconfig|log-level) \S+", "", line) for line in command_lines(text, "smokejumper")]
+    assert [leaf for leaf in leaves(typer.main.get_command(app)) if not any(f"{line} ".startswith(f"{leaf} ") for line in said)] == []
 
 
 def test_a_wrong_command_is_noticed() -> None:
@@ -193,6 +210,8 @@ def test_the_lab_has_what_its_page_names() -> None:
     }
     faults = {row[0].strip("`"): row[1] for row in rows(text, "## Faults")}
     assert set(INLINE.findall(faults["kind"])) - {"tests/lab/stages/pod-faults.yaml"} == kinds
+    fields = {"class" if field.name == "cause_class" else field.name for field in dataclasses.fields(scenario.Expectation)}
+    assert fields <= set(INLINE.findall(FENCED.sub("", text)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_id)
