@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cluster.kinds import ALIASES, BY_NAME
 from cluster.reading import Reader
 from cluster.reference import Scope
-from mcp_server.arguments import nearest
 from mcp_server.errors import ToolRefusal
-from mcp_server.probe import find_object, unknown_namespaces
+from mcp_server.probe import find_kind, find_object, list_kind, unknown_namespaces
 from mcp_server.registry import Caller, ToolContext
 from oncall.errors import UsageError
+
+NAMESPACES_SHOWN = 5
 
 
 def moment(text: str | None) -> datetime | None:
@@ -48,11 +48,12 @@ async def scope_of(reader: Reader, word: str | None, namespace: str | None, *, e
         if word is None:
             return Scope(reader.cluster, namespaces)
         kind_word, name = split(word)
-        kind = await reader.find_kind(kind_word)
-        if kind is None:
-            raise UsageError(f"there is no kind {kind_word!r} here; {nearest(kind_word, (*BY_NAME, *ALIASES), 'kinds')}")
+        kind = await find_kind(context, kind_word)
         if kind.namespaced and namespace is None:
-            raise UsageError(f"a {kind.name} lives in a namespace. Add -n NAMESPACE.")
+            listed = await list_kind(context, kind)
+            where = sorted({fact.namespace for fact in listed.read.facts if fact.name == name and fact.namespace})[:NAMESPACES_SHOWN]
+            there = f" One of that name is in {', '.join(where)}." if where else ""
+            raise UsageError(f"a {kind.name} lives in a namespace. Add -n NAMESPACE.{there}")
         found, _ = await find_object(context, kind, namespace, name)
     except ToolRefusal as refusal:
         raise UsageError(str(refusal)) from refusal

@@ -71,15 +71,15 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
     except typer.Abort:
         return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was left half-done", err=True)
-        return EXIT_INTERRUPTED
     except Exception as error:
         message = _sentence(error)
         if message is None:
             raise
         typer.echo(message, err=True)
         return EXIT_ERROR
+    if code == EXIT_INTERRUPTED:
+        # Typer turns Ctrl-C into this code without a word.
+        typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
 
 

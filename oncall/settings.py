@@ -11,13 +11,16 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from guardrails.estate import Estate
+from guardrails.redact import present
 from oncall.errors import SettingsError
 
 FILE_NAME = "smokejumper.toml"
 ENVIRONMENT_PREFIX = "SMOKEJUMPER_"
 MASK = "********"
+VALUE_LIMIT = 2_000
 
 
 class ModelSettings(BaseModel):
@@ -110,7 +113,8 @@ def origins(settings: Settings, flags: dict[str, Any], file: Path | None) -> tup
     rows = []
     for path, value in _flat(settings.model_dump()).items():
         source = next((name for name, layer in layers if path in layer), "default")
-        shown = MASK if isinstance(value, SecretStr) else str(value)
+        # An address may carry a password.
+        shown = MASK if isinstance(value, SecretStr) else present(str(value), VALUE_LIMIT)
         rows.append(Origin(path=path, value=shown, source=source))
     return tuple(rows)
 
@@ -120,7 +124,11 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_environment() -> dict[str, Any]:
-    return EnvSettingsSource(Settings)()
+    try:
+        return EnvSettingsSource(Settings)()
+    except PydanticSettingsError as error:
+        # It names the field and not the value, which may be a secret.
+        raise SettingsError(f"{error}: a group of settings is JSON there. Set {ENVIRONMENT_PREFIX}GROUP__NAME instead.") from error
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:

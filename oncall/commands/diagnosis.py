@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from oncall.interruption import change_under_way
 from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -50,12 +51,18 @@ def diagnose(
     """Say what is wrong, by root cause, with evidence. Exit 0 when it ran, 2 on an error."""
     import asyncio
 
+    from guardrails.clock import random_id
     from oncall.assembly import tune_collector
 
     invocation: Invocation = context.obj.with_context(cluster_context)
     tune_collector()
     asked = _Asked(subject, namespace, everywhere, recording, question, now)
-    concluded = asyncio.run(_diagnose(invocation, asked, propose=propose))
+    if not propose:
+        concluded = asyncio.run(_diagnose(invocation, asked, None))
+    else:
+        investigation = random_id("inv")
+        with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
+            concluded = asyncio.run(_diagnose(invocation, asked, investigation))
     _print(concluded, output)
     if exit_code and concluded.diagnosis.causes:
         raise typer.Exit(1)
@@ -72,7 +79,8 @@ class _Asked(NamedTuple):
     now: str | None
 
 
-async def _diagnose(invocation: Invocation, asked: _Asked, *, propose: bool) -> Conclusion:
+async def _diagnose(invocation: Invocation, asked: _Asked, investigation: str | None) -> Conclusion:
+    """`investigation` is the id under which to propose a remedy; None only diagnoses."""
     from oncall import telemetry
     from oncall.asking import moment, scope_of
     from oncall.assembly import investigate, open_reader
@@ -88,10 +96,12 @@ async def _diagnose(invocation: Invocation, asked: _Asked, *, propose: bool) -> 
             scope = await scope_of(reader, asked.subject, asked.namespace, everywhere=asked.everywhere)
             named = f"What is wrong with {scope.subject.kind} {scope.subject.name}?" if scope.subject else None
             question = asked.question or named
-            if not propose:
+            if investigation is None:
                 return await investigate(settings, reader, scope, question, progress)
             async with _remediation(settings, reader) as remediation:
-                return await investigate(settings, reader, scope, question, progress, remediation=remediation)
+                # Said before anything is written, so that an investigation whose process dies can be found again.
+                typer.echo(f"investigation {investigation}", err=True)
+                return await investigate(settings, reader, scope, question, progress, remediation=remediation, incident_id=investigation)
 
 
 def resume(
@@ -106,7 +116,9 @@ def resume(
     import asyncio
 
     invocation: Invocation = context.obj.with_context(cluster_context)
-    _print(asyncio.run(_resume(invocation, investigation, recording, now)), output)
+    with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
+        concluded = asyncio.run(_resume(invocation, investigation, recording, now))
+    _print(concluded, output)
 
 
 async def _resume(invocation: Invocation, investigation: str, recording: Path | None, now: str | None) -> Conclusion:

@@ -103,9 +103,12 @@ async def _state(settings: Settings) -> AsyncIterator[Line]:
 
 
 def _model(settings: Settings) -> Line:
+    from guardrails.redact import present
+
     if settings.model.name is None:
         return Line(Mark.GOOD, "model", "none configured; diagnosis does not need one")
-    return Line(Mark.GOOD, "model", f"{settings.model.name} at {settings.model.base_url or 'the default endpoint'} (not contacted)")
+    endpoint = present(settings.model.base_url or "the default endpoint", 200)
+    return Line(Mark.GOOD, "model", f"{settings.model.name} at {endpoint} (not contacted)")
 
 
 async def _cluster(settings: Settings, namespace: str | None) -> AsyncIterator[Line]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oncall.interruption import change_under_way
 from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def execute(
 ) -> None:
     """Do exactly what was approved, once, and check that it worked. Refused without approval, whoever asks."""
     invocation: Invocation = context.obj
-    outcome = asyncio.run(_execute(invocation, proposal, digest, cluster_context, recording))
+    with change_under_way(f"The execution of {proposal}", f"smokejumper proposals show {proposal}", f"smokejumper execute {proposal}"):
+        outcome = asyncio.run(_execute(invocation, proposal, digest, cluster_context, recording))
     _print_outcome(outcome)
     if outcome.state.value not in ("succeeded", "rehearsed"):
         raise typer.Exit(EXIT_REFUSED)

@@ -74,3 +74,17 @@ def test_an_explicit_file_must_exist(tmp_path: Path) -> None:
 
 def test_the_file_in_the_working_directory_is_found(file: Path) -> None:
     assert configuration_file(None, file.parent) == file
+
+
+def test_a_group_in_the_environment_that_is_no_json_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_MODEL", "{hunter22")
+    with pytest.raises(SettingsError, match="model") as caught:
+        load(NOTHING, None)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_the_password_in_an_address_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_MODEL__BASE_URL", "https://user:hunter22@models.example.com/v1")
+    (row,) = [row for row in origins(load(NOTHING, None), NOTHING, None) if row.path == "model.base_url"]
+    assert "hunter22" not in row.value
+    assert "models.example.com" in row.value
