@@ -37,26 +37,28 @@ Outcome = Literal["applied", "conflict", "gone", "refused", "unknown"]
 
 
 class KubeWriter:
-    """`ClusterPort` for one cluster, as the account of its connection. Closing the connection is its opener's business."""
+    """`ClusterPort` for one cluster, as the account of its connection. Closing connections is their opener's business.
+
+    With a second connection, dry runs and reviews of humans are that account's: what nobody has approved yet then never leaves as
+    the account that can store it.
+    """
 
     rehearsal = False
 
-    def __init__(self, connection: Connection, clock: Callable[[], datetime]) -> None:
-        if connection.impersonating:
+    def __init__(self, connection: Connection, clock: Callable[[], datetime], trying: Connection | None = None) -> None:
+        trying = trying or connection
+        if connection.impersonating or trying.impersonating:
             raise ClusterError(f"writes to {connection.cluster} never impersonate. Connect with the executor's own account.")
         self.cluster = connection.cluster
         self._connection = connection
+        self._trying = trying
         self._clock = clock
         self._cluster_uid: str | None = None
 
     async def cluster_uid(self) -> str:
         """The uid of the namespace kube-system, which is what tells one cluster from another. Read once."""
         if self._cluster_uid is None:
-            response = await self._connection.get("/api/v1/namespaces/kube-system")
-            uid = _decoded(self._readable(response, "namespace kube-system")).get("metadata", {}).get("uid")
-            if not isinstance(uid, str) or not uid:
-                raise Unreachable(f"{self.cluster} did not say which cluster it is.", next_step="Check what answers at its address.")
-            self._cluster_uid = uid
+            self._cluster_uid = await self._uid_of(self._connection)
         return self._cluster_uid
 
     async def observe(self, action: Action, target: Target) -> Observed:
@@ -82,10 +84,12 @@ class KubeWriter:
         It is tried against the object as it is now: controllers write the status of a sick object all the time, and a version that is
         a second old would make every such dry run fail.
         """
+        if self._trying is not self._connection and await self._uid_of(self._trying) != await self.cluster_uid():
+            raise Unreachable(f"dry runs of {self.cluster} would reach another cluster.", next_step="Correct dry_run_context.")
         for _ in range(DRY_RUN_ATTEMPTS):
-            before = _decoded(self._readable(await self._connection.get(request.path), request.path))
+            before = _decoded(self._readable(await self._trying.get(request.path), request.path))
             fresh = request.model_copy(update={"resource_version": str(before.get("metadata", {}).get("resourceVersion", ""))})
-            response = await self._send(fresh, dry_run=True)
+            response = await self._send(self._trying, fresh, dry_run=True)
             if response.status != 409:
                 break
         if response.ok:
@@ -101,7 +105,7 @@ class KubeWriter:
 
     async def apply(self, grant: Grant, request: BoundRequest) -> Receipt:
         grant.verify(request, now=self._clock(), cluster_uid=await self.cluster_uid())
-        response = await self._send(request, dry_run=False)
+        response = await self._send(self._connection, request, dry_run=False)
         if response.ok:
             metadata = _decoded(response).get("metadata", {})
             return Receipt(
@@ -126,14 +130,14 @@ class KubeWriter:
                 return CheckResult("inconclusive", gap)
         return judge(check, tuple(objects))
 
-    async def _send(self, request: BoundRequest, *, dry_run: bool) -> Response:
+    async def _send(self, connection: Connection, request: BoundRequest, *, dry_run: bool) -> Response:
         body = request.body()
         if dry_run and request.method == "DELETE":
             # A DELETE with a body takes its options from there and ignores the query: `dryRun` in the query alone would delete
             # (kubernetes/kubernetes staging/src/k8s.io/apiserver/pkg/endpoints/handlers/delete.go, DeleteResource).
             body = {**body, "dryRun": ["All"]}
         try:
-            return await self._connection.request(
+            return await connection.request(
                 request.method,
                 request.path,
                 request.query(dry_run=dry_run),
@@ -143,6 +147,13 @@ class KubeWriter:
             )
         except CredentialError as error:
             raise Unreachable(f"nothing was sent to {self.cluster}: {error}") from error
+
+    async def _uid_of(self, connection: Connection) -> str:
+        response = await connection.get("/api/v1/namespaces/kube-system")
+        uid = _decoded(self._readable(response, "namespace kube-system")).get("metadata", {}).get("uid")
+        if not isinstance(uid, str) or not uid:
+            raise Unreachable(f"{self.cluster} did not say which cluster it is.", next_step="Check what answers at its address.")
+        return uid
 
     async def _target(self, target: Target) -> dict[str, Any]:
         response = await self._connection.get(target.path)
@@ -187,11 +198,18 @@ class KubeWriter:
             attributes["name"] = target.name
         if target.namespace:
             attributes["namespace"] = target.namespace
-        kind, path, who = ("SelfSubjectAccessReview", "selfsubjectaccessreviews", {})
+        asking, kind, who = self._connection, "SelfSubjectAccessReview", {}
+        body: dict[str, Any] = {"apiVersion": "authorization.k8s.io/v1"}
+        inside = ""
         if subject is not None:
-            kind, path, who = "SubjectAccessReview", "subjectaccessreviews", {"user": subject.user, "groups": list(subject.groups)}
-        body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": {"resourceAttributes": attributes, **who}}
-        response = await self._connection.request("POST", f"{REVIEW_PATH}/{path}", body=body)
+            asking, kind, who = self._trying, "SubjectAccessReview", {"user": subject.user, "groups": list(subject.groups)}
+            if target.namespace:
+                # The review that lives in a namespace can be granted there, to an account confined to it.
+                kind, inside = f"Local{kind}", f"namespaces/{target.namespace}/"
+                body["metadata"] = {"namespace": target.namespace}
+        path = f"{kind.lower()}s"
+        body |= {"kind": kind, "spec": {"resourceAttributes": attributes, **who}}
+        response = await asking.request("POST", f"{REVIEW_PATH}/{inside}{path}", body=body)
         status = _decoded(self._readable(response, f"access review of {rule}", f"create on {path}.authorization.k8s.io")).get("status")
         status = status if isinstance(status, dict) else {}
         reason = status.get("reason") or status.get("evaluationError") or ""

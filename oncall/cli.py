@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from oncall.commands import audit, configuration, diagnosis, doctor, people, policy, proposals, server
+from oncall.commands import audit, configuration, diagnosis, doctor, people, policy, proposals, rbac, server
 from oncall.installation import version
 from oncall.invocation import Invocation
 
@@ -40,6 +40,8 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(people.app, name="people")
 app.add_typer(configuration.app, name="config")
 app.command("doctor")(doctor.doctor)
+app.command("rbac")(rbac.rbac)
+app.command("fence")(rbac.fence)
 
 
 def _version(show: bool) -> None:

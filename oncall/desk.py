@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +46,8 @@ async def open_records(settings: Settings) -> AsyncIterator[Desk]:
 
 @asynccontextmanager
 async def open_desk(settings: Settings, recording: Path | None = None, now: datetime | None = None) -> AsyncIterator[Desk]:
-    """The gate with the port of a recording (which rehearses), or of the cluster of the settings' context, as the executor's account.
+    """The gate with the port of a recording (which rehearses), or of the cluster of the settings' context, as the executor's account;
+    what is only tried goes out as the dry-run account where one is configured.
 
     A cluster is known by the context that reads it, whichever account writes.
     """
@@ -58,10 +59,13 @@ async def open_desk(settings: Settings, recording: Path | None = None, now: date
     name = inventory.target(settings.context).context
     from cluster.write import KubeWriter
 
-    async with (
-        await inventory.connect(settings.executor_context or name) as connection,
-        _office(settings, {name: KubeWriter(connection, wall_clock)}) as office,
-    ):
+    async with AsyncExitStack() as opened:
+        executor = settings.executor_context or name
+        connection = await opened.enter_async_context(await inventory.connect(executor))
+        trying = connection
+        if settings.dry_run_context not in (None, executor):
+            trying = await opened.enter_async_context(await inventory.connect(settings.dry_run_context))
+        office = await opened.enter_async_context(_office(settings, {name: KubeWriter(connection, wall_clock, trying)}))
         yield Desk(Gate(office), office, name)
 
 

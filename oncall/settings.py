@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     policy_bundle: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     executor_context: str | None = Field(default=None, description="context of the account that writes; default: the one that reads")
+    dry_run_context: str | None = Field(default=None, description="context of the account that only tries; default: the one that writes")
     estate: Estate = Estate()
     model: ModelSettings = ModelSettings()
     budget: BudgetSettings = BudgetSettings()

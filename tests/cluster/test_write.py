@@ -125,7 +125,7 @@ async def test_reviews_ask_about_the_executor_and_about_the_human(api: FakeApi, 
         asked.append(json.loads(seen.body))
         return document({"status": {"allowed": asked[-1]["kind"] == "SelfSubjectAccessReview", "reason": "rule x"}}, 201)
 
-    for path in ("selfsubjectaccessreviews", "subjectaccessreviews"):
+    for path in ("selfsubjectaccessreviews", "namespaces/ml/localsubjectaccessreviews"):
         api.routes[f"/apis/authorization.k8s.io/v1/{path}"] = review
     rules = access(Scale(replicas=5), WEB)
     assert all(verdict.allowed for verdict in await writer.review_access(rules, WEB, None))

@@ -1,0 +1,201 @@
+"""The second fence: admission policies in the cluster that hold our accounts even when everything on our side has failed. Pure.
+
+Two ValidatingAdmissionPolicies. `smokejumper-bounds` has no parameters and names everything that our accounts may ever write; it
+matches all resources. `smokejumper-fence` has parameters that a cluster's administrator may change at any time: paused, a bound on
+replicas, protected namespaces.
+
+The parameters are annotations of the namespace `default`, not a kind of our own, and that is the point: the API server looks for the
+parameter object before it looks at match conditions (k8s.io/apiserver, pkg/admission/plugin/policy/generic/policy_dispatcher.go, "Match-
+Conditions expressions are not evaluated here"), so with `parameterNotFoundAction: Deny` a deleted custom resource, or its deleted CRD,
+refuses the matching writes of everybody, kubelets and controllers included. The namespace `default` cannot be deleted. What can go
+missing are its annotations, and then only our accounts stop.
+
+A delete carries no annotation, so it cannot show a receipt: it must hold uid and resourceVersion of the object as preconditions, and
+the object must have a controller that recreates it. Which proposal it belongs to is told by the Audit-ID in our ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guardrails.action import TARGET_RESOURCES, WORDS, Resource
+from guardrails.request import RECEIPT_ANNOTATION
+from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, REVIEWS, Document
+
+BOUNDS = "smokejumper-bounds"
+FENCE = "smokejumper-fence"
+# Cannot be deleted (k8s.io/apiserver, plugin/namespace/lifecycle: default, kube-system and kube-public are immortal), and belongs
+# less than the other two to those who run the control plane.
+PARAMETER_NAMESPACE = "default"
+PREFIX = "fence.smokejumper.dev/"
+PAUSED, MAX_REPLICAS, PROTECTED = f"{PREFIX}paused", f"{PREFIX}max-replicas", f"{PREFIX}protected-namespaces"
+NEVER = ("kube-system", "kube-public", "kube-node-lease", NAMESPACE)
+MAX_REPLICAS_DEFAULT = 100
+GROUP = "admissionregistration.k8s.io"
+
+_USER = f"system:serviceaccount:{NAMESPACE}:"
+
+
+def documents(*, max_replicas: int = MAX_REPLICAS_DEFAULT, protected: Iterable[str] = (), paused: bool = False) -> tuple[Document, ...]:
+    """Both policies with their bindings, and the namespace with its parameters: server-side apply it."""
+    bounds = _policy(BOUNDS, [_everything()], _bounds_variables(), _bounds())
+    bounds["spec"]["auditAnnotations"] = [{"key": "proposal", "valueExpression": "variables.receipt"}]
+    fence = _policy(FENCE, _written(), _fence_variables(), _fence())
+    fence["spec"]["paramKind"] = {"apiVersion": "v1", "kind": "Namespace"}
+    return (
+        bounds,
+        _binding(BOUNDS),
+        fence,
+        _binding(FENCE, {"name": PARAMETER_NAMESPACE, "parameterNotFoundAction": "Deny"}),
+        parameters(max_replicas=max_replicas, protected=protected, paused=paused),
+    )
+
+
+def parameters(*, max_replicas: int = MAX_REPLICAS_DEFAULT, protected: Iterable[str] = (), paused: bool = False) -> Document:
+    """The namespace's part that is ours: all three annotations, always."""
+    annotations = {PAUSED: str(paused).lower(), MAX_REPLICAS: str(max_replicas), PROTECTED: ",".join(sorted(protected))}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PARAMETER_NAMESPACE, "annotations": annotations}}
+
+
+def _policy(name: str, rules: list[Document], variables: list[Document], validations: list[Document]) -> Document:
+    conditions = [
+        {"name": "ours", "expression": f"request.userInfo.username.startsWith('{_USER}')"},
+        # A review asks and stores nothing, but reaches admission as a create.
+        {"name": "no-access-review", "expression": f"request.resource.group != '{REVIEWS}'"},
+    ]
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "smokejumper"}},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": rules},
+            "matchConditions": conditions,
+            "variables": variables,
+            "validations": validations,
+        },
+    }
+
+
+def _binding(policy: str, parameter: Document | None = None) -> Document:
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": policy, "labels": {"app.kubernetes.io/name": "smokejumper"}},
+        "spec": {"policyName": policy, "validationActions": ["Deny", "Audit"], **({"paramRef": parameter} if parameter else {})},
+    }
+
+
+def _everything() -> Document:
+    # Unlike in RBAC, `*/*` is needed to match subresources.
+    return {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}
+
+
+def _targets(verb: str) -> list[Resource]:
+    kinds = {kind for word in WORDS if word.traits.write_verb == verb for kind in word.traits.kinds}
+    return sorted((TARGET_RESOURCES[kind] for kind in kinds), key=lambda resource: (resource.group, resource.plural))
+
+
+def _written() -> list[Document]:
+    """Only what `smokejumper-bounds` lets our accounts write: the less a policy with parameters matches, the less it can ever stop."""
+    rules = []
+    for verb, operation in (("patch", "UPDATE"), ("delete", "DELETE")):
+        targets = _targets(verb)
+        for group in dict.fromkeys(resource.group for resource in targets):
+            resources = [resource.plural for resource in targets if resource.group == group]
+            rules.append({"apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": resources})
+    return rules
+
+
+def _variable(name: str, expression: str) -> Document:
+    return {"name": name, "expression": expression}
+
+
+def _rule(expression: str, message: str) -> Document:
+    return {"expression": expression, "message": message}
+
+
+def _bounds_variables() -> list[Document]:
+    receipt = f"metadata.?annotations[?'{RECEIPT_ANNOTATION}'].orValue('')"
+    return [
+        _variable("trying", "request.?dryRun.orValue(false)"),
+        _variable("space", "request.?namespace.orValue('')"),
+        _variable("what", "request.resource.group + '/' + request.resource.resource"),
+        _variable("whole", "request.?subResource.orValue('') == ''"),
+        _variable("receipt", f"request.operation == 'UPDATE' ? object.{receipt} : ''"),
+        _variable("earlier", f"request.operation == 'UPDATE' ? oldObject.{receipt} : ''"),
+        _variable("conditions", "request.?options.?preconditions"),
+    ]
+
+
+def _bounds() -> list[Document]:
+    executor, dry_run = _USER + ACCOUNTS[EXECUTOR], _USER + ACCOUNTS[DRY_RUN]
+    updated, deleted = ([f"{resource.group}/{resource.plural}" for resource in _targets(verb)] for verb in ("patch", "delete"))
+    return [
+        _rule(f"request.userInfo.username in ['{executor}', '{dry_run}']", "this account of Smokejumper only reads"),
+        _rule(f"variables.trying || request.userInfo.username != '{dry_run}'", "the dry-run account stores nothing"),
+        _rule(
+            f"variables.whole && ((request.operation == 'UPDATE' && variables.what in {updated}) ||"
+            f" (request.operation == 'DELETE' && variables.what in {deleted} && request.?name.orValue('') != ''))",
+            "no action of Smokejumper does this: it updates workloads and nodes whole, deletes single pods, and connects to nothing",
+        ),
+        _rule(f"!(variables.space in {list(NEVER)})", "Smokejumper never writes to a system namespace"),
+        _rule(
+            "request.operation != 'UPDATE' || variables.trying || (variables.receipt != variables.earlier &&"
+            " variables.receipt.matches('^p-[0-9a-f]{12}[.][0-9a-f]{16}([.]rollback)?$'))",
+            f"an update needs the receipt of a new proposal in the annotation {RECEIPT_ANNOTATION}",
+        ),
+        _rule(
+            "request.operation != 'UPDATE' ||"
+            " (object.metadata.?finalizers.orValue([]) == oldObject.metadata.?finalizers.orValue([]) &&"
+            " object.metadata.?ownerReferences.orValue([]) == oldObject.metadata.?ownerReferences.orValue([]))",
+            "Smokejumper changes neither finalizers nor owners",
+        ),
+        _rule(
+            "request.operation != 'DELETE' || (oldObject != null && variables.conditions.?uid.orValue('') == oldObject.metadata.uid &&"
+            " variables.conditions.?resourceVersion.orValue('') == oldObject.metadata.resourceVersion &&"
+            " oldObject.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false)))",
+            "a delete names uid and resourceVersion of what was looked at, and that has a controller which recreates it",
+        ),
+    ]
+
+
+def _fence_variables() -> list[Document]:
+    known = [PAUSED, MAX_REPLICAS, PROTECTED]
+    given = "variables.given"
+    return [
+        _variable("given", "params.metadata.?annotations.orValue({})"),
+        _variable(
+            "legal",
+            f"{known}.all(key, key in {given}) && {given}.all(key, !key.startsWith('{PREFIX}') || key in {known})"
+            f" && {given}['{PAUSED}'] in ['true', 'false'] && {given}['{MAX_REPLICAS}'].matches('^[0-9]{{1,6}}$')",
+        ),
+        _variable("ceiling", f"variables.legal ? int({given}['{MAX_REPLICAS}']) : 0"),
+        _variable("protected", f"variables.legal ? {given}['{PROTECTED}'].split(',').map(name, name.trim()) : []"),
+        _variable("space", "request.?namespace.orValue('')"),
+        _variable("wanted", "request.operation == 'UPDATE' ? object.?spec.?replicas.orValue(0) : 0"),
+        _variable("before", "request.operation == 'UPDATE' ? oldObject.?spec.?replicas.orValue(0) : 0"),
+    ]
+
+
+def _fence() -> list[Document]:
+    where = f"the namespace {PARAMETER_NAMESPACE}"
+    return [
+        _rule(
+            "variables.legal",
+            f"the fence has no parameters: annotate {where} with {PAUSED} (true or false), {MAX_REPLICAS} and {PROTECTED}, and no other"
+            f" {PREFIX}*",
+        ),
+        _rule(
+            f"!variables.legal || variables.given['{PAUSED}'] == 'false' || request.?dryRun.orValue(false)",
+            f"Smokejumper is paused by {PAUSED} of {where}",
+        ),
+        _rule(
+            "!variables.legal || variables.wanted <= variables.ceiling || variables.wanted <= variables.before",
+            f"more replicas than {MAX_REPLICAS} of {where} allows",
+        ),
+        _rule(
+            "!variables.legal || variables.space == '' || !(variables.space in variables.protected)",
+            f"this namespace is protected by {PROTECTED} of {where}",
+        ),
+    ]

@@ -1,0 +1,164 @@
+"""The accounts of Smokejumper in a cluster and what each may do there, as RBAC documents. Pure; nothing is applied.
+
+Every rule is derived: the reader's from the kinds that are read, the executor's from the vocabulary of actions and from what planning
+and verifying them reads. So a role never grants what no code uses, and a new kind or action shows up in review as a change of a role.
+There is no wildcard, no Secret, no exec, attach, port-forward, proxy or ephemeral container, no token, no impersonation in any of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from cluster.kinds import CUSTOM_KINDS, KINDS
+from guardrails.action import TARGET_RESOURCES, WORDS, AccessRule, NamespaceName, Target, access, parse_action, target
+
+NAMESPACE = "smokejumper"
+READER = "smokejumper-reader"
+EXECUTOR = "smokejumper-executor"
+DRY_RUN = "smokejumper-dry-run"
+IDENTITY = "smokejumper-cluster-identity"
+# Service accounts, all in NAMESPACE: the model lives with the reader, approved changes leave through the executor, and what has not
+# been approved yet is tried as the dry-run account, which the fence keeps from storing anything.
+ACCOUNTS = {READER: "reader", EXECUTOR: "executor", DRY_RUN: "dryrun"}
+REVIEWS = "authorization.k8s.io"
+RBAC_GROUP = "rbac.authorization.k8s.io"
+
+Document = dict[str, Any]
+
+
+class Rule(Struct, frozen=True, order=True):
+    """One RBAC atom; `name` limits it to the object of that name."""
+
+    group: str
+    resource: str
+    verb: str
+    name: str = ""
+
+
+def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = True) -> tuple[Document, ...]:
+    """Namespace, service accounts, roles and bindings; roles of `namespaces` alone when there are any, else of the whole cluster.
+
+    Confined to namespaces there is no ClusterRole: nodes, volumes and other kinds without a namespace are then neither read nor
+    written. Without `configmaps` the reader may not read ConfigMaps; set `read_configmaps = false` to go with it.
+    """
+    tenants = tuple(dict.fromkeys(namespaces))
+    head = (_namespace(), *(_account(name) for name in ACCOUNTS.values()))
+    if not tenants:
+        granted = {
+            READER: reader_rules(configmaps=configmaps),
+            EXECUTOR: executor_rules(),
+            DRY_RUN: executor_rules() | _human_reviews(),
+        }
+        pairs = ((_role(role, rules), _binding(role, ACCOUNTS[role])) for role, rules in granted.items())
+        return (*head, *(document for pair in pairs for document in pair))
+    inside = {
+        READER: reader_rules(configmaps=configmaps, namespaced=True),
+        EXECUTOR: executor_rules(namespaced=True),
+        DRY_RUN: executor_rules(namespaced=True) | _human_reviews(namespaced=True),
+    }
+    confined = [
+        document
+        for namespace in tenants
+        for role, rules in inside.items()
+        for document in (_role(role, rules, namespace), _binding(role, ACCOUNTS[role], namespace))
+    ]
+    # Asked for by name, a namespace counts as living in itself, so a Role there can grant the look at its uid.
+    identity = (_role(IDENTITY, _cluster_identity(), "kube-system"), _binding(IDENTITY, "executor", "kube-system", "dryrun"))
+    return (*head, *identity, *confined)
+
+
+def reader_rules(*, configmaps: bool = True, namespaced: bool = False) -> frozenset[Rule]:
+    """What diagnosis reads. It follows no watch, so it is granted none."""
+    kinds = [kind for kind in (*KINDS, *CUSTOM_KINDS) if kind.namespaced or not namespaced]
+    rules = {Rule(kind.group, kind.plural, verb) for kind in kinds for verb in ("get", "list")}
+    rules.add(Rule("", "pods/log", "get"))
+    if namespaced:
+        rules.add(Rule("", "namespaces", "get"))
+    if not configmaps:
+        rules = {rule for rule in rules if (rule.group, rule.resource) != ("", "configmaps")}
+    return frozenset(rules)
+
+
+def executor_rules(*, namespaced: bool = False) -> frozenset[Rule]:
+    """What the vocabulary of actions writes, and what observing, planning and verifying them reads."""
+    rules: set[Rule] = set()
+    for word in WORDS:
+        name = word.model_fields["action"].default
+        action = parse_action({"action": name, **({"replicas": 1} if name == "scale" else {})})
+        targets = [on for kind in word.traits.kinds if (on := _example(kind)).namespace or not namespaced]
+        rules |= {_atom(rule) for on in targets for rule in access(action, on)}
+        if targets:
+            looked_at = [resource for resource in word.traits.reads if resource.namespaced or not namespaced]
+            rules |= {Rule(resource.group, resource.plural, verb) for resource in looked_at for verb in ("get", "list")}
+    if namespaced:
+        return frozenset(rules)
+    return frozenset(rules | _cluster_identity() | {Rule(REVIEWS, "selfsubjectaccessreviews", "create")})
+
+
+def _human_reviews(*, namespaced: bool = False) -> frozenset[Rule]:
+    """Asking what the human who proposes may do: for a namespace the review that lives in it, for nodes the cluster's."""
+    local = Rule(REVIEWS, "localsubjectaccessreviews", "create")
+    return frozenset({local} if namespaced else {local, Rule(REVIEWS, "subjectaccessreviews", "create")})
+
+
+def _cluster_identity() -> frozenset[Rule]:
+    """The uid of kube-system is how one cluster is told from another."""
+    return frozenset({Rule("", "namespaces", "get", "kube-system")})
+
+
+def _example(kind: str) -> Target:
+    return target(kind, "x" if TARGET_RESOURCES[kind].namespaced else None, "x")
+
+
+def _atom(rule: AccessRule) -> Rule:
+    return Rule(rule.group, f"{rule.resource}/{rule.subresource}" if rule.subresource else rule.resource, rule.verb)
+
+
+def _folded(rules: Iterable[Rule]) -> list[Document]:
+    """The atoms as they stand in a Role: one rule per group and set of verbs."""
+    verbs: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for rule in sorted(rules):
+        verbs[rule.group, rule.name, rule.resource].append(rule.verb)
+    resources: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (group, name, resource), said in verbs.items():
+        resources[group, name, tuple(said)].append(resource)
+    return [
+        {"apiGroups": [group], "resources": listed, **({"resourceNames": [name]} if name else {}), "verbs": list(said)}
+        for (group, name, said), listed in sorted(resources.items())
+    ]
+
+
+def _metadata(name: str, namespace: str | None = None) -> Document:
+    labels = {"app.kubernetes.io/name": "smokejumper"}
+    return {"name": name, **({"namespace": namespace} if namespace else {}), "labels": labels}
+
+
+def _namespace() -> Document:
+    metadata = _metadata(NAMESPACE)
+    metadata["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def _account(name: str) -> Document:
+    # A pod that needs its token mounts it expressly, short-lived and bound.
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name, NAMESPACE), "automountServiceAccountToken": False}
+
+
+def _role(name: str, rules: Iterable[Rule], namespace: str | None = None) -> Document:
+    kind = "Role" if namespace else "ClusterRole"
+    return {"apiVersion": f"{RBAC_GROUP}/v1", "kind": kind, "metadata": _metadata(name, namespace), "rules": _folded(rules)}
+
+
+def _binding(role: str, account: str, namespace: str | None = None, *others: str) -> Document:
+    kind = "RoleBinding" if namespace else "ClusterRoleBinding"
+    return {
+        "apiVersion": f"{RBAC_GROUP}/v1",
+        "kind": kind,
+        "metadata": _metadata(role, namespace),
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": "Role" if namespace else "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE} for name in (account, *others)],
+    }
