@@ -6,28 +6,33 @@ reading again what the earlier process knew.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import msgspec
 from msgspec import Struct
 
-from agent.budget import Limits
-from agent.errors import StoreError
+from agent.budget import Limits, Spent, exhausted
+from agent.errors import AgentError, StoreError
 from agent.incident import Incident
 from agent.planner import Planner, RulePlanner
 from agent.remediation import Decision, Execution, ProposalView, Remediation
 from agent.state import Investigation, diagnosis_of, incident_of, plain, remedies_of
-from agent.toolbelt import Toolbelt, ToolsetBelt
+from agent.toolbelt import Probed, Toolbelt, ToolsetBelt
 from agent.workspace import Workspace
 from cluster.reading import Reader
 from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
 from mcp_server.tools.catalogue import PRIMITIVE
-from runbooks.finding import Diagnosis
+from runbooks.finding import Diagnosis, Want
+from runbooks.plans import base_wants
 from runbooks.remedies import Candidate
 
 if TYPE_CHECKING:
@@ -91,10 +96,15 @@ async def run(
     """Start the investigation of an incident, or go on with it where the store says it stands.
 
     With `remediation` the best remedy is proposed, and the run ends `waiting` until the gate says that it is decided; `answer` is
-    recorded with the decision. Raises StoreError when the store cannot be used, and for `remediation` without a store.
+    recorded with the decision. Raises StoreError when the store cannot be used, and for `remediation` without a store; AgentError when
+    the investigation is about another cluster than the reader's.
     """
     if remediation is not None and store is None:
         raise StoreError("waiting for a decision needs a store; give the path of one (--state DIR)")
+    started = clock()
+    limits = limits or Limits()
+    if store is None:
+        toolbelt = await _head_start(toolbelt, incident.scope, limits)
     from langgraph.types import Command
 
     from agent.graph import build
@@ -109,15 +119,20 @@ async def run(
             known = cast("Investigation", snapshot.values)
             if known:
                 incident = incident_of(known)
+                if incident.scope.cluster != reader.cluster:
+                    raise AgentError(
+                        f"investigation {incident.id} is about cluster {incident.scope.cluster!r}, and this is {reader.cluster!r}. "
+                        "Give it the context or the recording that it was started with."
+                    )
             if known and not snapshot.next:
                 return _conclusion(incident, known, waiting=False)
         dependencies = Dependencies(
             planner or RulePlanner(),
             toolbelt,
             Workspace(reader.now(), incident),
-            limits or Limits(),
+            limits,
             clock,
-            clock(),
+            started,
             known.get("seconds", 0.0),
             remediation,
             progress or no_progress,
@@ -133,9 +148,34 @@ async def run(
 
 async def is_known(store: Path, incident_id: str) -> bool:
     """Whether an investigation of that id was begun. Raises StoreError."""
+    if not await anyio.Path(store).exists():
+        return False
     async with _checkpointer(store) as checkpointer:
         assert checkpointer is not None
         return await checkpointer.aget_tuple({"configurable": {"thread_id": incident_id}}) is not None
+
+
+class _Ahead:
+    """A toolbelt that holds answers already; each is given out once."""
+
+    def __init__(self, toolbelt: Toolbelt, answers: dict[Want, Probed]) -> None:
+        self._toolbelt = toolbelt
+        self._answers = answers
+
+    async def probe(self, want: Want, scope: Scope) -> Probed:
+        known = self._answers.pop(want, None)
+        return known if known is not None else await self._toolbelt.probe(want, scope)
+
+
+async def _head_start(toolbelt: Toolbelt, scope: Scope, limits: Limits) -> Toolbelt:
+    """The first round, which is the same for every planner, read while a thread imports LangGraph for the first time in this process:
+    that takes as long as reading a cluster of some thousand pods."""
+    if "agent.graph" in sys.modules or exhausted(limits, Spent()):
+        return toolbelt
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.to_thread(importlib.import_module, "agent.graph"))
+        probes = {want: tasks.create_task(toolbelt.probe(want, scope)) for want in base_wants()}
+    return _Ahead(toolbelt, {want: probe.result() for want, probe in probes.items()})
 
 
 def _conclusion(incident: Incident, state: Investigation, *, waiting: bool) -> Conclusion:
@@ -163,13 +203,24 @@ async def _checkpointer(store: Path | None) -> AsyncIterator[BaseCheckpointSaver
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+    _prepare(store)
     try:
-        store.parent.mkdir(parents=True, exist_ok=True)
         async with aiosqlite.connect(store) as connection:
             saver = AsyncSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
             await saver.setup()
             yield saver
-    except (OSError, aiosqlite.Error) as error:
-        raise StoreError(
-            f"cannot use the store of investigations at {store}: {error}; free or replace the file, or give another --state"
-        ) from error
+    except aiosqlite.Error as error:
+        raise _unusable(store, error) from error
+
+
+def _prepare(store: Path) -> None:
+    """Make the file, readable for its owner alone."""
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store.touch(mode=0o600, exist_ok=True)
+    except OSError as error:
+        raise _unusable(store, error) from error
+
+
+def _unusable(store: Path, error: Exception) -> StoreError:
+    return StoreError(f"cannot use the store of investigations at {store}: {error}; free or replace the file, or give another --state")

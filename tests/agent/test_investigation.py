@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from agent.budget import Limits
-from agent.errors import StoreError
+from agent.errors import AgentError, StoreError
 from agent.incident import Incident
-from agent.investigation import Conclusion, in_process, investigate, run
+from agent.investigation import Conclusion, in_process, investigate, is_known, run
 from agent.remediation import Decision, Remediation
 from cluster.reading import Why
 from cluster.reference import Scope
@@ -133,3 +133,26 @@ async def test_a_store_that_is_no_database_is_one_clear_error(tmp_path: Path) ->
     store.write_bytes(b"this is no database, whatever its name says" * 50)
     with pytest.raises(StoreError, match=r"store\.sqlite.*--state"):
         await step(folder, store, None)
+
+
+async def test_what_fails_beside_the_store_is_not_blamed_on_it(tmp_path: Path) -> None:
+    async def broken(_text: str) -> None:
+        raise ConnectionResetError("the terminal is gone")
+
+    opened = reader(recording(tmp_path, HEALTHY))
+    with pytest.raises(ConnectionResetError):
+        await run(Incident("i", SCOPE), opened, in_process(opened, Limits()), store=tmp_path / "store.sqlite", progress=broken)
+
+
+async def test_an_investigation_goes_on_only_over_its_own_cluster(tmp_path: Path) -> None:
+    folder, store, gate = recording(tmp_path, BROKEN_ROLLOUT), tmp_path / "store.sqlite", FileGate(tmp_path / "gate.json")
+    assert (await step(folder, store, gate.ports)).waiting
+    (folder / "recording.yaml").write_text("cluster: elsewhere\n")
+    with pytest.raises(AgentError, match=r"about cluster 'recording', and this is 'elsewhere'"):
+        await step(folder, store, gate.ports)
+
+
+async def test_looking_for_an_investigation_makes_no_store(tmp_path: Path) -> None:
+    store = tmp_path / "state" / "store.sqlite"
+    assert not await is_known(store, "inv-1")
+    assert not store.parent.exists()
