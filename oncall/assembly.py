@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,10 +23,12 @@ from cluster.reading import Reader
 from cluster.recorded import RecordedReader
 from cluster.reference import Scope
 from guardrails.clock import random_id
+from oncall import telemetry
 from oncall.settings import Settings
 
 Progress = Callable[[str], Awaitable[None]]
 INVESTIGATIONS = "investigations.db"
+log = logging.getLogger("smokejumper")
 
 
 def wall_clock() -> datetime:
@@ -79,24 +82,33 @@ async def investigate(
     people have decided, also in another process.
     """
     limits = Limits(probes=settings.budget.probes, seconds=settings.budget.seconds)
-    return await run(
-        Incident(incident_id or random_id("inv"), scope, question),
-        reader,
-        in_process(reader, limits),
-        store=settings.state_dir / INVESTIGATIONS if remediation is not None else None,
-        planner=planner(settings),
-        limits=limits,
-        remediation=remediation,
-        progress=progress,
-        clock=time.monotonic,
-        answer=Decision(verdict="look") if incident_id is not None else None,
-    )
+    incident = Incident(incident_id or random_id("inv"), scope, question)
+    telemetry.bind(cluster=reader.cluster, incident=incident.id)
+    log.info("investigation begins")
+    async with planning(settings) as planner:
+        concluded = await run(
+            incident,
+            reader,
+            in_process(reader, limits),
+            store=settings.state_dir / INVESTIGATIONS if remediation is not None else None,
+            planner=planner,
+            limits=limits,
+            remediation=remediation,
+            progress=progress,
+            clock=time.monotonic,
+            answer=Decision(verdict="look") if incident_id is not None else None,
+        )
+    found, cost = len(concluded.diagnosis.causes), concluded.diagnosis.cost
+    log.info("investigation ends: %d causes, %d requests, %d bytes, %.1f seconds", found, cost.requests, cost.bytes, concluded.seconds)
+    return concluded
 
 
-def planner(settings: Settings) -> Planner:
-    """The rules; with a model configured, the model over the same wants, which falls back to the rules."""
+@asynccontextmanager
+async def planning(settings: Settings) -> AsyncIterator[Planner]:
+    """The rules; with a model configured, the model over the same wants, which falls back to the rules. Its connections end with it."""
     if settings.model.name is None:
-        return RulePlanner()
+        yield RulePlanner()
+        return
     from agent.llm_planner import ModelPlanner
     from agent.model import Model, ModelSettings, client_of
 
@@ -106,4 +118,8 @@ def planner(settings: Settings) -> Planner:
         api_key=settings.model.api_key,
         timeout_seconds=settings.model.timeout_seconds,
     )
-    return ModelPlanner(Model(endpoint, client_of(endpoint)))
+    client = client_of(endpoint)
+    try:
+        yield ModelPlanner(Model(endpoint, client))
+    finally:
+        await client.close()
