@@ -134,6 +134,11 @@ class RecordedReader:
         """Whether that kind was recorded at all."""
         return kind in self._objects or kind in self._manifest.kinds_read
 
+    @property
+    def size(self) -> int:
+        """How many objects were recorded, of all kinds."""
+        return sum(len(items) for items in self._objects.values())
+
     def raw_objects(self, kind: str) -> Iterator[Object]:
         """Every recorded object of a kind, whole."""
         for item in self._objects.get(kind, ()):
