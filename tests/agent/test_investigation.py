@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
+import anyio
 import msgspec
 import pytest
 from pydantic import ValidationError
@@ -65,6 +68,19 @@ async def test_a_spent_budget_is_never_healthy_and_is_said(tmp_path: Path) -> No
     diagnosis = await investigate(reader(recording(tmp_path, HEALTHY)), SCOPE, limits=Limits(seconds=0))
     assert not diagnosis.healthy
     assert any(item.why is Why.TRUNCATED and "0 seconds" in item.detail for item in diagnosis.cannot_see)
+
+
+async def test_the_first_round_is_read_once_while_the_graph_is_imported(tmp_path: Path) -> None:
+    folder = recording(tmp_path, BROKEN_ROLLOUT)
+    usual = await investigate(reader(folder), SCOPE)
+    done = await anyio.run_process([sys.executable, "-m", "tests.agent.newcomer", str(folder)], cwd=Path(__file__).parents[2])
+    told = {"head_start": True, "asked_twice": [], "cause": "Deployment/ml/serve", "requests": usual.cost.requests}
+    assert json.loads(done.stdout) == told
+
+
+async def test_nothing_is_read_without_a_budget(tmp_path: Path) -> None:
+    diagnosis = await investigate(reader(recording(tmp_path, HEALTHY)), SCOPE, limits=Limits(probes=0))
+    assert diagnosis.cost.requests == 0
 
 
 async def test_remediation_waits_for_the_gate_and_executes_what_was_approved_once(tmp_path: Path) -> None:
