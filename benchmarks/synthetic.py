@@ -118,16 +118,29 @@ def build(pods: int, broken: int) -> Cluster:
         cluster.add("/api/v1/namespaces", {"metadata": _metadata(f"team-{number:02}", None), "status": {"phase": "Active"}})
     for number in range(NODES):
         cluster.add("/api/v1/nodes", _node(f"node-{number:03}"))
-    deployments = pods // REPLICAS
-    every = max(1, deployments // broken) if broken else deployments + 1
-    for number in range(deployments):
-        faulty = number % every == 0 and number // every < broken
-        _deploy(cluster, number, FAULTS[(number // every) % len(FAULTS)] if faulty else HEALTHY)
+    faults = _faults(pods, broken)
+    for number in range(pods // REPLICAS):
+        _deploy(cluster, number, faults.get(number, HEALTHY))
     return cluster
 
 
+def broken_workloads(pods: int, broken: int) -> tuple[tuple[str, str], ...]:
+    """(namespace, name) of the Deployments that `build` breaks."""
+    return tuple(_place(number) for number in _faults(pods, broken))
+
+
+def _faults(pods: int, broken: int) -> dict[int, Fault]:
+    """The fault of each broken Deployment by its number, spread evenly, the kinds in turn."""
+    every = max(1, pods // REPLICAS // broken) if broken else 0
+    return {index * every: FAULTS[index % len(FAULTS)] for index in range(broken)}
+
+
+def _place(number: int) -> tuple[str, str]:
+    return f"team-{(number + number // NAMESPACES) % NAMESPACES:02}", f"workload-{number:05}"
+
+
 def _deploy(cluster: Cluster, number: int, fault: Fault) -> None:
-    namespace, name = f"team-{(number + number // NAMESPACES) % NAMESPACES:02}", f"workload-{number:05}"
+    namespace, name = _place(number)
     image = f"{name}:v{2 + number % 7}"
     template = {"metadata": {"labels": {"app": name}}, "spec": _pod_spec(name, image, fault, None)}
     ready = REPLICAS if fault is HEALTHY else 0
