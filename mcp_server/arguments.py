@@ -37,7 +37,7 @@ def _several(value: Any) -> Any:
         if value.startswith("["):
             try:
                 return tuple(json.loads(value))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{present(value, 60)!r} is no JSON list") from error
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return tuple(value) if isinstance(value, list) else value

@@ -29,6 +29,7 @@ HARD_BYTES = 8_000 * BYTES_PER_TOKEN
 # What a row may take when more than the default number is asked for; 200 rows reach the hard cap together.
 BYTES_PER_ROW = HARD_BYTES // MAXIMUM_ROWS
 CELL_LIMIT = 240
+FOREIGN_CURSOR = "cursor is not one that this server gave out; repeat the call without it"
 
 T = TypeVar("T")
 Cell = str | int | None
@@ -99,8 +100,11 @@ def render_table(
     """A page of `items`, smallest order first. Only the rows of the page are rendered. Raises ToolRefusal for a foreign cursor."""
     ordered = sorted(items, key=lambda item: item[0])
     after = _position(asked) if asked.cursor else None
-    waiting = [item for item in ordered if after is None or item[0] > after]
-    head = [present(line, CELL_LIMIT * 2) for line in headline]
+    try:
+        waiting = [item for item in ordered if after is None or item[0] > after]
+    except TypeError as error:
+        raise ToolRefusal(FOREIGN_CURSOR) from error
+    head = [present(line, CELL_LIMIT * 2).replace("\n", " ") for line in headline]
     blind = [present(line, CELL_LIMIT) for line in cannot_see(missing)]
     used = sum(len(line.encode()) + 1 for line in (*head, *blind, "\t".join(columns))) + 200
     rows: list[list[str]] = []
@@ -198,7 +202,7 @@ def _position(asked: Request) -> Order:
     try:
         position = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Position)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-        raise ToolRefusal("cursor is not one that this server gave out; repeat the call without it") from error
+        raise ToolRefusal(FOREIGN_CURSOR) from error
     if position.question != asked.question:
         raise ToolRefusal("cursor belongs to a call with other arguments; repeat that call, or start without a cursor")
     return position.after

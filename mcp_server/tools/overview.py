@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -27,6 +28,7 @@ KINDS: tuple[type[Fact], ...] = (Node, Deployment, StatefulSet, DaemonSet, Job, 
 COUNTED: tuple[type[Fact], ...] = (*KINDS, Namespace, Event)
 COLUMNS = ("kind", "namespace", "name", "state", "says", "age", "evidence")
 SHOWN = 5
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
 
 
 async def _cluster_overview(context: ToolContext, arguments: ListArguments) -> Answer:
@@ -72,7 +74,9 @@ def _headline(cluster: str, namespaces: tuple[str, ...], facts: dict[str, tuple[
     devices = _devices(facts[Node.kind])
     if devices:
         lines.append(f"devices, allocatable/capacity: {devices}")
-    reasons = Counter(event.reason for event in facts[Event.kind] if isinstance(event, Event) and event.warning)
+    # A reason is a word; whoever may write events can write more, and this line stands outside the fence.
+    warned = (event.reason for event in facts[Event.kind] if isinstance(event, Event) and event.warning)
+    reasons = Counter(reason if _REASON.fullmatch(reason) else "(no word)" for reason in warned)
     if reasons:
         lines.append("warning events: " + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(SHOWN)))
     return lines

@@ -67,3 +67,9 @@ def test_nearest_prefers_what_is_alike() -> None:
 def test_nearest_kinds_know_aliases_and_plurals() -> None:
     assert "Deployment" in nearest_kinds("deploymnts")
     assert "can be read" in nearest_kinds("qqqqqq")
+
+
+@pytest.mark.parametrize("given", ["[" * 50_000, '["ml"', '[{"a": 1}]', [["ml"]], 7])
+def test_what_is_no_list_of_names_is_refused(given: object) -> None:
+    with pytest.raises(ToolRefusal, match="argument 'namespace"):
+        validated(ListArguments, "x", {"namespace": given})

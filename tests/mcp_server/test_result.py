@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -41,6 +43,16 @@ def test_a_cursor_survives_rows_that_come_and_go() -> None:
     first = page(Request("q", 2), [(0, "a"), (0, "c"), (0, "e")])
     second = page(Request("q", 2, first.cursor), [(0, "b"), (0, "d"), (0, "e")])
     assert [row[0] for row in second.structured["rows"]] == ["d", "e"]
+
+
+def test_a_cursor_whose_order_was_made_up_is_refused() -> None:
+    items = [(0, "a"), (1, "b")]
+    ours = page(Request("q", 1), items).cursor
+    assert ours is not None
+    question = msgspec.json.decode(base64.urlsafe_b64decode(ours + "=" * (-len(ours) % 4)))[0]
+    forged = base64.urlsafe_b64encode(msgspec.json.encode([question, ["x"]])).decode().rstrip("=")
+    with pytest.raises(ToolRefusal, match="not one that this server gave out"):
+        page(Request("q", 1, forged), items)
 
 
 @pytest.mark.parametrize("cursor", ["garbage", "!!!", "AAAA", "", "e30"])

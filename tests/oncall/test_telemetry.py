@@ -38,3 +38,18 @@ def test_records_below_the_level_are_dropped(stream: io.StringIO) -> None:
     structlog.get_logger().warning("quiet")
     logging.getLogger("elsewhere").warning("quiet too")
     assert stream.getvalue() == ""
+
+
+def test_a_crash_leaves_its_trace_and_no_secret(stream: io.StringIO) -> None:
+    telemetry.configure("error", stream)
+    for log in (structlog.get_logger(), logging.getLogger("elsewhere")):
+        try:
+            raise ValueError("password=hunter22 \x1b[31m")
+        except ValueError:
+            log.exception("it broke, token=hunter22abc")
+    for line in stream.getvalue().splitlines():
+        record = json.loads(line)
+        assert "test_telemetry.py" in record["exception"]
+        assert "ValueError: password=REDACTED" in record["exception"]
+        assert "hunter22" not in line
+        assert "\\u001b" not in line
