@@ -3,7 +3,7 @@
 The official client is the transport (TLS, proxies, connection pool) and never a model library: its typed lists take some twenty
 seconds and a gigabyte for 10,000 pods, and hold the event loop throughout. Responses are raw bytes, decoded by `cluster.pages`.
 This module writes nothing except through `Connection.request` in the hands of `cluster.write`, reads no Secret, and follows no
-watch: an investigation lists what it needs. Over 300 lines because the connection and its only reader argue about one thing,
+watch: an investigation lists what it needs. Over 400 lines because the connection and its only reader argue about one thing,
 what to do when a read fails.
 """
 

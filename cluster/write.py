@@ -107,7 +107,11 @@ class KubeWriter:
         grant.verify(request, now=self._clock(), cluster_uid=await self.cluster_uid())
         response = await self._send(self._connection, request, dry_run=False)
         if response.ok:
-            metadata = _decoded(response).get("metadata", {})
+            try:
+                metadata = _decoded(response).get("metadata") or {}
+            except Unreachable as error:
+                # A proxy may have said yes: whether the server did, only a look at the object tells.
+                return Receipt("unknown", error.message, response.status, audit_id=response.audit_id)
             return Receipt(
                 "applied",
                 status=response.status,

@@ -235,6 +235,7 @@ async def test_a_grant_that_does_not_fit_sends_nothing(api: FakeApi, writer: Kub
         (status(500, "InternalError", "boom"), "unknown"),
         (status(503, "ServiceUnavailable", "later", retry_after="0"), "unknown"),
         (Reply(200, b"{}", cut_after=1), "unknown"),
+        (Reply(200, b"<html>welcome</html>"), "unknown"),
     ],
 )
 async def test_every_answer_to_a_write_and_none_is_repeated(api: FakeApi, writer: KubeWriter, reply: Reply, outcome: str) -> None:
