@@ -11,16 +11,17 @@ refuses the matching writes of everybody, kubelets and controllers included. The
 missing are its annotations, and then only our accounts stop.
 
 A delete carries no annotation, so it cannot show a receipt: it must hold uid and resourceVersion of the object as preconditions, and
-the object must have a controller that recreates it. Which proposal it belongs to is told by the Audit-ID in our ledger.
+the object must have a controller that recreates it. An eviction must hold the uid, and disruption budgets judge it. Which proposal
+either belongs to is told by the Audit-ID in our ledger.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
-from guardrails.action import TARGET_RESOURCES, WORDS, Resource
 from guardrails.request import RECEIPT_ANNOTATION
-from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, REVIEWS, Document
+from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, REVIEWS, Document, writes
 
 BOUNDS = "smokejumper-bounds"
 FENCE = "smokejumper-fence"
@@ -91,20 +92,23 @@ def _everything() -> Document:
     return {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}
 
 
-def _targets(verb: str) -> list[Resource]:
-    kinds = {kind for word in WORDS if word.traits.write_verb == verb for kind in word.traits.kinds}
-    return sorted((TARGET_RESOURCES[kind] for kind in kinds), key=lambda resource: (resource.group, resource.plural))
+# The operation of a request by the verb that RBAC knows it by. Our updates are patches; a put would be as good.
+OPERATIONS = {"patch": "UPDATE", "create": "CREATE", "delete": "DELETE"}
 
 
 def _written() -> list[Document]:
     """Only what `smokejumper-bounds` lets our accounts write: the less a policy with parameters matches, the less it can ever stop."""
-    rules = []
-    for verb, operation in (("patch", "UPDATE"), ("delete", "DELETE")):
-        targets = _targets(verb)
-        for group in dict.fromkeys(resource.group for resource in targets):
-            resources = [resource.plural for resource in targets if resource.group == group]
-            rules.append({"apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": resources})
-    return rules
+    resources: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for rule in sorted(writes()):
+        resources[OPERATIONS[rule.verb], rule.group].append(rule.resource)
+    return [
+        {"apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": listed}
+        for (operation, group), listed in sorted(resources.items())
+    ]
+
+
+def _permitted() -> list[str]:
+    return sorted(f"{OPERATIONS[rule.verb]} {rule.group}/{rule.resource}" for rule in writes())
 
 
 def _variable(name: str, expression: str) -> Document:
@@ -116,32 +120,35 @@ def _rule(expression: str, message: str) -> Document:
 
 
 def _bounds_variables() -> list[Document]:
+    update = "request.operation == 'UPDATE'"
     receipt = f"metadata.?annotations[?'{RECEIPT_ANNOTATION}'].orValue('')"
     return [
         _variable("trying", "request.?dryRun.orValue(false)"),
         _variable("space", "request.?namespace.orValue('')"),
-        _variable("what", "request.resource.group + '/' + request.resource.resource"),
         _variable("whole", "request.?subResource.orValue('') == ''"),
-        _variable("receipt", f"request.operation == 'UPDATE' ? object.{receipt} : ''"),
-        _variable("earlier", f"request.operation == 'UPDATE' ? oldObject.{receipt} : ''"),
-        _variable("conditions", "request.?options.?preconditions"),
+        _variable(
+            "what",
+            "request.operation + ' ' + request.resource.group + '/' + request.resource.resource +"
+            " (variables.whole ? '' : '/' + request.subResource)",
+        ),
+        _variable("receipt", f"{update} ? object.{receipt} : ''"),
+        _variable("earlier", f"{update} ? oldObject.{receipt} : ''"),
     ]
 
 
 def _bounds() -> list[Document]:
     executor, dry_run = _USER + ACCOUNTS[EXECUTOR], _USER + ACCOUNTS[DRY_RUN]
-    updated, deleted = ([f"{resource.group}/{resource.plural}" for resource in _targets(verb)] for verb in ("patch", "delete"))
     return [
         _rule(f"request.userInfo.username in ['{executor}', '{dry_run}']", "this account of Smokejumper only reads"),
         _rule(f"variables.trying || request.userInfo.username != '{dry_run}'", "the dry-run account stores nothing"),
         _rule(
-            f"variables.whole && ((request.operation == 'UPDATE' && variables.what in {updated}) ||"
-            f" (request.operation == 'DELETE' && variables.what in {deleted} && request.?name.orValue('') != ''))",
-            "no action of Smokejumper does this: it updates workloads and nodes whole, deletes single pods, and connects to nothing",
+            f"variables.what in {_permitted()} && (request.operation != 'DELETE' || request.?name.orValue('') != '')",
+            "no action of Smokejumper does this",
         ),
         _rule(f"!(variables.space in {list(NEVER)})", "Smokejumper never writes to a system namespace"),
         _rule(
-            "request.operation != 'UPDATE' || variables.trying || (variables.receipt != variables.earlier &&"
+            # A resize of a pod keeps nothing but the resources, so its receipt would be dropped.
+            "request.operation != 'UPDATE' || !variables.whole || variables.trying || (variables.receipt != variables.earlier &&"
             " variables.receipt.matches('^p-[0-9a-f]{12}[.][0-9a-f]{16}([.]rollback)?$'))",
             f"an update needs the receipt of a new proposal in the annotation {RECEIPT_ANNOTATION}",
         ),
@@ -152,10 +159,15 @@ def _bounds() -> list[Document]:
             "Smokejumper changes neither finalizers nor owners",
         ),
         _rule(
-            "request.operation != 'DELETE' || (oldObject != null && variables.conditions.?uid.orValue('') == oldObject.metadata.uid &&"
-            " variables.conditions.?resourceVersion.orValue('') == oldObject.metadata.resourceVersion &&"
+            "request.operation != 'DELETE' || (oldObject != null &&"
+            " request.?options.?preconditions.?uid.orValue('') == oldObject.metadata.uid &&"
+            " request.?options.?preconditions.?resourceVersion.orValue('') == oldObject.metadata.resourceVersion &&"
             " oldObject.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false)))",
             "a delete names uid and resourceVersion of what was looked at, and that has a controller which recreates it",
+        ),
+        _rule(
+            "request.operation != 'CREATE' || object.?deleteOptions.?preconditions.?uid.orValue('') != ''",
+            "an eviction names the uid of what was looked at",
         ),
     ]
 

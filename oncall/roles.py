@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from cluster.kinds import CUSTOM_KINDS, KINDS
-from guardrails.action import TARGET_RESOURCES, WORDS, AccessRule, NamespaceName, Target, access, parse_action, target
+from guardrails.action import TARGET_RESOURCES, WORDS, AccessRule, NamespaceName, Target, access, target
 
 NAMESPACE = "smokejumper"
 READER = "smokejumper-reader"
@@ -86,17 +86,30 @@ def reader_rules(*, configmaps: bool = True, namespaced: bool = False) -> frozen
 def executor_rules(*, namespaced: bool = False) -> frozenset[Rule]:
     """What the vocabulary of actions writes, and what observing, planning and verifying them reads."""
     rules: set[Rule] = set()
-    for word in WORDS:
-        name = word.model_fields["action"].default
-        action = parse_action({"action": name, **({"replicas": 1} if name == "scale" else {})})
-        targets = [on for kind in word.traits.kinds if (on := _example(kind)).namespace or not namespaced]
-        rules |= {_atom(rule) for on in targets for rule in access(action, on)}
-        if targets:
-            looked_at = [resource for resource in word.traits.reads if resource.namespaced or not namespaced]
-            rules |= {Rule(resource.group, resource.plural, verb) for resource in looked_at for verb in ("get", "list")}
+    for word, on in _uses(namespaced=namespaced):
+        rules |= {_atom(rule) for rule in access(word.model_construct(), on)}
+        looked_at = [resource for resource in word.traits.reads if resource.namespaced or not namespaced]
+        rules |= {Rule(resource.group, resource.plural, verb) for resource in looked_at for verb in ("get", "list")}
     if namespaced:
         return frozenset(rules)
     return frozenset(rules | _cluster_identity() | {Rule(REVIEWS, "selfsubjectaccessreviews", "create")})
+
+
+def writes() -> frozenset[Rule]:
+    """Everything that the executor is ever allowed to change."""
+    return frozenset(rule for rule in executor_rules() if rule.verb not in ("get", "list") and rule.group != REVIEWS)
+
+
+def _uses(*, namespaced: bool) -> list[tuple[Any, Target]]:
+    """Every word with every kind it applies to. What an action needs does not depend on its parameters, nor on the object's name."""
+    found = []
+    for word in WORDS:
+        for kind in word.traits.kinds:
+            inside = TARGET_RESOURCES[kind].namespaced
+            # A namespace is judged as living in itself; other kinds without one are out of a confined account's reach.
+            if inside or not namespaced or TARGET_RESOURCES[kind].plural == "namespaces":
+                found.append((word, target(kind, "x" if inside else None, "x")))
+    return found
 
 
 def _human_reviews(*, namespaced: bool = False) -> frozenset[Rule]:
@@ -108,10 +121,6 @@ def _human_reviews(*, namespaced: bool = False) -> frozenset[Rule]:
 def _cluster_identity() -> frozenset[Rule]:
     """The uid of kube-system is how one cluster is told from another."""
     return frozenset({Rule("", "namespaces", "get", "kube-system")})
-
-
-def _example(kind: str) -> Target:
-    return target(kind, "x" if TARGET_RESOURCES[kind].namespaced else None, "x")
 
 
 def _atom(rule: AccessRule) -> Rule:

@@ -157,6 +157,38 @@ async def test_a_dry_run_shows_the_fields_that_change(api: FakeApi, writer: Kube
 
 
 @pytest.mark.anyio
+async def test_what_is_only_tried_goes_out_as_the_other_account(api: FakeApi) -> None:
+    async with running() as other:
+        other.reply("/api/v1/namespaces/kube-system", document({"metadata": {"name": "kube-system", "uid": "c1"}}))
+        other.reply(WEB.path, document(DEPLOYMENT))
+        other.reply("/apis/authorization.k8s.io/v1/namespaces/ml/localsubjectaccessreviews", document({"status": {"allowed": True}}, 201))
+        other.reply("/apis/authorization.k8s.io/v1/subjectaccessreviews", document({"status": {"allowed": True}}, 201))
+        api.reply("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", document({"status": {"allowed": True}}, 201))
+        async with connection(api) as own, connection(other) as trying:
+            writer = KubeWriter(own, lambda: NOW, trying)
+            assert (await writer.dry_run(bound())).ok
+            rules = access(Scale(replicas=5), WEB)
+            await writer.review_access(rules[:1], WEB, Subject("alice"))
+            await writer.review_access(rules[:1], target("Node", None, "n1"), Subject("alice"))
+            assert written(api) == []
+            assert [seen.method for seen in written(other)] == ["PATCH", "POST", "POST"]
+            await writer.review_access(rules[:1], WEB, None)
+            await writer.apply(grant(), bound())
+    assert [seen.method for seen in written(api)] == ["POST", "PATCH"]
+    assert len(written(other)) == 3
+
+
+@pytest.mark.anyio
+async def test_nothing_is_tried_in_another_cluster(api: FakeApi) -> None:
+    async with running() as other:
+        other.reply("/api/v1/namespaces/kube-system", document({"metadata": {"name": "kube-system", "uid": "c2"}}))
+        async with connection(api) as own, connection(other) as trying:
+            with pytest.raises(Unreachable, match="another cluster"):
+                await KubeWriter(own, lambda: NOW, trying).dry_run(bound())
+    assert written(other) == []
+
+
+@pytest.mark.anyio
 async def test_a_dry_run_of_a_delete_says_so_in_its_body(api: FakeApi, writer: KubeWriter) -> None:
     api.reply(POD.path, document({"kind": "Pod", "metadata": {"name": "web-1", "namespace": "ml", "uid": "u1"}}))
     run = await writer.dry_run(bound(DELETE))

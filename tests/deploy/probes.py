@@ -30,8 +30,8 @@ FORBIDDEN: tuple[Ask, ...] = (
     *(Ask("patch", "apps", kind, "scale", namespace="ml") for kind in ("deployments", "statefulsets")),
     *(Ask(verb, "", "namespaces") for verb in ("create", "patch", "delete")),
     Ask("patch", "", "namespaces", name="default", namespace="default"),
-    *(Ask(verb, "", "configmaps", namespace="ml") for verb in ("create", "patch", "delete")),
-    *(Ask(verb, "", "persistentvolumeclaims", namespace="ml") for verb in ("patch", "delete")),
+    *(Ask(verb, "", "configmaps", namespace="ml") for verb in ("create", "update", "delete")),
+    *(Ask(verb, "", "persistentvolumeclaims", namespace="ml") for verb in ("create", "delete")),
     *(
         Ask(verb, "admissionregistration.k8s.io", kind)
         for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings", "validatingwebhookconfigurations")
@@ -52,11 +52,16 @@ READER_FORBIDDEN: tuple[Ask, ...] = (
             ("apps", "deployments", "ml"),
             ("apps", "statefulsets", "ml"),
             ("apps", "daemonsets", "ml"),
+            ("", "configmaps", "ml"),
+            ("", "persistentvolumeclaims", "ml"),
+            ("batch", "jobs", "ml"),
             ("", "events", "ml"),
             ("coordination.k8s.io", "leases", "ml"),
         )
         for verb in ("create", "update", "patch", "delete", "deletecollection")
     ),
+    Ask("create", "", "pods", "eviction", namespace="ml"),
+    Ask("patch", "", "pods", "resize", namespace="ml"),
     Ask("create", "authorization.k8s.io", "subjectaccessreviews"),
 )
 
@@ -80,12 +85,11 @@ EXECUTOR_MAY: tuple[Ask, ...] = (
     Ask("get", "", "namespaces", name="kube-system", namespace="kube-system"),
 )
 
-# The executor reads less than the reader: no logs, no ConfigMaps, no other namespace.
+# The executor reads less than the reader: no logs, no events, no list of namespaces.
 EXECUTOR_FORBIDDEN: tuple[Ask, ...] = (
     Ask("get", "", "pods", "log", namespace="ml"),
-    Ask("get", "", "configmaps", namespace="ml"),
+    Ask("list", "", "configmaps", namespace="ml"),
     Ask("list", "", "events", namespace="ml"),
-    Ask("get", "", "namespaces", name="ml", namespace="ml"),
     Ask("list", "", "namespaces"),
     Ask("update", "apps", "deployments", namespace="ml"),
     Ask("delete", "apps", "deployments", namespace="ml"),

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from cluster.kinds import CUSTOM_KINDS, KINDS
-from guardrails.action import WORDS
 from mcp_server.registry import Access
 from mcp_server.tools.catalogue import toolset
 from oncall.cli import run
@@ -61,11 +60,11 @@ def test_each_account_may_do_its_own_work_and_not_the_others() -> None:
     assert [role for role in ACCOUNTS if may(WHOLE, role, HUMAN_REVIEW)] == [DRY_RUN]
 
 
-def test_there_is_no_wildcard_and_no_subresource_but_logs() -> None:
+def test_there_is_no_wildcard_and_no_subresource_but_these() -> None:
     rules = [rule for document in (*WHOLE, *CONFINED) for rule in document.get("rules", ())]
     words = {word for rule in rules for key in ("apiGroups", "resources", "verbs") for word in rule[key]}
     assert not {word for word in words if "*" in word}
-    assert {word for word in words if "/" in word} == {"pods/log"}
+    assert {word for word in words if "/" in word} <= {"pods/log", "pods/eviction", "pods/resize"}
 
 
 def test_confined_to_namespaces_there_is_no_cluster_role() -> None:
@@ -105,13 +104,23 @@ def test_a_namespace_that_is_none_is_refused(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == ""
 
 
-def test_the_fence_lets_through_every_action_and_nothing_else_by_name() -> None:
-    fence = next(d for d in fence_documents() if d["metadata"]["name"] == "smokejumper-fence" and "paramKind" in d["spec"])
-    rules = fence["spec"]["matchConstraints"]["resourceRules"]
-    matched = {(rule["operations"][0], name) for rule in rules for name in rule["resources"]}
-    verbs = {"patch": "UPDATE", "delete": "DELETE"}
-    wanted = {(verbs[word.traits.write_verb], f"{kind.lower()}s") for word in WORDS for kind in word.traits.kinds}
-    assert matched == wanted
+def test_the_fence_names_what_the_executor_may_write_and_nothing_else() -> None:
+    policies = {d["metadata"]["name"]: d["spec"] for d in fence_documents() if d["kind"] == "ValidatingAdmissionPolicy"}
+    rules = policies["smokejumper-fence"]["matchConstraints"]["resourceRules"]
+    fenced = {(r["operations"][0], r["apiGroups"][0], name) for r in rules for name in r["resources"]}
+    verbs = {"patch": "UPDATE", "delete": "DELETE", "create": "CREATE"}
+    roles = (role for role in WHOLE if role["kind"] == "ClusterRole" and role["metadata"]["name"] == EXECUTOR)
+    granted = {
+        (verbs[verb], rule["apiGroups"][0], name)
+        for role in roles
+        for rule in role["rules"]
+        for name, verb in product(rule["resources"], rule["verbs"])
+        if verb in verbs and rule["apiGroups"] != ["authorization.k8s.io"]
+    }
+    assert fenced == granted
+    (bound,) = (v["expression"] for v in policies["smokejumper-bounds"]["validations"] if v["message"].startswith("no action"))
+    assert [item for item in granted if f"'{item[0]} {item[1]}/{item[2]}'" not in bound] == []
+    assert policies["smokejumper-bounds"]["matchConstraints"]["resourceRules"][0]["resources"] == ["*/*"]
 
 
 def test_the_shipped_files_are_plain_yaml() -> None:
