@@ -1,7 +1,7 @@
 """Addresses in configurations behind which nothing answers: a port that the Service lacks, a host that no Service has.
 
-Only what is declared is judged here; a caller's log that confirms it raises the certainty in `applications`. A host that nothing in the
-cluster resembles stays unmentioned: many charts name optional backends that were never installed.
+Only what is declared is judged here; a caller's log that confirms it raises the certainty in `applications`.
+Limits: a host that nothing in the cluster resembles stays unmentioned: many charts name optional backends that were never installed.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The pods of these workloads do not exist, so pods tell nothing; the controllers' conditions and FailedCreate events do. It trusts a
 condition over an event, and an event only while its workload is still short of pods.
+Limits: a refusal that left neither a condition nor an event is not seen.
 """
 
 from __future__ import annotations
@@ -265,7 +266,10 @@ def _webhooks(world: World) -> tuple[_Webhooks, ...]:
 
 
 def webhook_without_backend(world: World) -> Iterable[Finding]:
-    """Webhook configurations whose Service does not exist or selects no working pod, before or while calls fail."""
+    """Webhook configurations whose Service does not exist or selects no working pod, before or while calls fail.
+
+    Limits: no webhook is called, so one that answers wrongly or late is known only by the refusals.
+    """
     for configuration in _webhooks(world):
         broken: list[tuple[str, Evidence]] = []
         blocking = False

@@ -1,6 +1,7 @@
 """Autoscalers that cannot scale and disruption budgets that protect nothing.
 
 Being at the lower bound is an autoscaler's rest, not a fault; being at the upper bound is reported as what it is, a limit.
+Limits: metrics are not read here, only what the autoscaler says of them in its conditions.
 """
 
 from __future__ import annotations

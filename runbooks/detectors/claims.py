@@ -1,7 +1,8 @@
 """Device claims (Dynamic Resource Allocation) that nothing satisfies, computed again from claims, classes and published devices.
 
-The scheduler gives one opaque reason for many causes (failures.md D05). Selectors that cannot be evaluated here are reported as not
-evaluated, never as unmatched; admin-access claims take no device away from others.
+The scheduler gives one opaque reason for many causes (failures.md D05).
+Limits: selectors that cannot be evaluated here are reported as not evaluated, never as unmatched; admin-access claims take no device away
+from others.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Told by convention: where several workloads share an image and each names the program that is called like itself, the one that names a
 sibling's program stands out. Its log may prove it by listening on the sibling's port.
+Limits: programs that are not called like their workload cannot be told apart.
 """
 
 from __future__ import annotations

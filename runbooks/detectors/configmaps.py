@@ -1,6 +1,7 @@
 """ConfigMaps that nobody uses, and configuration that changed while the pods that took it at start still run.
 
-Values are not compared here: a recording holds one version of a ConfigMap, so only the times of its change and of the pods can be.
+Limits: values are not compared here: a recording holds one version of a ConfigMap, so only the times of its change and of the pods can
+be.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Containers that do not start or do not stay up, as their statuses and the kubelet's events tell it (failures.md A01–A08, A23, A24).
 
-What the process itself wrote is read by `applications`; here the exit code, the signal and the runtime's message speak. A crash whose
-reason only the log can tell is reported with low weight and wants that log.
+What the process itself wrote is read by `applications`; here the exit code, the signal and the runtime's message speak.
+Limits: a crash whose reason only the log can tell is reported with low weight and wants that log.
 """
 
 from __future__ import annotations

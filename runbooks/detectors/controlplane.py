@@ -1,6 +1,6 @@
 """The control plane itself: an API server that turns requests away, components that lost their lease, controllers that stand still.
 
-Seen from a client this is indirect: what components write in events and logs, how old their leases are, what nobody reconciles.
+Limits: seen from a client this is indirect: what components write in events and logs, how old their leases are, what nobody reconciles.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 It reads what the API shows: capacity against allocatable, labels, node conditions, kubelet messages, operator status. Kernel logs
 and DCGM are other sources. A node served by Dynamic Resource Allocation legitimately lacks the extended resource.
+Limits: neither kernel logs nor DCGM are read here.
 """
 
 from __future__ import annotations

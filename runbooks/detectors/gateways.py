@@ -1,6 +1,7 @@
 """The Gateway API: Gateways and classes that no controller took up, routes whose parent or backend is missing.
 
 What the controllers report in conditions is believed; where they report nothing, only a proven absence counts.
+Limits: what the data plane does with an accepted route is not seen.
 """
 
 from __future__ import annotations

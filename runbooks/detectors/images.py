@@ -1,8 +1,8 @@
 """Images that cannot be pulled, and why: what the registry answered decides, never the reason word alone.
 
 The kubelet alternates `ErrImagePull` (with the error) and `ImagePullBackOff` (old versions without it), so the error is looked for in
-the message first and in the pod's `Failed` events after. Limits: a registry that answers 404 to strangers cannot be told from one that
-lacks the repository; such answers stay LIKELY.
+the message first and in the pod's `Failed` events after.
+Limits: a registry that answers 404 to strangers cannot be told from one that lacks the repository; such answers stay LIKELY.
 """
 
 from __future__ import annotations

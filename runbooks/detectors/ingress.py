@@ -1,6 +1,6 @@
 """The way in from outside through Ingress: classes, backends, routes and certificates.
 
-Secrets are never read, so a missing TLS Secret is known only from what controllers write about it.
+Limits: Secrets are never read, so a missing TLS Secret is known only from what controllers write about it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The wrapper's message ("Engine core initialization failed") is never the cause; the line above it is. Whether a GPU out-of-memory is one
 of serving or of training is told by what runs the pod. The estimate that a server prints is repeated, for it is the repair.
+Limits: only what was logged counts; a collective that hangs without a word is not seen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Volumes that are bound and still do not reach their container, or fail under it: attach, mount, permission, space, read-only.
 
 A missing ConfigMap or Secret also shows as FailedMount; that is the configuration family's, and left to it.
+Limits: space is not measured; events, attachments and logs tell.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Operators and their custom resources, by the conditions that they report: OLM, cert-manager, and conditions in general.
 
-It believes what a controller says of its own object and explains nothing; kinds that other detectors know better are left to them.
+Limits: it believes what a controller says of its own object and explains nothing; kinds that other detectors know better are left to
+them.
 """
 
 from __future__ import annotations

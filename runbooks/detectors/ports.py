@@ -1,7 +1,7 @@
 """Service ports that lead to a port where nobody listens, or that speak another protocol than the pods.
 
-containerPort is informational in Kubernetes, so a target port that no container declares is only suspicious: how sure the finding is
-depends on what else tells where the pods listen (probes, logs, configuration, connection tests, the last applied manifest).
+Limits: containerPort is informational in Kubernetes, so a target port that no container declares is only suspicious: how sure the finding
+is depends on what else tells where the pods listen (probes, logs, configuration, connection tests, the last applied manifest).
 """
 
 from __future__ import annotations

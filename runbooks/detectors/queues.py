@@ -2,6 +2,7 @@
 
 A suspended or gated job is no fault of its pods. Waiting for quota is reported as such, with the queue's numbers; that pods of an
 admitted workload do not start is left to the pod families. Sources: kueue apis/kueue/v1beta2, cluster-autoscaler, karpenter events.
+Limits: of queueing systems Kueue is known, of node autoscalers cluster-autoscaler and Karpenter.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Rollouts that go wrong or stand still, and update strategies that leave old pods behind.
 
 A failed revision says when and what changed; why its pods fail is for the detectors that look at them.
+Limits: only a revision whose ReplicaSet or ControllerRevision still exists can be compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pod sandboxes that the runtime cannot create, on one workload, on one node, or for want of addresses (failures.md A24)."""
+"""Pod sandboxes that the runtime cannot create, on one workload, on one node, or for want of addresses (failures.md A24).
+
+Limits: the runtime's message is all there is; the state of the network plugin is not read.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Pods that get no node: which constraint, whose, with the numbers. It blames one obstacle per workload and refuses to repeat
 what a volume, a device or a broken node explains: those pods get a symptom, and the other family names the cause.
+Limits: beyond resources, ports, labels, taints, anti-affinity and volumes, the scheduler's message is all there is.
 """
 
 from __future__ import annotations

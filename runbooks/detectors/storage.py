@@ -1,6 +1,7 @@
 """Claims that do not bind, volumes that are lost, and what keeps a bound volume from its pod.
 
 A claim that waits for its first consumer is healthy. Which node a pod gets is not decided here; that its volume allows none is.
+Limits: the storage behind a driver is not asked; claims, volumes, attachments and events tell.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What monitoring says beside the objects: stopped node services, throttled processors, slow or lossy networks, leaking memory.
 
-Monitoring names metrics as it likes, so a metric is known by the words in its name. Latency spreads to every caller: the finding goes to
-the deepest object on the chain of calls, or to the node when everything that is slow shares it.
+Limits: monitoring names metrics as it likes, so a metric is known by the words in its name. Latency spreads to every caller: the finding
+goes to the deepest object on the chain of calls, or to the node when everything that is slow shares it.
 """
 
 from __future__ import annotations

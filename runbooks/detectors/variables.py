@@ -1,7 +1,7 @@
 """Environment variables that are set twice, referred to but never set, dropped by the last revision, or read before they changed.
 
-No Kubernetes component reports any of these: they are told by the pod template alone, so that all but the first count only against a
-container that fails.
+Limits: no Kubernetes component reports any of these: they are told by the pod template alone, so that all but the first count only
+against a container that fails.
 """
 
 from __future__ import annotations

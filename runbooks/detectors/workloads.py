@@ -1,6 +1,6 @@
 """Workloads as wholes: scaled to nothing, or short of pods by their own status.
 
-That a workload is short of pods is only ever a consequence: it becomes a cause of last resort when nothing else explains it.
+Limits: that a workload is short of pods is only ever a consequence: it becomes a cause of last resort when nothing else explains it.
 """
 
 from __future__ import annotations
