@@ -27,7 +27,7 @@ SLOW_SECONDS = 2.0
 
 # Words with a digit are what differs between lines of one kind: numbers, ids, addresses, times.
 _VARIABLE = re.compile(r"[\w.:-]*\d[\w.:-]*")
-_LEADING_TIME = re.compile(r"^\S*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*\s+(?:stdout|stderr)?\s*[FP]?\s*")
+_LEADING_TIME = re.compile(r"^[^\s{\"]*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*\s+(?:stdout|stderr)?\s*[FP]?\s*")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _DURATION = re.compile(
     r"(?:took|completed in|rendered in|finished in|executed in|elapsed|duration|latency|response[_ ]?time|responseTime)"
@@ -116,7 +116,7 @@ def read(log: LogText) -> Report:
 
 def read_lines(lines: Sequence[str]) -> Report:
     """The report of some lines, oldest first."""
-    kept = [plain for line in lines[-LINES_LIMIT:] if (plain := _plain(line)).strip()]
+    kept = _joined_questions([plain for line in lines[-LINES_LIMIT:] if (plain := _plain(line)).strip()])
     total = len(kept)
     signs: dict[tuple[str, str | None, int | None], Sign] = {}
     errors: list[Sign] = []
@@ -161,6 +161,21 @@ def templates(lines: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 def _plain(line: str) -> str:
     return _LEADING_TIME.sub("", _ANSI.sub("", line[:LINE_LIMIT])).rstrip()
+
+
+# libpq before 14 names the host that refused in a question on the lines after the error (fe-connect.c, connectFailureMessage).
+_QUESTION = re.compile(r"^\s*Is the server running on host")
+
+
+def _joined_questions(lines: list[str]) -> list[str]:
+    """Lines with such a question put behind the error that it belongs to."""
+    joined: list[str] = []
+    for line in lines:
+        if joined and _QUESTION.match(line):
+            joined[-1] = f"{joined[-1]} {line.strip()}"
+        else:
+            joined.append(line)
+    return joined
 
 
 def _shape(text: str) -> str:

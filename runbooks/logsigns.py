@@ -66,7 +66,11 @@ FAILURES: tuple[Form, ...] = (
     # Accelerators, model servers, training.
     _form("gpu-xid", r"NVRM: Xid|\bXid \("),
     _form("gpu-ecc", r"uncorrectable ECC error"),
-    _form("gpu-driver", r"CUDA driver version is insufficient|driver/library version mismatch|forward compatibility was attempted"),
+    _form(
+        "gpu-driver",
+        r"CUDA driver version is insufficient|driver/library version mismatch|forward compatibility was attempted|"
+        r"NVIDIA driver on your system is too old",
+    ),
     _form(
         "gpu-absent",
         r"no CUDA-capable device|Found no NVIDIA driver|libcuda\.so(?:\.1)?: cannot open|libnvidia-ml\.so(?:\.1)?: cannot open|"
@@ -93,7 +97,7 @@ FAILURES: tuple[Form, ...] = (
         "parallelism",
         r"must be divisible by tensor parallel size|world_size \(\d+\) must be equal to|Tensor parallel size \(\d+\) exceeds|"
         r"Cannot provide a placement group requiring|invalid device ordinal|number of attention heads .* divisible|"
-        r"--num-shard .*GPU|sharded is .* but only \d+ GPU",
+        r"--num-shard .*GPU|sharded is .* but only \d+ GPU|World size \(\d+\) is larger than the number of available GPUs",
     ),
     _form(
         "weights-denied",
@@ -131,7 +135,8 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "checkpoint",
         r"PytorchStreamReader failed|(?:failed|error) (?:to )?sav(?:e|ing) (?:the )?checkpoint|"
-        "checkpoint[^\n]*No space left",
+        r"checkpoint[^\n]*No space left|No space left on device:? '?/[^'\s]*(?:ckpt|checkpoint)|"
+        r"checkpoint[^\n]*(?:Disk quota|Read-only file)",
     ),
     _form("training-data", r"DatasetGenerationError|DataLossError|Parquet magic bytes|ArrowInvalid|corrupt(?:ed)? (?:record|dataset|JPEG)"),
     # Object stores and tables.
@@ -165,7 +170,8 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "usage",
         r"unknown (?:flag|shorthand flag|option|command)|unrecognized (?:arguments?|option)|flag provided but not defined|"
-        r"invalid option|illegal option|no such option|unexpected argument",
+        r"invalid option|illegal option|no such option|unexpected argument|Bad directive or wrong number of arguments|"
+        r"unrecognized configuration parameter|unknown variable '",
     ),
     # Configuration.
     _form(
@@ -198,7 +204,8 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "certificate-expired",
         r"certificate (?:has |is |was )?expired|CertificateExpired|CERT_HAS_EXPIRED|expired certificate|has expired or is not yet valid|"
-        r"certificate verify failed: certificate has expired|ExpiredCert|SSL certificate expired|NotAfter: .* expired",
+        r"certificate verify failed: certificate has expired|ExpiredCert|SSL certificate expired|NotAfter: |"
+        r"CertPath\w*Exception: validity check failed|notAfter[^\n]*(?:passed|past)",
     ),
     _form(
         "certificate-untrusted",
@@ -264,17 +271,27 @@ FAILURES: tuple[Form, ...] = (
         r"insufficient disk space|disk is full|database space exceeded",
     ),
     _form("read-only-filesystem", r"read-only file ?system|EROFS"),
+    # A data directory that another process holds (mongod, Elasticsearch, PostgreSQL, MySQL, LevelDB and others say it so).
+    _form(
+        "data-locked",
+        r"DBPathInUse|Unable to lock the lock file|failed to obtain node locks|lock file \"?postmaster\.pid\"? already exists|"
+        r"Unable to lock \S*ibdata|Unable to lock \./|another (?:mongod|instance|process|server) (?:\S+ )?is already (?:running|using)|"
+        r"(?:could not|failed to|cannot|unable to) (?:acquire|obtain|get|take) "
+        r"(?:the )?(?:exclusive )?(?:file )?lock on (?:file |directory )?/|"
+        r"lock (?:file )?/\S+: Resource temporarily unavailable|OverlappingFileLockException",
+    ),
     # The machine's limits.
     _form(
         "runtime-memory",
-        r"java\.lang\.OutOfMemoryError|JavaScript heap out of memory|\bMemoryError\b|runtime: out of memory|System\.OutOfMemoryException|"
+        r"java\.lang\.OutOfMemoryError(?!: unable to create)|"
+        r"JavaScript heap out of memory|\bMemoryError\b|runtime: out of memory|System\.OutOfMemoryException|"
         r"Cannot allocate memory|std::bad_alloc|memory allocation of \d+ bytes failed|Allowed memory size of|"
         r"ray\.exceptions\.OutOfMemoryError|cannot allocate memory",
     ),
     _form(
         "resource-limit",
         r"can't start new thread|unable to create (?:new )?native thread|pthread_create|too many open files|EMFILE|fork: retry|"
-        r"Resource temporarily unavailable|RLIMIT|no more processes",
+        r"Resource temporarily unavailable|RLIMIT|no more processes|cannot assign requested address|EADDRNOTAVAIL",
     ),
     # The Kubernetes API.
     _form(
@@ -309,7 +326,7 @@ FAILURES: tuple[Form, ...] = (
         "timeout",
         r"(?:connect\w*|dial\w*|read|request|i/o|socket|context|operation|query|database|redis|mongo\w*|upstream|http|rpc|"
         r"client)[^\n]{0,60}"
-        r"(?:timeout|timed out|deadline exceeded)|ETIMEDOUT|DEADLINE_EXCEEDED|TimeoutException|TimeoutError|"
+        r"(?:(?<!_)timeout(?!_)|timed out|deadline exceeded)|ETIMEDOUT|DEADLINE_EXCEEDED|TimeoutException|TimeoutError|"
         r"connection timeout|ReadTimeout|ConnectTimeout",
         addressed=True,
     ),
@@ -341,7 +358,9 @@ FAILURES: tuple[Form, ...] = (
     ),
     _form(
         "queue-backlog",
-        r"consumer lag|queue (?:is )?full|QueueFull|backlog (?:is )?(?:full|growing|exceeded)|message queue overflow|RejectedExecution",
+        r"consumer lag|\blag\b[^\n]{0,40}\b(?:increasing|growing|behind)|CommitFailedError|"
+        r"max\.poll\.interval\.ms|queue (?:is )?full|QueueFull|"
+        r"backlog (?:is )?(?:full|growing|exceeded)|message queue overflow|RejectedExecution",
     ),
     _form(
         "file-missing",
@@ -354,6 +373,8 @@ FAILURES: tuple[Form, ...] = (
         r"Permission denied:? '?(?P<name>/[^'\s:]+)|EACCES: permission denied, \w+ '(?P<name2>[^']+)'|"
         r"(?P<name3>/[\w./-]+): permission denied|"
         r"AccessDeniedException: (?P<name4>/\S+)|PermissionError|Operation not permitted|mkdir: cannot create directory|"
+        r"(?:permissions of|directory|file|open|access|create|mkdir|chown|chmod)[^\n]{0,30} ['\"](?P<name5>/[^'\"]+)['\"]?: "
+        r"(?:Operation not permitted|Permission denied)|"
         r"\[Errno 13\]|permission denied",
     ),
 )
@@ -370,6 +391,7 @@ _ADDRESSES: tuple[re.Pattern[str], ...] = tuple(
         rf"UnknownHostException:? (?P<host>{_HOST})",
         rf"(?:host name|resolve host:?|resolve|server host|server on|server at|unknown host|bad address|"
         rf"host not found in upstream) [\"'(]?(?P<host>{_HOST})[\"')]?(?:[^\n]{{0,20}}?(?:, port |:)(?P<port>\d+))?",
+        rf"running on host \"(?P<host>{_HOST})\"[^\n]{{0,80}}?(?:on port (?P<port>\d+)|$)",
         rf"tried: (?P<host>{_HOST}):(?P<port>\d+)",
         rf"(?:upstream|target|endpoint|url|address|addr|broker|server)s?[\"']?[:= ]+\"?(?:\w+://)?(?P<host>{_HOST}):(?P<port>\d+)",
         rf"\b(?:\w+\+)?\w+://(?:[^@/\s\"']*@)?(?P<host>{_HOST})(?::(?P<port>\d+))?",

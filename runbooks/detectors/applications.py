@@ -2,6 +2,7 @@
 
 One finding per container that speaks, for its most telling sign; what names a peer is for `peers`, what a model server or a training says
 is for `models`. A program that crashes without a known sign is reported with its innermost exception.
+Limits: only the tail of a log that was read can tell, and a program that logs nothing says nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ OWN_FAULTS: dict[str, tuple[str, str]] = {
     "certificate-expired": ("app.certificate-expired", "fails because a certificate has expired"),
     "runtime-memory": ("app.memory-exhausted", "ran out of memory inside its runtime"),
     "resource-limit": ("app.limits-exhausted", "ran out of threads, processes or open files"),
+    "data-locked": ("app.data-locked", "cannot open its data: another process holds the lock on it"),
     "disk-full": ("app.disk-full", "has no space left to write"),
     "read-only-filesystem": ("app.read-only-filesystem", "writes to a file system that is read-only"),
     "lock-contention": ("app.lock-contention", "fails because database transactions block each other"),

@@ -2,6 +2,7 @@
 
 The pods on a node are named as affected; a pod of a lost node is never blamed. An eviction that its workload has recovered from is
 history and only an advisory. A cordoned node is no fault: scheduling blames it where it keeps a pod waiting.
+Limits: what a node does not report itself is known only by its silence and by what its pods suffer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from runbooks.scheduling import Obstacle, Usage
 # A new node is NotReady until its network plugin has started (failures.md B03).
 JOINING = timedelta(minutes=3)
 RECENT = timedelta(minutes=30)
+# An eviction that its workload has recovered from for longer than this tells nothing about now.
+LEFT_OVER = timedelta(hours=6)
 # Lease renewal every 10 s, node-monitor-grace-period 50 s (kubernetes nodelifecycle/config/v1alpha1/defaults.go).
 STALE_LEASE = timedelta(seconds=50)
 CLOCK_TOLERANCE = timedelta(seconds=60)
@@ -109,6 +112,8 @@ def _affected(world: World, pods: Iterable[Pod], more: Iterable[ObjectRef] = ())
 
 def node_pressure(world: World) -> Iterable[Finding]:
     """Pressure conditions of nodes whose kubelet still reports."""
+    pressed = [node for node in world.all(Node) if any((item := node.condition(kind)) and item.status == "True" for kind in _PRESSURES)]
+    waiting = _waiting(world) if pressed else {}
     for node in world.all(Node):
         for kind, what in _PRESSURES.items():
             found = node.condition(kind)
@@ -120,7 +125,7 @@ def node_pressure(world: World) -> Iterable[Finding]:
             evidence.extend(cite(Source.EVENT, node.ref, event.reason, event.text, event.last_seen) for event in events)
             evicted = [pod for pod in world.pods_on(node.name) if pod.status.reason == "Evicted"]
             text = f"Node {node.name} is short of {what} since {_at(since)} ({found.message}); {len(evicted)} of its pods were evicted."
-            yield Finding("node.pressure", node.ref, Certainty.PROVEN, tuple(evidence), text, _affected(world, evicted), since)
+            yield Finding("node.pressure", node.ref, Certainty.PROVEN, tuple(evidence), text, _affected(world, evicted, waiting.get(node.name, ())), since)
 
 
 def node_problem(world: World) -> Iterable[Finding]:
@@ -177,6 +182,9 @@ def kube_proxy_down(world: World) -> Iterable[Finding]:
         without = [node for node in world.all(Node) if node.ready and node.name not in ready_on] if world.pods_of(workload.ref) else []
         if status.number_ready >= status.desired_number_scheduled and (status.desired_number_scheduled or not world.all(Node)):
             continue
+        # On a node that is lost nothing is ready; that is the node's fault, not kube-proxy's.
+        if world.all(Node) and not without and world.pods_of(workload.ref):
+            continue
         names = ", ".join(node.name for node in without[:5])
         proof = cite(Source.FIELD, workload.ref, "status", f"{status.number_ready} of {status.desired_number_scheduled} ready")
         missing = f"; not on {names}" if names else ""
@@ -199,6 +207,9 @@ def evicted(world: World) -> Iterable[Finding]:
         evidence = (cite(Source.FIELD, pod.ref, "status.reason", f"Evicted: {message or 'no message'}", since),)
         text = f"{pod.ref} was evicted{where}: {message or 'the kubelet gives no reason'}"
         code = "node.evicted-recovered" if _recovered(world, owner) else "node.evicted"
+        moment = since or pod.status.start_time or pod.created
+        if code == "node.evicted-recovered" and moment is not None and world.now - moment > LEFT_OVER:
+            continue
         yield Finding(code, owner, Certainty.PROVEN, evidence, text, affects=(pod.ref,), since=since)
 
 

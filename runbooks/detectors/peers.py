@@ -1,8 +1,8 @@
 """Errors that name a peer: who is to blame, the caller, its configuration, or the peer.
 
 A port that the Service lacks, or a host that does not exist, is a wrong configuration (or a missing Service). A peer that is broken itself
-explains its callers, which then are only symptoms. Credentials are blamed on the side that the server's words point to. A peer outside
-the cluster, or one that looks well, leaves the caller as the place where it hurts, and no more is claimed.
+explains its callers, which then are only symptoms. Credentials are blamed on the side that the server's words point to.
+Limits: a peer outside the cluster, or one that looks well, leaves the caller as the place where it hurts, and no more is claimed.
 """
 
 from __future__ import annotations
@@ -302,12 +302,17 @@ def _refused_credentials(world: World, testimony: Testimony, sign: Sign, peer: P
 
 
 def _newer_sibling(world: World, testimony: Testimony) -> Pod | None:
-    """A ready pod of the same ReplicaSet that started later: it read the Secret after it changed."""
+    """A ready pod of the same ReplicaSet that started later and is not refused: it read the Secret after it changed."""
     own, owner = testimony.pod, testimony.pod.controller
     if owner is None or own.created is None:
         return None
     siblings = world.owned_by(ObjectRef(owner.kind, own.namespace, owner.name))
-    later = (item for item in siblings if isinstance(item, Pod) and item.ready and item.created and item.created > own.created)
+    refused = {other.pod.ref.key for other in world.once(testimonies) if any(sign.kind == "database-auth" for sign in other.report.signs)}
+    later = (
+        item
+        for item in siblings
+        if isinstance(item, Pod) and item.ready and item.created and item.created > own.created and item.ref.key not in refused
+    )
     return min(later, key=lambda pod: pod.name, default=None)
 
 

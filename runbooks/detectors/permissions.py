@@ -2,6 +2,7 @@
 
 The refused requests are known from logs and events; the roles and bindings then tell which object has to change. The hygiene findings
 stay silent about the platform's own namespaces and built-in roles.
+Limits: rights are judged by the roles and bindings that were read; other authorisers are not known.
 """
 
 from __future__ import annotations
@@ -277,8 +278,14 @@ def wildcard_role(world: World) -> Iterator[Finding]:
 
 
 def default_service_account(world: World) -> Iterator[Finding]:
-    """Pods that run with the namespace's default ServiceAccount and its token mounted."""
+    """Pods that run with the namespace's default ServiceAccount and its token mounted, where that account may do something.
+
+    Every pod that names no account has this one, and by itself it may do nothing. Where bindings were not read, only a pod that somebody
+    made by hand is mentioned.
+    """
     reported: set[ObjectRef] = set()
+    granted = _granted_to_default(world)
+    bindings_read = RoleBinding.kind in world.read_kinds and bool(world.all(RoleBinding) or world.all(ClusterRoleBinding))
     for pod in world.all(Pod):
         if pod.spec.service_account_name != "default" or pod.finished or is_system(pod.namespace):
             continue
@@ -289,7 +296,7 @@ def default_service_account(world: World) -> Iterator[Finding]:
         if pod.spec.automount_service_account_token is None and account.automount_service_account_token is False:
             continue
         subject = world.top_owner(pod.ref)
-        if subject in reported:
+        if subject in reported or not (pod.namespace in granted or (not bindings_read and subject.same(pod.ref))):
             continue
         reported.add(subject)
         yield Finding(
@@ -303,6 +310,17 @@ def default_service_account(world: World) -> Iterator[Finding]:
             f"{subject.kind} {subject.namespace}/{subject.name} runs with the default ServiceAccount of its namespace and its token: "
             "whatever is granted to that account, every such pod may do.",
         )
+
+
+def _granted_to_default(world: World) -> frozenset[str | None]:
+    """The namespaces whose default ServiceAccount some binding names."""
+    bindings: tuple[RoleBinding | ClusterRoleBinding, ...] = (*world.all(RoleBinding), *world.all(ClusterRoleBinding))
+    return frozenset(
+        subject.namespace or binding.namespace
+        for binding in bindings
+        for subject in binding.subjects or ()
+        if subject.kind == ServiceAccount.kind and subject.name == "default"
+    )
 
 
 DETECTORS: tuple[Detector, ...] = (forbidden, dangling_binding, privileged, wildcard_role, default_service_account)

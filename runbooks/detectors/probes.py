@@ -1,8 +1,9 @@
 """Probes that fail, and whether the probe or the program is wrong (failures.md A14–A16, E11).
 
 A probe is called wrong only when it asks for what the container does not offer: a port that nothing in the pod declares, a path that
-answers 404, a command that does not exist, a protocol that the server does not speak, or a deadline of seconds. Everything else is a
-program that does not answer, and its log may say why. The kubelet probes from the node, so a NetworkPolicy is never the reason.
+answers 404, a command that does not exist, a protocol that the server does not speak, or a deadline of seconds.
+Limits: everything else is a program that does not answer, and its log may say why. The kubelet probes from the node, so a NetworkPolicy
+is never the reason.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def unready(world: World) -> Iterator[Finding]:
         trouble = failure.trouble
         if trouble.status.ready or trouble.status.state.terminated is not None or trouble.reason:
             continue
+        if _coming_up(world, trouble, failure.probe):
+            continue
         owner = world.top_owner(trouble.pod.ref)
         wrong = _what_is_wrong(world, failure)
         yield Finding(
@@ -131,11 +134,14 @@ def silently_unready(world: World) -> Iterator[Finding]:
         if world.events(trouble.pod.ref, "Unhealthy"):
             continue
         probe = trouble.container.readiness_probe if trouble.container else None
-        allowed = GRACE + timedelta(seconds=probe.initial_delay_seconds + probe.period_seconds * probe.failure_threshold if probe else 0)
         started = running.started_at or trouble.pod.status.start_time or trouble.pod.created
-        if started is None or world.now - started < allowed:
+        if started is None or _coming_up(world, trouble, probe):
             continue
         owner = world.top_owner(trouble.pod.ref)
+        absent = _undeclared(trouble.pod, probe)
+        if absent:
+            yield _silent(trouble, owner, "readiness", probe, absent)
+            continue
         yield Finding(
             code="pod.not-ready",
             subject=owner,
@@ -147,6 +153,61 @@ def silently_unready(world: World) -> Iterator[Finding]:
             wants=wanted_logs(trouble),
             lacks="the probe's failure in the events of the pod",
         )
+
+
+def silently_killed(world: World) -> Iterator[Finding]:
+    """Containers that end by a signal again and again while their liveness or startup probe asks for a port that nothing declares, and no
+    event tells: events are kept for an hour, restarts go on."""
+    for trouble in troubles(world):
+        end = trouble.last_end
+        if end is None or trouble.status.restart_count < 2 or end.exit_code not in (137, 143) or end.reason == "OOMKilled":
+            continue
+        if world.events(trouble.pod.ref, "Unhealthy", "Killing"):
+            continue
+        for kind in ("liveness", "startup"):
+            probe = _probe(trouble.container, kind)
+            absent = _undeclared(trouble.pod, probe)
+            if absent:
+                yield _silent(trouble, world.top_owner(trouble.pod.ref), kind, probe, absent)
+                break
+
+
+def _silent(trouble: Trouble, owner: ObjectRef, kind: str, probe: Probe | None, absent: str) -> Finding:
+    """A probe that is wrong by its definition alone."""
+    what = "is not ready" if kind == "readiness" else f"was ended {trouble.status.restart_count} times"
+    return Finding(
+        code="probe.readiness-misconfigured" if kind == "readiness" else "probe.liveness-misconfigured",
+        subject=owner,
+        certainty=Certainty.LIKELY,
+        evidence=(cite(Source.FIELD, owner, f"containers[{trouble.status.name}].{kind}Probe", f"{_asks(probe)}; {absent}"),),
+        explanation=f"Container {trouble.status.name} of {owner} {what}, and its {kind} probe ({_asks(probe)}) cannot succeed: {absent}.",
+        affects=(trouble.pod.ref,),
+        since=trouble.pod.created,
+        wants=wanted_logs(trouble),
+        lacks="the probe's failure in the events of the pod",
+    )
+
+
+def _undeclared(pod: Pod, probe: Probe | None) -> str:
+    """Why a probe's port cannot be right, by what the pod declares; empty where it may be."""
+    port = probe.port if probe is not None else None
+    declared = {item.container_port for container in pod.spec.all_containers for item in container.ports or ()}
+    if port is None or not declared:
+        return ""
+    if isinstance(port, str):
+        names = {item.name for container in pod.spec.all_containers for item in container.ports or ()}
+        return "" if port in names else f"no container port is called {port}"
+    return "" if port in declared else f"the pod declares {', '.join(str(item) for item in sorted(declared))} and not {port}"
+
+
+def _coming_up(world: World, trouble: Trouble, probe: Probe | None) -> bool:
+    """Whether a container started so recently that not being ready is normal. One that has restarted has had its chance."""
+    running = trouble.status.state.running
+    started = (running.started_at if running else None) or trouble.pod.status.start_time or trouble.pod.created
+    if started is None or trouble.status.restart_count:
+        return False
+    patience = probe.initial_delay_seconds + probe.period_seconds * probe.failure_threshold if probe else 0
+    return world.now - started < GRACE + timedelta(seconds=patience)
 
 
 def _failures(world: World, kinds: tuple[str, ...]) -> Iterator[Failure]:
@@ -272,4 +333,4 @@ def _evidence(world: World, failure: Failure, owner: ObjectRef) -> tuple[Evidenc
     return tuple(found)
 
 
-DETECTORS: tuple[Detector, ...] = (kills, unready, silently_unready)
+DETECTORS: tuple[Detector, ...] = (kills, unready, silently_unready, silently_killed)

@@ -1,6 +1,7 @@
 """Services that lead nowhere or to the wrong pods: selectors, missing governing Services and aliases, local traffic policy.
 
 Ports are judged in `ports`; addresses that callers are configured with, in `addresses`.
+Limits: no traffic is measured; selectors, endpoints and declared calls tell.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def selector_matches_nothing(world: World) -> Iterator[Finding]:
     traffic = world.once(Traffic)
     for service in _selecting(world):
         if traffic.pods(service) or traffic.workloads_matching(service):
+            continue
+        # Pods that have done their work still show whom it was meant for.
+        if world.pods_selected(service.namespace, service.spec.selector or {}):
             continue
         backing = traffic.backing(service)
         if backing.ready or backing.not_ready or unreadable(world, Pod.kind):
@@ -104,6 +108,9 @@ def selects_another_workload(world: World) -> Iterator[Finding]:
         if not own:
             continue
         owners = {world.top_owner(pod.ref) for pod in pods}
+        # Labels that a controller adds to pods (job-name, ordinals) stand in no template.
+        if any(owner.name == service.name for owner in owners):
+            continue
         others = [world.get(Service, service.namespace, owner.name) for owner in owners]
         if not all(other is not None and pods[0] in traffic.pods(other) for other in others):
             continue

@@ -1,6 +1,7 @@
 """Pods that no scheduler decides on: none looks at them, a gate holds them, or they are pinned to a node that does not exist.
 
-What a scheduler has refused is the scheduling family's. A pod younger than a minute is left alone.
+What a scheduler has refused is the scheduling family's.
+Limits: a pod younger than a minute is left alone.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def node_name_missing(world: World) -> Iterable[Finding]:
             or world.presence("Node", None, name) is not Presence.ABSENT
         ):
             continue
-        if world.events(pod.ref, "Scheduled") or pod.condition("PodScheduled") is not None:
+        if world.events(pod.ref, "Scheduled"):
             continue
         owner = world.top_owner(pod.ref)
         evidence = (
