@@ -14,10 +14,24 @@ from guardrails.view import ProposalView
 CHANGES_SHOWN = 20
 BODY_LIMIT = 1_500
 VALUE_LIMIT = 200
+LINE_LIMIT = 2_500
 
 
 def proposal_lines(shown: ProposalView) -> Iterator[str]:
-    """One screen about one proposal."""
+    """One screen about one proposal, every line fit to show: names, reasons and details come from clusters and requesters."""
+    return (_shown(line) for line in _proposal(shown))
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    """What came of an execution, with the requests as sent, or as they would be sent."""
+    return (_shown(line) for line in _outcome(outcome))
+
+
+def _shown(line: str) -> str:
+    return present(line, LINE_LIMIT).replace("\n", " ")
+
+
+def _proposal(shown: ProposalView) -> Iterator[str]:
     yield f"{shown.id}  {shown.state}  {shown.summary}"
     yield f"  cluster      {shown.cluster}"
     yield f"  requested by {shown.requester}{', with ' + ', '.join(shown.contributors) if shown.contributors else ''}"
@@ -51,8 +65,7 @@ def proposal_lines(shown: ProposalView) -> Iterator[str]:
         yield f"  next         {shown.next_step}"
 
 
-def outcome_lines(outcome: Outcome) -> Iterator[str]:
-    """What came of an execution, with the requests as sent, or as they would be sent."""
+def _outcome(outcome: Outcome) -> Iterator[str]:
     if outcome.state is State.REHEARSED:
         yield f"{outcome.id}  {outcome.state}  A recording cannot change. Nothing was sent; this is what a live cluster would get:"
         yield from _rehearsed(outcome.detail)

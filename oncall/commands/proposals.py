@@ -89,8 +89,11 @@ def listing(
 ) -> None:
     """Proposals, newest first."""
     invocation: Invocation = context.obj
+    from guardrails.redact import present
+
     for shown in asyncio.run(_list(invocation.settings, everything)):
-        typer.echo(f"{shown.id}\t{shown.state}\t{shown.cluster}\t{shown.summary}\tby {shown.requester}\t{shown.next_step}")
+        summary = present(shown.summary, 300).replace("\n", " ")
+        typer.echo(f"{shown.id}\t{shown.state}\t{shown.cluster}\t{summary}\tby {shown.requester}\t{shown.next_step}")
 
 
 async def _list(settings: Settings, everything: bool) -> tuple[ProposalView, ...]:
