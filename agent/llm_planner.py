@@ -84,7 +84,6 @@ def _prompt(view: View, shown: Sequence[Want]) -> str:
     findings = merged(judgement.findings) if judgement else ()
     ordered = sorted(findings, key=lambda item: (-int(item.certainty), item.code, str(item.subject)))
     lines = [
-        "<data>",
         f"Question: {present(view.incident.question or '(a scan: what is wrong?)', TEXT_LIMIT)}",
         f"Leading suspicion: {hypothesis(judgement) if judgement else 'none'}",
         "Findings:",
@@ -92,11 +91,12 @@ def _prompt(view: View, shown: Sequence[Want]) -> str:
     ]
     if len(ordered) > FINDINGS_SHOWN:
         lines.append(f"- and {len(ordered) - FINDINGS_SHOWN} more")
-    lines += ["Probes:", *(f"{number}. {describe(want)}" for number, want in enumerate(shown, 1)), "</data>"]
-    return "\n".join(lines)
+    lines += ["Probes:", *(f"{number}. {describe(want)}" for number, want in enumerate(shown, 1))]
+    # Nothing inside may end the block: an alert's text, a name or a quote can hold its closing mark.
+    return "\n".join(("<data>", *(line.replace("</", "< /") for line in lines), "</data>"))
 
 
 def _finding(finding: Finding) -> str:
     quote = f' ("{finding.evidence[0].quote}")' if finding.evidence else ""
     text = f"{finding.code} of {finding.subject}, {finding.certainty.word}: {finding.explanation}{quote}"
-    return present(text, TEXT_LIMIT).replace("\n", " ").replace("</data>", "")
+    return present(text, TEXT_LIMIT).replace("\n", " ")
