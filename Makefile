@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak check lab bench clean
+.PHONY: demo test soak check docs lab bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.uv:
@@ -36,13 +36,21 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.suite_names
+
+# What is written from the code: pages' front matter, the tables of failures.
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.runbooks.page_index
+	$(BIN)/python -m tests.runbooks.failures_page
 
 # A disposable real control plane with a scenario loaded; Ctrl-C stops it.
 lab: $(VENV)/.dev
 	$(BIN)/python -m tests.lab up --scenario $(or $(SCENARIO),rollout-bad-image)
 
+# A scan of 10,000 pods; with CASES=folder also the recorded cases.
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.scan --pods 10000 --broken 20
+	$(BIN)/python -m benchmarks.scan --pods 10000 --broken 25 --runs 5
+	$(if $(CASES),$(BIN)/python -m benchmarks.diagnosis $(CASES) -o $(or $(OUT),predictions.jsonl) --repeat-check)
 
 clean:
 	rm -rf $(VENV)
