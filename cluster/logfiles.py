@@ -32,9 +32,15 @@ class LogFile(Struct, frozen=True):
 def scan(folder: Path) -> tuple[LogFile, ...]:
     """The log files of a recording; files whose names do not fit are left out. `kubectl cluster-info dump` writes `NS/POD/logs.txt`."""
     logs = folder / "logs"
-    named = (_parse(path) for path in sorted(logs.iterdir()) if path.suffix == SUFFIX) if logs.is_dir() else ()
-    dumped = (LogFile(path, path.parent.parent.name, path.parent.name, None, False) for path in sorted(folder.glob("*/*/logs.txt")))
+    named = (_parse(path) for path in sorted(logs.iterdir()) if path.suffix == SUFFIX and is_own(path, folder)) if logs.is_dir() else ()
+    dumps = (path for path in sorted(folder.glob("*/*/logs.txt")) if is_own(path, folder))
+    dumped = (LogFile(path, path.parent.parent.name, path.parent.name, None, False) for path in dumps)
     return (*(item for item in named if item is not None), *dumped)
+
+
+def is_own(path: Path, folder: Path) -> bool:
+    """Whether it is a regular file of the recording itself: a link in a recording from elsewhere may point at the reader's own files."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 class LogIndex:

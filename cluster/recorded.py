@@ -22,7 +22,7 @@ from cluster.facts.event import CustomObject
 from cluster.facts.meta import Fact
 from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME, Kind, find_kind
-from cluster.logfiles import LogIndex, scan
+from cluster.logfiles import LogIndex, is_own, scan
 from cluster.logtext import shape_log
 from cluster.manifest import MANIFEST_NAME, OBJECTS_NAMES, Manifest, read_manifest
 from cluster.rawobject import lenient, pruned, tidy
@@ -235,7 +235,7 @@ class RecordedReader:
     @cached_property
     def _series(self) -> tuple[tuple[Series, ...], tuple[Missing, ...]]:
         path = self._folder / "metrics.csv"
-        if not path.is_file():
+        if not is_own(path, self._folder):
             return (), ()
         try:
             series, skipped = read_series(_read(path).decode("utf-8", "replace"))
@@ -245,7 +245,7 @@ class RecordedReader:
 
     def _side_file(self, name: str, read: Callable[[Any], tuple[T, ...]], gaps: list[Missing]) -> tuple[T, ...]:
         path = self._folder / name
-        if not path.is_file():
+        if not is_own(path, self._folder):
             return ()
         try:
             documents = load_documents(_read(path), name)

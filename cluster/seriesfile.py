@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -29,7 +29,13 @@ def read_series(text: str) -> tuple[tuple[Series, ...], str | None]:
     A wide column `web-cpu` becomes the labels `__name__="cpu"`, `subject="web"`: which part is the metric is told by how many
     columns share it.
     """
-    rows = csv.reader(io.StringIO(text))
+    try:
+        return _read(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        return (), f"it is no CSV: {error}"
+
+
+def _read(rows: Iterator[list[str]]) -> tuple[tuple[Series, ...], str | None]:
     header = [cell.strip() for cell in next(rows, [])]
     lowered = [cell.lower() for cell in header]
     time_at = next((index for index, cell in enumerate(lowered) if cell in _TIME), None)

@@ -80,3 +80,17 @@ def test_a_log_of_a_pod_is_not_the_log_of_a_workload_of_that_name(tmp_path: Path
 
 def test_no_logs_folder(tmp_path: Path) -> None:
     assert scan(tmp_path) == ()
+
+
+def test_a_link_out_of_the_recording_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("private")
+    folder = tmp_path / "recording"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "ml__web-1__app.log").symlink_to(tmp_path / "mine")
+    (folder / "logs" / "ml__web-1__proxy.log").mkdir()
+    (folder / "ml" / "web-1").mkdir(parents=True)
+    (folder / "ml" / "web-1" / "logs.txt").symlink_to(tmp_path / "mine")
+    assert scan(folder) == ()
+    (folder / "kept").write_text("x")
+    (folder / "logs" / "ml__web-2__app.log").symlink_to(folder / "kept")
+    assert [file.owner for file in scan(folder)] == ["web-2"]

@@ -274,6 +274,16 @@ async def test_telemetry_files_are_optional_and_may_be_broken(tmp_path: Path) ->
 
 
 @pytest.mark.anyio
+async def test_telemetry_that_is_a_link_out_of_the_recording_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('[{"labels": {"alertname": "Private"}}]')
+    folder = record(tmp_path / "recording", POD)
+    (folder / "alerts.json").symlink_to(tmp_path / "mine.json")
+    (folder / "metrics.csv").symlink_to(tmp_path / "mine.json")
+    reading = await RecordedReader.open(folder).telemetry(ALL)
+    assert (reading.value.alerts, reading.value.series) == ((), ())
+
+
+@pytest.mark.anyio
 async def test_every_kind_answers_over_an_empty_recording(tmp_path: Path) -> None:
     reader = RecordedReader.open(record(tmp_path))
     for kind in KINDS:

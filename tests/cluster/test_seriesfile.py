@@ -75,3 +75,10 @@ def test_what_cannot_be_read_is_left_out_and_said() -> None:
 )
 def test_moments(value: object, expected: datetime | None) -> None:
     assert parse_time(value) == expected
+
+
+def test_a_cell_without_end_is_no_csv() -> None:
+    series, complaint = read_series("time,value\n2026-01-01T00:00:00Z," + "9" * 200_000)
+    assert series == ()
+    assert complaint is not None
+    assert "field larger" in complaint
