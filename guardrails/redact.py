@@ -54,6 +54,15 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("SG.",), r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", MARK),
         (("gsk_", "r8_", "lsv2_"), r"\b(?:gsk_|r8_|lsv2_(?:pt|sk)_)[A-Za-z0-9_-]{20,}", MARK),
         (("dop_v1_", "pcsk_", "tskey-"), r"\b(?:dop_v1_|pcsk_|tskey-)[A-Za-z0-9_-]{20,}", MARK),
+        (("api_org_",), r"\bapi_org_[A-Za-z0-9]{16,}", MARK),
+        (("dapi",), r"\bdapi[0-9a-f]{32}(?:-[0-9])?\b", MARK),
+        (("glsa_", "glc_"), r"\bgl(?:sa|c)_[A-Za-z0-9_=]{20,}", MARK),
+        (("NRAK-",), r"\bNRAK-[A-Z0-9]{20,}", MARK),
+        (("ATATT3", "ATCTT3"), r"\bAT[AC]TT3[A-Za-z0-9_=-]{20,}", MARK),
+        (("Q~",), r"(?<![A-Za-z0-9])[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}", MARK),
+        ((".atlasv1.",), r"\b[A-Za-z0-9]{10,20}\.atlasv1\.[A-Za-z0-9_=-]{40,}", MARK),
+        (("AKCp",), r"\bAKCp[A-Za-z0-9]{30,}", MARK),
+        (("lin_api_",), r"\blin_api_[A-Za-z0-9]{20,}", MARK),
         (("AGE-SECRET-KEY-1",), r"AGE-SECRET-KEY-1[A-Z0-9]{20,}", MARK),
         (
             ("AccountKey=", "SharedAccessKey=", "SharedAccessSignature=", "sig="),
@@ -103,8 +112,15 @@ _ASSIGNED = re.compile(
 _BLOCK = re.compile(r"[\"']?[ \t]*:[ \t]*[|>][+-]?[ \t]*\n(?P<indent>[ \t]+)\S[^\n]*(?:\n(?P=indent)[^\n]*)*")
 _FLAGGED = re.compile(rf"""(?:[ \t]+|["'],[ \t\n]*|["']?[ \t]*\n[ \t]*-[ \t]+)(?![-\[{{|>])(?!\w+=){_VALUE}""", re.VERBOSE)
 _FLAG_BEFORE = re.compile(r"(?:^|[\s\"'=,\[])--?[A-Za-z0-9_-]*$")
-_VALUE_OF_NAME = re.compile(rf"""["']?[ \t]*,?\s*["']?(?:value|Value)["']?[ \t]*:[ \t]*{_VALUE}""", re.VERBOSE)
-_NAME_BEFORE = re.compile(r"(?:name|Name|key|Key)[\"']?[ \t]*:[ \t]*[\"']?[A-Za-z0-9_.-]*$")
+_VALUE_OF_NAME = re.compile(rf"""\\*["']?[ \t]*,?\s*\\*["']?(?:value|Value)\\*["']?[ \t]*:[ \t]*{_VALUE}""", re.VERBOSE)
+_NAME_BEFORE = re.compile(r"(?:name|Name|key|Key)\\*[\"']?[ \t]*:[ \t]*\\*[\"']?[A-Za-z0-9_.-]*$")
+# A Secret printed into a text: its keys are of no help, so all its values go. As JSON, also quoted within JSON, and as YAML.
+_SECRET_JSON = re.compile(r"""["']kind\\*["'][ \t]*:\s*\\*["']Secret\\*["']""")
+_SECRET_YAML = re.compile(r"""^[ \t-]*kind:[ \t]*["']?Secret["']?[ \t]*$""", re.MULTILINE)
+_DATA_JSON = re.compile(r"""(["'](?:data|stringData)\\*["'][ \t]*:\s*\{)([^{}]*)(?=\})""")
+_DATA_VALUE = re.compile(r"""(:\s*\\*["'])[^"'\\]*(?=\\*["'])""")
+_DATA_YAML = re.compile(r"^(?P<indent>[ \t]*)(?:data|stringData):[ \t]*\n(?P<body>(?:(?P=indent)[ \t]+\S[^\n]*(?:\n|\Z))+)", re.MULTILINE)
+_DATA_LINE = re.compile(r"""^([ \t]+(?:["']?[-._A-Za-z0-9]+["']?:[ \t]*)?)\S[^\n]*$""", re.MULTILINE)
 _LINE_START = re.compile(r"^[\s\-{\[(|>*#+,]*[\"'\\]*[A-Za-z0-9_.\-]*$")
 _TAIL = re.compile(r"[ \t][^\n\"',;{}\[\]]*")
 _HARMLESS = re.compile(r"(?:true|false|null|none|nil|yes|no|undefined|REDACTED|\*+|\$\{?[A-Za-z_(].*|\{\{.*|)\Z", re.IGNORECASE)
@@ -132,7 +148,7 @@ def present(text: str, limit: int) -> str:
 def redact(text: str) -> str:
     """The text with every recognised secret replaced by `REDACTED`; names, schemes, hosts and users stay. Idempotent."""
     for _ in range(_PASSES):
-        once = _names(_shapes(text))
+        once = _names(_shapes(_manifests(text)))
         if once == text:
             break
         text = once
@@ -183,6 +199,17 @@ def _redact_list(values: list[Any]) -> list[Any]:
         hide = flag and isinstance(item, str) and not item.startswith("-")
         copy.append(MARK if hide else redact_object(item))
     return copy
+
+
+def _manifests(text: str) -> str:
+    """The values of Secrets that were printed into a text."""
+    if "Secret" not in text or "ata" not in text:
+        return text
+    if _SECRET_JSON.search(text):
+        text = _DATA_JSON.sub(lambda found: found[1] + _DATA_VALUE.sub(rf"\1{MARK}", found[2]), text)
+    if _SECRET_YAML.search(text):
+        text = _DATA_YAML.sub(lambda found: found[0][: -len(found["body"])] + _DATA_LINE.sub(rf"\1{MARK}", found["body"]), text)
+    return text
 
 
 def _shapes(text: str) -> str:
