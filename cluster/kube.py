@@ -387,43 +387,53 @@ class KubeReader:
         path = kind.address(namespace)
         items: list[T] = []
         complaints: list[str] = []
-        cost, token, restarts, failure = Cost(), "", 0, None
-        while True:
+
+        async def ask(token: str) -> Response:
             query = {"limit": str(self._page_size)}
             if token:
                 query["continue"] = token
             if name is not None:
                 query["fieldSelector"] = f"metadata.name={name}"
-            response = await self._connection.get(path, query, accept=accept, seconds=self._seconds)
-            cost += response.cost
-            if response.status == 410 and token and restarts < RESTARTS:
-                # The token's snapshot was compacted away. The server offers one that goes on from the same key in a newer
-                # snapshot (kubernetes.io/docs/reference/using-api/api-concepts, "410 Gone"); without it only a fresh start is left.
-                restarts += 1
-                token = decode_status(response.body).metadata.continue_ or ""
+            return await self._connection.get(path, query, accept=accept, seconds=self._seconds)
+
+        cost, token, restarts, failure = Cost(), "", 0, None
+        # The next page travels while this one is decoded; two are in memory at most.
+        coming: asyncio.Task[Response] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                response = await (coming or ask(token))
+                coming = None
+                cost += response.cost
+                if response.status == 410 and token and restarts < RESTARTS:
+                    # The token's snapshot was compacted away. The server offers one that goes on from the same key in a newer
+                    # snapshot (kubernetes.io/docs/reference/using-api/api-concepts, "410 Gone"); without it only a fresh start is left.
+                    restarts += 1
+                    token = decode_status(response.body).metadata.continue_ or ""
+                    if not token:
+                        items.clear()
+                        complaints.clear()
+                    continue
+                if not response.ok:
+                    failure = explain(response, what, verb="list", kind=kind, namespace=namespace)
+                    break
+                try:
+                    page: Page = decode_page(response.body)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    failure = Missing(
+                        what, Why.MALFORMED, f"not a list: {error}", "Look for a proxy that cuts responses.", kind.name, namespace
+                    )
+                    break
+                token = page.metadata.continue_
+                if token and len(items) + len(page.items or ()) < OBJECTS_LIMIT:
+                    coming = tasks.create_task(ask(token))
+                decoded, bad = await decode_items(page.items or (), decode)
+                items += decoded
+                complaints += bad
                 if not token:
-                    items.clear()
-                    complaints.clear()
-                continue
-            if not response.ok:
-                failure = explain(response, what, verb="list", kind=kind, namespace=namespace)
-                break
-            try:
-                page: Page = decode_page(response.body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                failure = Missing(
-                    what, Why.MALFORMED, f"not a list: {error}", "Look for a proxy that cuts responses.", kind.name, namespace
-                )
-                break
-            decoded, bad = await decode_items(page.items or (), decode)
-            items += decoded
-            complaints += bad
-            token = page.metadata.continue_
-            if not token:
-                break
-            if len(items) >= OBJECTS_LIMIT:
-                failure = Missing(what, Why.TRUNCATED, f"stopped after {len(items)}", "Name namespaces.", kind.name, namespace)
-                break
+                    break
+                if coming is None:
+                    failure = Missing(what, Why.TRUNCATED, f"stopped after {len(items)}", "Name namespaces.", kind.name, namespace)
+                    break
         return Reading(tuple(items), (*rest_of(failure, len(items)), *malformed(complaints, what, kind, namespace)), cost)
 
     async def _served(self) -> tuple[Catalogue, Cost]:
