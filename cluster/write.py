@@ -87,13 +87,13 @@ class KubeWriter:
         if self._trying is not self._connection and await self._uid_of(self._trying) != await self.cluster_uid():
             raise Unreachable(f"dry runs of {self.cluster} would reach another cluster.", next_step="Correct dry_run_context.")
         for _ in range(DRY_RUN_ATTEMPTS):
-            before = _decoded(self._readable(await self._trying.get(request.path), request.path))
+            before = _decoded(self._readable(await self._trying.get(request.object_path), request.object_path))
             fresh = request.model_copy(update={"resource_version": str(before.get("metadata", {}).get("resourceVersion", ""))})
             response = await self._send(self._trying, fresh, dry_run=True)
             if response.status != 409:
                 break
         if response.ok:
-            if request.method == "DELETE":
+            if request.method != "PATCH":
                 return DryRun(True, (FieldChange("object", f"{before.get('kind')} {_name(before)}", None),))
             return DryRun(True, difference(before, _decoded(response)))
         if response.status == 0:
@@ -101,7 +101,7 @@ class KubeWriter:
         if response.status == 404:
             raise TargetNotFound(f"{request.path} does not exist in {self.cluster}.")
         said = _said(response)
-        return DryRun(False, reason=said, supported="does not support dry run" not in said)
+        return DryRun(False, reason=said, supported="does not support dry run" not in said, status=response.status)
 
     async def apply(self, grant: Grant, request: BoundRequest) -> Receipt:
         grant.verify(request, now=self._clock(), cluster_uid=await self.cluster_uid())
@@ -200,17 +200,17 @@ class KubeWriter:
         attributes = {"verb": rule.verb, "group": rule.group, "resource": rule.resource, "subresource": rule.subresource}
         if rule.resource == target.resource.plural and rule.group == target.group:
             attributes["name"] = target.name
-        if target.namespace:
-            attributes["namespace"] = target.namespace
+        if target.home:
+            attributes["namespace"] = target.home
         asking, kind, who = self._connection, "SelfSubjectAccessReview", {}
         body: dict[str, Any] = {"apiVersion": "authorization.k8s.io/v1"}
         inside = ""
         if subject is not None:
             asking, kind, who = self._trying, "SubjectAccessReview", {"user": subject.user, "groups": list(subject.groups)}
-            if target.namespace:
+            if target.home:
                 # The review that lives in a namespace can be granted there, to an account confined to it.
-                kind, inside = f"Local{kind}", f"namespaces/{target.namespace}/"
-                body["metadata"] = {"namespace": target.namespace}
+                kind, inside = f"Local{kind}", f"namespaces/{target.home}/"
+                body["metadata"] = {"namespace": target.home}
         path = f"{kind.lower()}s"
         body |= {"kind": kind, "spec": {"resourceAttributes": attributes, **who}}
         response = await asking.request("POST", f"{REVIEW_PATH}/{inside}{path}", body=body)

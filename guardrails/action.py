@@ -1,124 +1,91 @@
-"""The closed vocabulary of what may be changed in a cluster, and what each word is allowed to touch.
+"""One action as data: reading it, whether it fits its target, and the least an account needs to do it.
 
-A model, a person or a runbook can say only these words; parameters are bounded here, before anything else looks at them.
-This module refuses free-form patches, commands, selectors and kinds that it does not list. How a word becomes a request is
-`guardrails.change`.
+Parameters are bounded here, before anything else looks at them. The words themselves are in `guardrails.vocabulary`, the kinds in
+`guardrails.target`; how a word becomes a request is `guardrails.change`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from msgspec import Struct
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from guardrails.errors import InvalidAction
+from guardrails.target import (
+    AUTOSCALER,
+    CONTROLLER_REVISION,
+    DAEMON_SET,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    JOB,
+    NODE,
+    POD,
+    REPLICA_SET,
+    STATEFUL_SET,
+    TARGET_RESOURCES,
+    NamespaceName,
+    ObjectName,
+    Resource,
+    Target,
+    TargetKind,
+    first_complaint,
+    target,
+)
+from guardrails.vocabulary import (
+    Cordon,
+    DeleteClaim,
+    DeleteFailedPods,
+    DeletePod,
+    Drain,
+    EditConfigMapKey,
+    EvictPod,
+    ExpandVolume,
+    Resume,
+    RolloutPause,
+    RolloutRestart,
+    RolloutResume,
+    RolloutUndo,
+    Scale,
+    SetImage,
+    SetMigProfile,
+    SetResources,
+    Suspend,
+    Taint,
+    Traits,
+    Uncordon,
+    Untaint,
+    Word,
+)
 
-REPLICAS_MAX = 10_000
-NAME_MAX = 253
-LABEL_MAX = 63
+__all__ = [
+    "AUTOSCALER", "BY_NAME", "CONTROLLER_REVISION", "DAEMON_SET", "DEPLOYMENT", "DISRUPTION_BUDGET", "JOB", "NODE", "POD", "REPLICA_SET",
+    "STATEFUL_SET", "TARGET_RESOURCES", "WORDS", "AccessRule", "Action", "Cordon", "DeleteClaim", "DeleteFailedPods", "DeletePod",
+    "Drain", "EditConfigMapKey", "EvictPod", "ExpandVolume", "NamespaceName", "ObjectName", "Resource", "Resume", "RolloutPause",
+    "RolloutRestart", "RolloutResume", "RolloutUndo", "Scale", "SetImage", "SetMigProfile", "SetResources", "Suspend", "Taint",
+    "Target", "TargetKind", "Traits", "Uncordon", "Untaint", "Word", "access", "check_target", "example", "from_words", "parse_action",
+    "schemas", "target",
+]  # fmt: skip
 
-# RFC 1123 as the API server checks it (apimachinery validation.IsDNS1123Subdomain and IsDNS1123Label).
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-
-
-def _subdomain(value: str) -> str:
-    if len(value) > NAME_MAX or not _SUBDOMAIN.fullmatch(value):
-        raise ValueError("not a name of a Kubernetes object (lower-case letters, digits, '-' and '.', at most 253)")
-    return value
-
-
-def _label(value: str) -> str:
-    if len(value) > LABEL_MAX or not _LABEL.fullmatch(value):
-        raise ValueError("not a name of a namespace (lower-case letters, digits and '-', at most 63)")
-    return value
-
-
-ObjectName = Annotated[str, AfterValidator(_subdomain)]
-NamespaceName = Annotated[str, AfterValidator(_label)]
-Uid = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
-
-
-class Resource(Struct, frozen=True):
-    """Where a kind lives in the API: what a path and an RBAC rule are made of."""
-
-    group: str
-    version: str
-    kind: str
-    plural: str
-    namespaced: bool
-
-    def path(self, namespace: str | None, name: str | None = None) -> str:
-        """The API path of one object, or of the collection."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        inside = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
-        return f"{root}{inside}/{self.plural}" + (f"/{name}" if name else "")
-
-
-DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
-STATEFUL_SET = Resource("apps", "v1", "StatefulSet", "statefulsets", namespaced=True)
-DAEMON_SET = Resource("apps", "v1", "DaemonSet", "daemonsets", namespaced=True)
-REPLICA_SET = Resource("apps", "v1", "ReplicaSet", "replicasets", namespaced=True)
-CONTROLLER_REVISION = Resource("apps", "v1", "ControllerRevision", "controllerrevisions", namespaced=True)
-JOB = Resource("batch", "v1", "Job", "jobs", namespaced=True)
-AUTOSCALER = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", namespaced=True)
-DISRUPTION_BUDGET = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", namespaced=True)
-POD = Resource("", "v1", "Pod", "pods", namespaced=True)
-NODE = Resource("", "v1", "Node", "nodes", namespaced=False)
-
-# What an action may name as its target; nothing else is ever written.
-TARGET_RESOURCES: dict[str, Resource] = {r.kind: r for r in (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, POD, NODE)}
-
-TargetKind = Literal["Deployment", "StatefulSet", "DaemonSet", "Pod", "Node"]
-
-
-class Target(BaseModel):
-    """The one object that an action changes. `uid` and `generation` are None until the object was observed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    group: str
-    version: str
-    kind: TargetKind
-    namespace: NamespaceName | None = None
-    name: ObjectName
-    uid: Uid | None = None
-    generation: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
-
-    @property
-    def resource(self) -> Resource:
-        return TARGET_RESOURCES[self.kind]
-
-    @property
-    def path(self) -> str:
-        return self.resource.path(self.namespace, self.name)
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.namespace}/{self.name}" if self.namespace else f"{self.kind}/{self.name}"
-
-
-def target(kind: str, namespace: str | None, name: str) -> Target:
-    """A target by the names that people use. Raises InvalidAction for a kind that nothing may change or a name that is none."""
-    resource = TARGET_RESOURCES.get(kind)
-    if resource is None:
-        raise InvalidAction(f"{kind[:80]!r} is no kind that may be changed.", next_step=f"Legal kinds: {', '.join(TARGET_RESOURCES)}.")
-    if resource.namespaced and namespace is None:
-        raise InvalidAction(f"A {kind} lives in a namespace.", next_step="Name it.")
-    try:
-        return Target.model_validate(
-            {
-                "group": resource.group,
-                "version": resource.version,
-                "kind": resource.kind,
-                "namespace": namespace if resource.namespaced else None,
-                "name": name,
-            }
-        )
-    except ValidationError as error:
-        raise InvalidAction(_first(error)) from error
+Action = Annotated[
+    RolloutUndo | RolloutRestart | RolloutPause | RolloutResume | Scale | SetImage | SetResources
+    | Cordon | Uncordon | Drain | Taint | Untaint | SetMigProfile
+    | DeletePod | EvictPod | DeleteFailedPods
+    | Suspend | Resume | ExpandVolume | EditConfigMapKey | DeleteClaim,
+    Field(discriminator="action"),
+]  # fmt: skip
+WORDS: tuple[type[Word], ...] = (
+    RolloutUndo, RolloutRestart, RolloutPause, RolloutResume, Scale, SetImage, SetResources,
+    Cordon, Uncordon, Drain, Taint, Untaint, SetMigProfile,
+    DeletePod, EvictPod, DeleteFailedPods,
+    Suspend, Resume, ExpandVolume, EditConfigMapKey, DeleteClaim,
+)  # fmt: skip
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_ADAPTER: TypeAdapter[Action] = TypeAdapter(Action)
+BY_NAME: dict[str, type[Word]] = {word.model_fields["action"].default: word for word in WORDS}
 
 
 class AccessRule(Struct, frozen=True, order=True):
@@ -129,98 +96,13 @@ class AccessRule(Struct, frozen=True, order=True):
     resource: str
     subresource: str = ""
 
+    @property
+    def writes(self) -> bool:
+        return self.verb not in ("get", "list", "watch")
+
     def __str__(self) -> str:
         whole = f"{self.resource}.{self.group}" if self.group else self.resource
         return f"{self.verb} {whole}/{self.subresource}" if self.subresource else f"{self.verb} {whole}"
-
-
-Reversibility = Literal["exact", "recreated", "none"]
-
-
-class Traits(Struct, frozen=True):
-    """What is known about an action before any cluster is asked.
-
-    `reversibility`: `exact` has an inverse request, `recreated` is undone by the object's owner, `none` cannot be undone.
-    `restarts_pods` and `removes_capacity` are risk facts that policies read. `reads` is what planning lists besides the target.
-    """
-
-    kinds: tuple[TargetKind, ...]
-    title: str
-    reversibility: Reversibility
-    write_verb: Literal["patch", "delete"]
-    restarts_pods: bool
-    removes_capacity: bool
-    reads: tuple[Resource, ...] = ()
-
-
-class _Word(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    traits: ClassVar[Traits]
-
-
-_ROLLOUTS: tuple[TargetKind, ...] = ("Deployment", "StatefulSet", "DaemonSet")
-
-
-class RolloutUndo(_Word):
-    """Put an earlier pod template back. Without `to_revision`, the newest revision that differs from the current template."""
-
-    action: Literal["rollout_undo"] = "rollout_undo"
-    to_revision: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    traits: ClassVar[Traits] = Traits(
-        _ROLLOUTS, "roll back to an earlier revision", "exact", "patch", True, False, (REPLICA_SET, CONTROLLER_REVISION)
-    )
-
-
-class RolloutRestart(_Word):
-    """Replace all pods of a workload, at the pace of its update strategy."""
-
-    action: Literal["rollout_restart"] = "rollout_restart"
-    traits: ClassVar[Traits] = Traits(_ROLLOUTS, "restart all pods", "exact", "patch", True, False)
-
-
-class Scale(_Word):
-    """Set the number of replicas."""
-
-    action: Literal["scale"] = "scale"
-    replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)]
-    traits: ClassVar[Traits] = Traits(
-        ("Deployment", "StatefulSet"), "change the number of replicas", "exact", "patch", False, True, (AUTOSCALER,)
-    )
-
-
-class Cordon(_Word):
-    """Keep new pods off a node; running pods stay."""
-
-    action: Literal["cordon"] = "cordon"
-    traits: ClassVar[Traits] = Traits(("Node",), "keep new pods off the node", "exact", "patch", False, True, (NODE,))
-
-
-class Uncordon(_Word):
-    """Let new pods onto a node again."""
-
-    action: Literal["uncordon"] = "uncordon"
-    traits: ClassVar[Traits] = Traits(("Node",), "let pods onto the node again", "exact", "patch", False, False, (NODE,))
-
-
-class DeletePod(_Word):
-    """Delete one pod that a controller will recreate."""
-
-    action: Literal["delete_pod"] = "delete_pod"
-    traits: ClassVar[Traits] = Traits(
-        ("Pod",),
-        "delete the pod; its controller recreates it",
-        "recreated",
-        "delete",
-        True,
-        False,
-        (REPLICA_SET, STATEFUL_SET, DAEMON_SET, JOB, DISRUPTION_BUDGET),
-    )
-
-
-Action = Annotated[RolloutUndo | RolloutRestart | Scale | Cordon | Uncordon | DeletePod, Field(discriminator="action")]
-WORDS: tuple[type[_Word], ...] = (RolloutUndo, RolloutRestart, Scale, Cordon, Uncordon, DeletePod)
-_ADAPTER: TypeAdapter[Action] = TypeAdapter(Action)
-BY_NAME: dict[str, type[_Word]] = {word.model_fields["action"].default: word for word in WORDS}
 
 
 def parse_action(document: str | bytes | dict[str, Any]) -> Action:
@@ -229,9 +111,26 @@ def parse_action(document: str | bytes | dict[str, Any]) -> Action:
         value = json.loads(document, object_pairs_hook=_no_duplicates) if isinstance(document, str | bytes) else document
         return _ADAPTER.validate_python(value)
     except ValidationError as error:
-        raise InvalidAction(_first(error), next_step=f"Actions: {', '.join(BY_NAME)}.") from error
+        raise InvalidAction(first_complaint(error), next_step=f"Actions: {', '.join(BY_NAME)}.") from error
     except (ValueError, RecursionError) as error:
         raise InvalidAction(f"The action is no JSON object: {str(error)[:200]}.") from error
+
+
+def from_words(name: str, parameters: Mapping[str, str]) -> Action:
+    """An action from a command line, where everything is text: `replicas=3`, lists with commas. Raises InvalidAction."""
+    word = BY_NAME.get(name)
+    if word is None:
+        raise InvalidAction(f"{name[:80]!r} is no action.", next_step=f"Actions: {', '.join(BY_NAME)}.")
+    legal = [field for field in word.model_fields if field != "action"]
+    for unknown in sorted(set(parameters) - set(legal)):
+        raise InvalidAction(f"{name} has no parameter {unknown[:80]!r}.", next_step=f"It has: {', '.join(legal) or 'none'}.")
+    properties = word.model_json_schema()["properties"]
+    return parse_action({"action": name, **{key: _typed(value, properties[key]) for key, value in parameters.items()}})
+
+
+def example(name: str) -> Action:
+    """A legal action of that name, with every parameter that widens what it needs."""
+    return parse_action({"action": name, **BY_NAME[name].example})
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -253,11 +152,36 @@ def check_target(action: Action, on: Target) -> None:
 
 
 def access(action: Action, on: Target) -> tuple[AccessRule, ...]:
-    """The least an account needs to plan, do and verify this action: the write, the target's read, and what planning lists."""
-    resource = on.resource
-    write = AccessRule(action.traits.write_verb, resource.group, resource.plural)
-    read = AccessRule("get", resource.group, resource.plural)
-    return (write, read)
+    """The least an account needs to do and verify this action: its writes first, then the target's read. Planning's reads are
+    `traits.reads`."""
+    return (*_writes(action, on), AccessRule("get", on.resource.group, on.resource.plural))
+
+
+def _writes(action: Action, on: Target) -> tuple[AccessRule, ...]:
+    eviction = AccessRule("create", "", "pods", "eviction")
+    if isinstance(action, EvictPod):
+        return (eviction,)
+    if isinstance(action, Drain):
+        return (AccessRule("patch", "", "nodes"), eviction)
+    if isinstance(action, DeleteFailedPods):
+        return (AccessRule("delete", "", "pods"),)
+    if isinstance(action, SetResources) and on.kind == "Pod":
+        return (AccessRule("patch", "", "pods", "resize"),)
+    own = AccessRule(action.traits.write_verb, on.resource.group, on.resource.plural)
+    if isinstance(action, EditConfigMapKey):
+        kinds = sorted({name.partition("/")[0] for name in action.restart})
+        return (own, *(AccessRule("patch", TARGET_RESOURCES[kind].group, TARGET_RESOURCES[kind].plural) for kind in kinds))
+    return (own,)
+
+
+def _typed(text: str, schema: dict[str, Any]) -> Any:
+    """The text as the type that the parameter's schema names; as it is when it does not look like one, for the schema to refuse."""
+    kinds = {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
+    if "integer" in kinds and _INTEGER.fullmatch(text):
+        return int(text)
+    if "boolean" in kinds and text in ("true", "false"):
+        return text == "true"
+    return [part.strip() for part in text.split(",") if part.strip()] if "array" in kinds else text
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -266,11 +190,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if names.count(name) > 1:
             raise ValueError(f"key {name[:80]!r} appears twice")
     return dict(pairs)
-
-
-def _first(error: ValidationError) -> str:
-    """The first complaint of pydantic as one sentence, without echoing more than 80 characters of the input."""
-    detail = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in detail["loc"]) or "action"
-    given = repr(detail.get("input"))[:80]
-    return f"{where}: {detail['msg']} (given {given})."

@@ -203,13 +203,17 @@ def moved(sealed: Proposal, observed: Observed) -> str:
 
 
 def _difference(sealed: Proposal, examination: Examination) -> str:
-    """Why the object, or the plan that follows from it, is no longer what was agreed; empty when it is."""
+    """Why the object, or the plan that follows from it, is no longer what was agreed; empty when it is.
+
+    What was agreed to go and has gone by itself is no difference: nothing is sent that was not agreed.
+    """
     other = moved(sealed, examination.observed)
     if other:
         return other
     if examination.change is None:
         return " ".join(examination.problems)
-    if [r.digest for r in examination.change.requests] != [r.digest for r in sealed.change.requests]:
+    now, agreed = ({r.digest: r for r in change.requests} for change in (examination.change, sealed.change))
+    if set(now) - set(agreed) or any(not agreed[digest].removes for digest in set(agreed) - set(now)):
         return "the same action would now send another request."
     return ""
 

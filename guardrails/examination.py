@@ -15,13 +15,15 @@ from guardrails.action import AccessRule, Action, Target, access
 from guardrails.budget import Counters
 from guardrails.change import Change, plan_change
 from guardrails.directory import Person
-from guardrails.errors import Impossible
+from guardrails.errors import Impossible, TargetNotFound
 from guardrails.estate import Estate
 from guardrails.facts import Circumstances, Facts, NodeFacts, WorkloadFacts
 from guardrails.port import AccessVerdict, ClusterPort, DryRun, FieldChange, Observed, Subject
 from guardrails.risk import Risk, assess
 
 UNBOUND = "unapproved"
+CHANGES_MAX = 200
+TOO_MANY_REQUESTS = 429
 
 
 class Examination(Struct, frozen=True):
@@ -55,29 +57,36 @@ async def examine(port: ClusterPort, action: Action, target: Target, requester: 
     rules = access(action, observed.target)
     verdicts = await port.review_access(rules, observed.target, None)
     problems = [f"Our account may not {_place(v.rule, observed.target)}. {v.reason}".strip() for v in verdicts if not v.allowed]
-    reviewed, refused = await _review_requester(port, rules[0], observed.target, requester)
+    reviewed, refused = await _review_requester(port, tuple(rule for rule in rules if rule.writes), observed.target, requester)
     if refused is not None:
         problems.append(f"{requester.name} may not {_place(refused.rule, observed.target)} themselves. {refused.reason}".strip())
     if problems:
         return Examination(observed, change, risk, DryRun(ok=False, supported=False), tuple(problems), reviewed)
-    dry_run = await try_out(port, change, observed)
+    dry_run = await try_out(port, action, change, observed)
     if not dry_run.ok:
         problems.append(f"The dry run failed: {dry_run.reason or 'no reason given'}.")
     return Examination(observed, change, risk, dry_run, tuple(problems), reviewed)
 
 
-async def try_out(port: ClusterPort, change: Change, observed: Observed) -> DryRun:
-    """Dry-run every request against the object as it is now. A port over a recording that cannot try anything passes with no diff."""
-    version = str(observed.object.get("metadata", {}).get("resourceVersion", ""))
+async def try_out(port: ClusterPort, action: Action, change: Change, observed: Observed) -> DryRun:
+    """Dry-run every request against the object as it is now. A port over a recording that cannot try anything passes with no diff.
+
+    An eviction that a budget refuses now may pass when its turn comes in a change that waits for budgets; then that is no failure.
+    """
     changes: list[FieldChange] = []
     supported = True
+    patient = action.patience_seconds > 0
     for request in change.requests:
-        bound = request.bind(receipt=UNBOUND, uid=observed.target.uid or "", resource_version=version)
-        answer = await port.dry_run(bound)
+        try:
+            answer = await port.dry_run(observed.bind(request, UNBOUND))
+        except TargetNotFound:
+            if request.uid is None or not request.removes:
+                raise
+            continue
         supported = supported and answer.supported
-        if not answer.ok and not (port.rehearsal and not answer.supported):
+        if not answer.ok and not (port.rehearsal and not answer.supported) and not (patient and answer.status == TOO_MANY_REQUESTS):
             return answer
-        changes += answer.changes
+        changes += answer.changes[: CHANGES_MAX - len(changes)]
     reason = "" if supported else "A recording cannot be tried out."
     return DryRun(ok=True, changes=tuple(changes), supported=supported, reason=reason)
 
@@ -97,15 +106,15 @@ def facts(
     """What the policy is asked."""
     observed, risk = examination.observed, examination.risk
     on = observed.target
-    environment = estate.environment(cluster, on.namespace)
+    environment = estate.environment(cluster, on.home)
     weekday, minute = estate.local(now)
-    tenant, team = estate.tenant, estate.team(on.namespace)
+    tenant, team = estate.tenant, estate.team(on.home)
     resource: NodeFacts | WorkloadFacts
     if on.kind == "Node":
         resource = NodeFacts(tenant, cluster, environment, team, on.name, risk.pool, risk.uses_gpu, risk.control_plane)
     else:
-        protected = estate.is_protected(on.namespace)
-        resource = WorkloadFacts(tenant, cluster, environment, team, on.namespace or "", on.kind, on.name, risk.uses_gpu, protected)
+        protected = estate.is_protected(on.home)
+        resource = WorkloadFacts(tenant, cluster, environment, team, on.home or "", on.kind, on.name, risk.uses_gpu, protected)
     circumstances = Circumstances(
         now=now,
         weekday=weekday,
@@ -121,6 +130,11 @@ def facts(
         pods_affected=risk.pods_affected,
         gpus=risk.gpus,
         pool_disrupted=risk.pool_disrupted,
+        pool_share_percent=risk.pool_share_percent,
+        serving_after=risk.serving_after,
+        disruptions_allowed=risk.disruptions_allowed,
+        namespaces=risk.namespaces,
+        protected_affected=any(estate.is_protected(namespace) for namespace in risk.namespaces),
         changes_last_hour=counters.changes,
         automatic_last_hour=counters.automatic,
         failed_last_hour=counters.failed,
@@ -129,15 +143,17 @@ def facts(
     return Facts(action.action, requester.name, resource, circumstances, requester.groups, requester.tenants)
 
 
-async def _review_requester(port: ClusterPort, rule: AccessRule, target: Target, requester: Person) -> tuple[bool, AccessVerdict | None]:
+async def _review_requester(
+    port: ClusterPort, rules: tuple[AccessRule, ...], target: Target, requester: Person
+) -> tuple[bool, AccessVerdict | None]:
     """(whether the cluster was asked and agreed, the refusal if it refused). Who has no name in the cluster cannot be reviewed."""
     if requester.kubernetes_user is None:
         return False, None
     subject = Subject(requester.kubernetes_user, requester.kubernetes_groups)
-    verdicts = await port.review_access((rule,), target, subject)
+    verdicts = await port.review_access(rules, target, subject)
     refused = next((verdict for verdict in verdicts if not verdict.allowed), None)
     return refused is None and bool(verdicts), refused
 
 
 def _place(rule: AccessRule, target: Target) -> str:
-    return f"{rule} {target.name}" + (f" in namespace {target.namespace}" if target.namespace else "")
+    return f"{rule} {target.name}" + (f" in namespace {target.home}" if target.home else "")

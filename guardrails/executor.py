@@ -2,7 +2,8 @@
 
 The effect happens at most once although processes die: a claim needs the state, a lease and a fence; the request carries the uid and
 resourceVersion that were just seen and leaves a receipt on the object; whoever resumes looks for the receipt before doing anything.
-What cannot be proven becomes `unknown` and is left to a person. Nothing is retried after an answer that may hide a success.
+What cannot be proven becomes `unknown` and is left to a person. Nothing is retried after an answer that may hide a success. A change
+of several requests goes through them in order, asks the kill switch before each, and its steps are the journal of how far it came.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict
@@ -24,22 +25,23 @@ from guardrails.errors import (
     Forbidden,
     KillSwitchOn,
     TargetNotFound,
+    UnknownCluster,
     Unreachable,
 )
-from guardrails.grant import Grant
+from guardrails.journal import Purpose, grant_of, is_done, is_ours, progress, step_number, undoable
 from guardrails.office import Office
 from guardrails.port import ClusterPort, Observed, Receipt
 from guardrails.proposal import NEEDS_A_HUMAN, RUNNING, TERMINAL, State
 from guardrails.record import Record, listing, load, move, touch
-from guardrails.request import RECEIPT_ANNOTATION, ApiRequest
+from guardrails.request import ApiRequest
 from guardrails.store import steps
 from guardrails.verification import CheckResult, RolloutComplete
+from guardrails.view import shown_requests
 
 POLL_SECONDS = 2.0
+TOO_MANY_REQUESTS = 429
+REHEARSED_BREAK = "\n\n"
 CONFLICTS_MAX = 3
-
-Purpose = Literal["change", "rollback"]
-Seen = Literal["done", "unchanged", "other"]
 
 
 class Outcome(BaseModel):
@@ -91,68 +93,91 @@ class Executor:
         for record in left:
             try:
                 outcomes.append(await self._resume(record))
-            except (Conflict, Unreachable, Forbidden, KillSwitchOn) as error:
+            except (Conflict, Unreachable, Forbidden, KillSwitchOn, UnknownCluster) as error:
                 outcomes.append(Outcome(id=record.id, state=record.state, detail=f"Not resumed: {error}"))
         return tuple(outcomes)
 
     # ---- the change
 
-    async def _change(self, record: Record, observed: Observed) -> Outcome:
-        """Send the requests of a claimed proposal against the object as just seen."""
+    async def _change(self, record: Record, observed: Observed, done: frozenset[int] = frozenset()) -> Outcome:
+        """Send those requests of a claimed proposal that are not done, against the objects as just seen.
+
+        What a disruption budget refuses is tried again until the action's patience ends.
+        """
         sealed = record.sealed
-        for number, request in enumerate(sealed.change.requests):
-            try:
-                await refuse_when_switched_on(self._office.store, record.cluster)
-            except KillSwitchOn as error:
-                return await self._nothing_happened(record, str(error))
-            record, receipt = await self._send(record, request, observed, number, "change")
-            if receipt.outcome == "rehearsed":
-                return await self._end(record, State.REHEARSED, f"Rehearsed: {receipt.detail or 'a recording cannot change'}.")
-            if receipt.outcome == "unknown":
-                return await self._look(record, receipt.detail)
-            if receipt.outcome == "gone" and request.method != "DELETE":
-                return await self._nothing_happened(record, f"{sealed.target} is gone.")
-            if receipt.outcome in ("refused", "conflict"):
-                return await self._nothing_happened(record, f"The cluster answered {receipt.status or receipt.outcome}: {receipt.detail}")
+        left = [(n, request) for n, request in enumerate(sealed.change.requests) if n not in done]
+        deadline = self._office.clock.now() + timedelta(seconds=sealed.action.patience_seconds)
+        rehearsed: list[str] = []
+        while left:
+            refused: list[tuple[int, ApiRequest]] = []
+            for number, request in left:
+                try:
+                    await refuse_when_switched_on(self._office.store, record.cluster)
+                except KillSwitchOn as error:
+                    return await self._stop(record, str(error))
+                record, receipt = await self._send(record, request, observed, number, "change")
+                if receipt.outcome == "rehearsed":
+                    rehearsed.append(receipt.detail or "a recording cannot change")
+                elif receipt.outcome == "unknown":
+                    return await self._look(record, number, receipt.detail)
+                elif receipt.status == TOO_MANY_REQUESTS and sealed.action.patience_seconds:
+                    refused.append((number, request))
+                    why = receipt.detail
+                elif receipt.outcome == "gone" and not request.removes:
+                    return await self._stop(record, f"{sealed.target if request.uid is None else request.path} is gone.")
+                elif receipt.outcome in ("refused", "conflict"):
+                    return await self._stop(record, f"The cluster answered {receipt.status or receipt.outcome}: {receipt.detail}")
+            left = refused
+            if left:
+                if self._office.clock.now() >= deadline:
+                    return await self._stop(record, f"{len(left)} pods are held by a disruption budget: {why}")
+                record = await self._renew(record)
+                await self._office.clock.sleep(POLL_SECONDS)
+        if rehearsed:
+            return await self._end(record, State.REHEARSED, f"Rehearsed: {REHEARSED_BREAK.join(rehearsed)}.")
         return await self._applied(record)
 
     async def _send(self, record: Record, request: ApiRequest, observed: Observed, number: int, purpose: Purpose) -> tuple[Record, Receipt]:
         """One request, with up to three fresh looks when the object moved underneath without changing what matters."""
-        port = self._office.port(record.cluster)
+        port, sealed = self._office.port(record.cluster), record.sealed
         receipt = Receipt("conflict", "not sent")
         for _ in range(CONFLICTS_MAX):
             record = await self._intend(record, request, number, purpose)
-            grant = _grant(record, purpose)
+            grant = grant_of(record, purpose)
             self._on_step(f"{purpose}:intended")
-            bound = request.bind(receipt=grant.receipt, uid=grant.target_uid, resource_version=_version(observed))
-            receipt = await port.apply(grant, bound)
+            if observed.subject(request) is None and not request.removes:
+                receipt = Receipt("gone", "the object could not be seen", 404)
+                break
+            receipt = await port.apply(grant, observed.bind(request, grant.receipt))
             self._on_step(f"{purpose}:sent")
             if receipt.outcome != "conflict":
                 break
             try:
-                observed = await port.observe(record.sealed.action, record.sealed.target)
+                observed = await port.observe(sealed.action, sealed.target)
             except TargetNotFound:
                 receipt = Receipt("gone", "the object does not exist any more", 404)
                 break
-            if _receipt_of(observed) == grant.receipt:
-                receipt = Receipt("applied", "an earlier attempt had arrived", generation=observed.target.generation)
+            if is_done(request, observed, grant.receipt):
+                left = (observed.subject(request) or {}).get("metadata", {}).get("generation")
+                receipt = Receipt("applied", "an earlier attempt had arrived", generation=left)
                 break
-            if purpose == "change" and moved(record.sealed, observed):
-                receipt = Receipt("conflict", moved(record.sealed, observed), 409)
+            # Once one of our own requests is in, the target differs from what was agreed because of us.
+            if purpose == "change" and not record.outcome.get("done") and moved(sealed, observed):
+                receipt = Receipt("conflict", moved(sealed, observed), 409)
                 break
         async with self._office.ledger.transaction() as writing:
-            where = (steps.c.proposal == record.id, steps.c.fence == record.fence, steps.c.n == _step_number(number, purpose))
+            where = (steps.c.proposal == record.id, steps.c.fence == record.fence, steps.c.n == step_number(number, purpose))
             body = to_builtins(receipt)
             await writing.connection.execute(update(steps).where(*where).values(status=receipt.outcome, receipt=json.dumps(body)))
             await writing.append(f"{purpose}.sent", record.id, {"request": request.digest, "fence": record.fence, "receipt": body})
-            outcome = record.outcome | {f"{purpose}_generation": receipt.generation}
+            outcome = record.outcome | progress(record, request, receipt, number, purpose)
             record = await touch(writing, record, lease_until=lease(writing.now), outcome=json.dumps(outcome))
         self._on_step(f"{purpose}:recorded")
         return record, receipt
 
     async def _intend(self, record: Record, request: ApiRequest, number: int, purpose: Purpose) -> Record:
         async with self._office.ledger.transaction() as writing:
-            row = {"proposal": record.id, "fence": record.fence, "n": _step_number(number, purpose)}
+            row = {"proposal": record.id, "fence": record.fence, "n": step_number(number, purpose)}
             where = tuple(steps.c[name] == value for name, value in row.items())
             done = await writing.connection.execute(update(steps).where(*where).values(status="intended", at=stamp(writing.now)))
             if not done.rowcount:
@@ -160,21 +185,41 @@ class Executor:
                 await writing.connection.execute(insert(steps).values(**values))
             return await touch(writing, record, lease_until=lease(writing.now))
 
-    async def _nothing_happened(self, record: Record, why: str) -> Outcome:
+    async def _stop(self, record: Record, why: str) -> Outcome:
+        """End a change that cannot go on. What was done before stays, or is undone, as the action says."""
+        done, total = len(record.outcome.get("done", ())), len(record.sealed.change.requests)
+        if not done:
+            async with self._office.ledger.transaction() as writing:
+                failed = await move(writing, record, State.FAILED, by="executor", reason=why)
+            return await self._end(failed, State.CLOSED, f"Nothing was changed. {why}")
+        stopped = f"Stopped after {done} of {total} requests. {why}"
         async with self._office.ledger.transaction() as writing:
-            failed = await move(writing, record, State.FAILED, by="executor", reason=why)
-        return await self._end(failed, State.CLOSED, f"Nothing was changed. {why}")
+            outcome = json.dumps(record.outcome | {"stopped": stopped})
+            failed = await move(writing, record, State.FAILED, by="executor", reason=stopped, outcome=outcome)
+        return await self._after_failure(failed)
 
-    async def _look(self, record: Record, why: str) -> Outcome:
-        """After an answer that says nothing: what does the object say?"""
-        port = self._office.port(record.cluster)
+    async def _after_failure(self, record: Record) -> Outcome:
+        """A failed proposal to its end: nothing had happened, what happened stays, or it is rolled back."""
+        stopped = record.outcome.get("stopped", "")
+        if "checks" not in record.outcome and not stopped:
+            return await self._end(record, State.CLOSED, f"Nothing was changed. {record.reason}")
+        if stopped and record.sealed.action.traits.keeps_progress:
+            return await self._end(record, State.CLOSED, f"{stopped} What was done stays; the rest may be proposed again.")
+        return await self._roll_back(record)
+
+    async def _look(self, record: Record, number: int, why: str) -> Outcome:
+        """After an answer that says nothing: what does the object say? When it shows the effect, the change goes on."""
+        sealed = record.sealed
         try:
-            seen = await self._seen(port, record)
+            observed, done = await self._seen(record)
         except (Unreachable, Forbidden) as error:
             return await self._end(record, State.UNKNOWN, f"{why}; the object cannot be read: {error}")
-        if seen == "done":
+        if number not in done:
+            return await self._end(record, State.UNKNOWN, f"{why}; the object does not show whether it happened.")
+        record = await self._count(record, done)
+        if observed is None or len(done) == len(sealed.change.requests):
             return await self._applied(record)
-        return await self._end(record, State.UNKNOWN, f"{why}; the object does not show whether it happened.")
+        return await self._change(record, observed, done)
 
     async def _applied(self, record: Record) -> Outcome:
         async with self._office.ledger.transaction() as writing:
@@ -216,7 +261,7 @@ class Executor:
         return await self._roll_back(record)
 
     async def _roll_back(self, record: Record) -> Outcome:
-        """Send the inverse, once, only over our own change: the object must carry our receipt and our generation."""
+        """Send the inverse, once, only over our own change: the object must be as our change left it."""
         sealed, why = record.sealed, record.reason
         port = self._office.port(record.cluster)
         if not sealed.change.inverse:
@@ -225,9 +270,7 @@ class Executor:
             observed = await port.observe(sealed.action, sealed.target)
         except (TargetNotFound, Unreachable, Forbidden) as error:
             return await self._end(record, State.CLOSED, f"It did not work: {why}. Not rolled back: {error}")
-        generation = record.outcome.get("change_generation")
-        ours = _receipt_of(observed) == _grant(record, "change").receipt and observed.target.uid == sealed.target.uid
-        if not ours or generation is None or observed.target.generation not in (generation, None):
+        if not undoable(record) or any(not is_ours(record, number, observed) for number in undoable(record)):
             return await self._end(record, State.CLOSED, f"It did not work: {why}. Not rolled back: somebody has changed the object since.")
         try:
             await refuse_when_switched_on(self._office.store, record.cluster)
@@ -236,12 +279,12 @@ class Executor:
         async with self._office.ledger.transaction() as writing:
             record = await move(writing, record, State.ROLLING_BACK, by="executor", reason=why, lease_until=lease(writing.now))
         self._on_step("rolling_back")
-        return await self._send_inverse(record, observed)
+        return await self._send_inverse(record, observed, undoable(record))
 
-    async def _send_inverse(self, record: Record, observed: Observed) -> Outcome:
+    async def _send_inverse(self, record: Record, observed: Observed, numbers: tuple[int, ...]) -> Outcome:
         why = record.reason
-        for number, request in enumerate(record.sealed.change.inverse):
-            record, receipt = await self._send(record, request, observed, number, "rollback")
+        for number in numbers:
+            record, receipt = await self._send(record, record.sealed.change.inverse[number], observed, number, "rollback")
             if receipt.outcome != "applied":
                 detail = f"It did not work: {why}. The rollback ended with {receipt.outcome}: {receipt.detail}"
                 return await self._end(record, State.ROLLBACK_FAILED, detail)
@@ -257,7 +300,7 @@ class Executor:
             if state in TERMINAL:
                 await unlock(writing.connection, record.id)
         self._on_step(f"ended:{state}")
-        requests = tuple(request.model_dump(mode="json") for request in record.sealed.change.requests)
+        requests = shown_requests(record.sealed.change.requests)
         return Outcome(id=record.id, state=state, detail=detail, requests=requests, checks=tuple(shown))
 
     # ---- recovery
@@ -273,48 +316,55 @@ class Executor:
         if record.state is State.VERIFYING:
             return await self._verify(record)
         if record.state is State.FAILED:
-            if "checks" in record.outcome:
-                return await self._roll_back(record)
-            return await self._end(record, State.CLOSED, f"Nothing was changed. {record.reason}")
+            return await self._after_failure(record)
         if record.state is State.ROLLING_BACK:
             return await self._resume_rollback(record, port)
-        seen = await self._seen(port, record)
-        if seen == "done":
-            return await self._applied(record)
-        if seen == "other":
+        observed, done = await self._seen(record)
+        if len(done) == len(record.sealed.change.requests):
+            return await self._applied(await self._count(record, done))
+        if observed is None or (not done and moved(record.sealed, observed)):
             detail = "The process died, and the object is neither as before nor as after the change."
             return await self._end(record, State.UNKNOWN, detail)
+        record = await self._count(record, done)
         if record.expires_at is not None and self._office.clock.now() >= record.expires_at:
-            return await self._nothing_happened(record, "The process died before the change, and the approval is over.")
-        return await self._change(record, await port.observe(record.sealed.action, record.sealed.target))
+            return await self._stop(record, "The process died before the change was whole, and the approval is over.")
+        return await self._change(record, observed, done)
 
     async def _resume_rollback(self, record: Record, port: ClusterPort) -> Outcome:
         try:
             observed = await port.observe(record.sealed.action, record.sealed.target)
         except TargetNotFound as error:
             return await self._end(record, State.ROLLBACK_FAILED, str(error))
-        if _receipt_of(observed) == _grant(record, "rollback").receipt:
+        receipt, inverse = grant_of(record, "rollback").receipt, record.sealed.change.inverse
+        left = tuple(n for n in undoable(record) if not is_done(inverse[n], observed, receipt))
+        if not left:
             return await self._end(record, State.ROLLED_BACK, f"It did not work: {record.reason}. It was rolled back.")
-        generation = record.outcome.get("change_generation")
-        if _receipt_of(observed) != _grant(record, "change").receipt or observed.target.generation not in (generation, None):
+        if any(not is_ours(record, number, observed) for number in left):
             return await self._end(record, State.ROLLBACK_FAILED, "Somebody changed the object before it could be rolled back.")
-        return await self._send_inverse(record, observed)
+        return await self._send_inverse(record, observed, left)
 
-    async def _seen(self, port: ClusterPort, record: Record) -> Seen:
-        """What the object says about a change that may or may not have been made."""
+    async def _seen(self, record: Record) -> tuple[Observed | None, frozenset[int]]:
+        """What the objects say: (the target as it is, None when it is gone; the numbers of the requests that are surely done)."""
         sealed = record.sealed
-        deletes = any(request.method == "DELETE" for request in sealed.change.requests)
+        requests = sealed.change.requests
+        observed: Observed | None
         try:
-            observed = await port.observe(sealed.action, sealed.target)
+            observed = await self._office.port(record.cluster).observe(sealed.action, sealed.target)
         except TargetNotFound:
-            return "done" if deletes else "other"
-        if observed.target.uid != sealed.target.uid:
-            return "done" if deletes else "other"
-        if deletes and observed.object.get("metadata", {}).get("deletionTimestamp"):
-            return "done"
-        if _receipt_of(observed) == _grant(record, "change").receipt:
-            return "done"
-        return "other" if moved(sealed, observed) else "unchanged"
+            observed = None
+        if observed is None or observed.target.uid != sealed.target.uid:
+            return None, frozenset(n for n, request in enumerate(requests) if request.removes and request.uid is None)
+        receipt = grant_of(record, "change").receipt
+        return observed, frozenset(n for n, request in enumerate(requests) if is_done(request, observed, receipt))
+
+    async def _count(self, record: Record, done: frozenset[int]) -> Record:
+        """Keep what was found to be done, so that a rollback after it knows."""
+        known = record.outcome.get("done", [])
+        if set(known) >= done:
+            return record
+        async with self._office.ledger.transaction() as writing:
+            outcome = record.outcome | {"done": sorted({*known, *done})}
+            return await touch(writing, record, outcome=json.dumps(outcome))
 
     async def _renew(self, record: Record) -> Record:
         """Show life when half of the lease is over. Raises Conflict when somebody has taken over."""
@@ -329,31 +379,3 @@ async def _check(port: ClusterPort, check: Any) -> CheckResult:
         return await port.check(check)
     except (Unreachable, Forbidden, TargetNotFound) as error:
         return CheckResult("inconclusive", str(error))
-
-
-def _grant(record: Record, purpose: Purpose) -> Grant:
-    """The permission of this claim. It is made from the sealed document alone."""
-    sealed = record.sealed
-    requests = sealed.change.requests if purpose == "change" else sealed.change.inverse
-    return Grant(
-        proposal_id=record.id,
-        proposal_digest=record.digest or "",
-        cluster_uid=sealed.cluster_uid,
-        target_uid=sealed.target.uid or "",
-        request_digests=tuple(request.digest for request in requests),
-        purpose=purpose,
-        fence=record.fence,
-        not_after=record.lease_until or record.updated_at,
-    )
-
-
-def _receipt_of(observed: Observed) -> str:
-    return str((observed.object.get("metadata", {}).get("annotations") or {}).get(RECEIPT_ANNOTATION, ""))
-
-
-def _version(observed: Observed) -> str:
-    return str(observed.object.get("metadata", {}).get("resourceVersion", ""))
-
-
-def _step_number(number: int, purpose: Purpose) -> int:
-    return number if purpose == "change" else 1000 + number

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from msgspec import Struct, structs, to_builtins
 
 NAMESPACE = "Smokejumper"
+# A number that means nothing for this action, or that cannot be told.
+UNKNOWN = -1
 
 
 class WorkloadFacts(Struct, frozen=True, rename="camel"):
@@ -65,6 +67,11 @@ class Circumstances(Struct, frozen=True, rename="camel"):
     pods_affected: int = 0
     gpus: int = 0
     pool_disrupted: int = 0
+    pool_share_percent: int = 0
+    serving_after: int = UNKNOWN
+    disruptions_allowed: int = UNKNOWN
+    namespaces: tuple[str, ...] = ()
+    protected_affected: bool = False
     changes_last_hour: int = 0
     automatic_last_hour: int = 0
     failed_last_hour: int = 0

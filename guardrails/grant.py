@@ -41,8 +41,9 @@ class Grant(BaseModel):
             raise InvalidGrant(f"The grant of {self.proposal_id} ended at {self.not_after.isoformat()}.", next_step="Execute again.")
         if request.template.digest not in self.request_digests:
             raise InvalidGrant(f"The grant of {self.proposal_id} does not cover {request.method} {request.path} with this body.")
-        if request.uid != self.target_uid:
-            raise InvalidGrant(f"The grant of {self.proposal_id} is for uid {self.target_uid}, the request for {request.uid}.")
+        wanted = request.template.uid or self.target_uid
+        if request.uid != wanted:
+            raise InvalidGrant(f"The grant of {self.proposal_id} is for uid {wanted}, the request for {request.uid}.")
         if request.receipt != self.receipt:
             raise InvalidGrant(f"The request does not carry the receipt of {self.proposal_id}.")
         if cluster_uid is not None and cluster_uid != self.cluster_uid:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from guardrails.action import AccessRule, Action, Target
 from guardrails.grant import Grant
-from guardrails.request import BoundRequest
+from guardrails.request import ApiRequest, BoundRequest
 from guardrails.verification import Check, CheckResult
 
 
@@ -30,6 +30,18 @@ class Observed(Struct, frozen=True):
     related: tuple[dict[str, Any], ...] = ()
     missing: tuple[str, ...] = ()
     observed_at: datetime | None = None
+
+    def subject(self, request: ApiRequest) -> dict[str, Any] | None:
+        """The object that a request is about, None when it was not seen."""
+        if request.uid is None:
+            return self.object
+        return next((raw for raw in self.related if raw.get("metadata", {}).get("uid") == request.uid), None)
+
+    def bind(self, request: ApiRequest, receipt: str) -> BoundRequest:
+        """The request bound to its object as seen here."""
+        found = self.subject(request) or {}
+        version = str(found.get("metadata", {}).get("resourceVersion", ""))
+        return request.bind(receipt=receipt, uid=request.uid or self.target.uid or "", resource_version=version)
 
 
 class Subject(Struct, frozen=True):
@@ -62,6 +74,7 @@ class DryRun(Struct, frozen=True):
     changes: tuple[FieldChange, ...] = ()
     reason: str = ""
     supported: bool = True
+    status: int | None = None
 
 
 class Receipt(Struct, frozen=True):

@@ -9,14 +9,29 @@ from typing import Any
 
 from msgspec import Struct
 
-from guardrails.action import Action, Cordon, DeletePod, RolloutRestart, RolloutUndo, Scale
-from guardrails.change import controller
-from guardrails.facts import Replicas
+from guardrails.accelerator import accelerators, pod_accelerators
+from guardrails.action import (
+    Action,
+    Cordon,
+    DeleteFailedPods,
+    DeletePod,
+    Drain,
+    EditConfigMapKey,
+    EvictPod,
+    Resume,
+    RolloutPause,
+    Scale,
+    SetMigProfile,
+    Suspend,
+    Taint,
+)
+from guardrails.changes.nodes import drained_pods
+from guardrails.changes.pods import failed_pods
+from guardrails.changes.scaling import KUEUE_QUEUE
+from guardrails.facts import UNKNOWN, Replicas
+from guardrails.manifest import budgets_over, condition_of, controller, is_ready, ready_pods, uid_of, wanted_pods
 from guardrails.port import Observed
 
-# Extended resources that stand for an accelerator, by vendor's device plugin.
-_ACCELERATORS = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/", "habana.ai/gaudi", "google.com/tpu", "aws.amazon.com/neuron")
-_MIG = "nvidia.com/mig-"
 # Labels by which clouds and autoscalers name a node group.
 _POOLS = (
     "karpenter.sh/nodepool",
@@ -28,79 +43,148 @@ _POOLS = (
     "nvidia.com/gpu.product",
 )
 _GITOPS_ANNOTATIONS = ("argocd.argoproj.io/tracking-id",)
-_GITOPS_LABELS = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name", "argocd.argoproj.io/instance")
+_GITOPS_LABELS = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name", "argocd.argoproj.io/instance", KUEUE_QUEUE)
 _CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
 class Risk(Struct, frozen=True):
-    """Numbers and marks of one change."""
+    """Numbers and marks of one change. `UNKNOWN` where a number means nothing for it or cannot be told.
+
+    `pool_disrupted` and `pool_share_percent` count other nodes of the pool that are cordoned or not ready. `serving_after` is how many
+    pods of the workload serve right after it, `disruptions_allowed` the least headroom of a budget over the pods concerned,
+    `namespaces` where those pods live besides the target's own namespace.
+    """
 
     pods_affected: int = 0
     gpus: int = 0
     uses_gpu: bool = False
     pool: str = ""
     pool_disrupted: int = 0
+    pool_share_percent: int = 0
     control_plane: bool = False
     controlled: bool = False
+    serving_after: int = UNKNOWN
+    disruptions_allowed: int = UNKNOWN
+    namespaces: tuple[str, ...] = ()
     replicas: Replicas | None = None
 
 
 def assess(action: Action, observed: Observed) -> Risk:
     """What an action on this object puts at stake."""
+    if observed.target.kind == "Node":
+        return _node(action, observed)
+    if isinstance(action, DeleteFailedPods):
+        return Risk(pods_affected=len(failed_pods(action, observed)))
+    if isinstance(action, EditConfigMapKey):
+        return _configuration(observed)
+    return _workload(action, observed)
+
+
+def _node(action: Action, observed: Observed) -> Risk:
     raw = observed.object
-    metadata, spec = raw.get("metadata", {}), raw.get("spec", {})
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    if raw.get("kind") == "Node":
-        pool = pool_of(labels)
-        others = (n for n in observed.related if n.get("kind") == "Node" and n.get("metadata", {}).get("uid") != metadata.get("uid"))
-        disrupted = sum(
-            1 for n in others if pool and pool_of(n["metadata"].get("labels") or {}) == pool and n.get("spec", {}).get("unschedulable")
-        )
-        gpus = accelerators(raw.get("status", {}).get("capacity") or {})
-        return Risk(
-            gpus=gpus if isinstance(action, Cordon) else 0,
-            uses_gpu=gpus > 0,
-            pool=pool,
-            pool_disrupted=disrupted,
-            control_plane=any(label in labels for label in _CONTROL_PLANE),
-        )
-    template = raw if raw.get("kind") == "Pod" else spec.get("template") or {}
-    per_pod = sum(accelerators((c.get("resources") or {}).get("limits") or {}) for c in template.get("spec", {}).get("containers") or ())
-    claims = bool(template.get("spec", {}).get("resourceClaims"))
-    now = _replicas(raw)
-    replicas = Replicas(now, action.replicas) if isinstance(action, Scale) else None
-    if isinstance(action, RolloutUndo | RolloutRestart):
-        affected = now
-    elif isinstance(action, DeletePod):
-        affected = 1
-    else:
-        affected = abs(replicas.before - replicas.after) if replicas else 0
-    gitops = any(a in annotations for a in _GITOPS_ANNOTATIONS) or any(label in labels for label in _GITOPS_LABELS)
+    labels = raw["metadata"].get("labels") or {}
+    pool, own = pool_of(labels), uid_of(raw)
+    others = [n for n in observed.related if n.get("kind") == "Node" and uid_of(n) != own]
+    members = [n for n in others if pool and pool_of(n["metadata"].get("labels") or {}) == pool]
+    disrupted = sum(_disrupted(n) for n in members)
+    gpus = accelerators(raw.get("status", {}).get("capacity") or {})
+    moved = drained_pods(observed) if isinstance(action, Drain) else []
+    headroom = [budget for pod in moved for budget in _headroom(pod, observed)]
+    return Risk(
+        pods_affected=len(moved),
+        gpus=gpus if isinstance(action, Cordon | Drain | Taint | SetMigProfile) else 0,
+        uses_gpu=gpus > 0,
+        pool=pool,
+        pool_disrupted=disrupted,
+        pool_share_percent=100 * disrupted // (len(members) + 1),
+        control_plane=any(label in labels for label in _CONTROL_PLANE),
+        disruptions_allowed=min(headroom, default=UNKNOWN),
+        namespaces=tuple(sorted({pod["metadata"]["namespace"] for pod in moved})),
+    )
+
+
+def _disrupted(node: dict[str, Any]) -> bool:
+    return bool(node.get("spec", {}).get("unschedulable")) or condition_of(node, "Ready") in ("False", "Unknown")
+
+
+def _headroom(pod: dict[str, Any], observed: Observed) -> list[int]:
+    return [int(budget.get("status", {}).get("disruptionsAllowed", 0)) for budget in budgets_over(pod, observed.related)]
+
+
+def _configuration(observed: Observed) -> Risk:
+    restarted = [raw for raw in observed.related if raw.get("kind") in ("Deployment", "StatefulSet", "DaemonSet")]
+    per_pod = [(wanted_pods(raw), pod_accelerators(raw.get("spec", {}).get("template") or {})) for raw in restarted]
+    return Risk(
+        pods_affected=sum(pods for pods, _ in per_pod),
+        gpus=sum(pods * gpus for pods, gpus in per_pod),
+        uses_gpu=any(gpus for _, gpus in per_pod),
+        controlled=_controlled(observed.object) or any(_controlled(raw) for raw in restarted),
+    )
+
+
+def _workload(action: Action, observed: Observed) -> Risk:
+    raw = observed.object
+    spec = raw.get("spec", {})
+    one_pod = raw.get("kind") == "Pod"
+    template = raw if one_pod else spec.get("template") or {}
+    per_pod = pod_accelerators(template)
+    replicas = Replicas(wanted_pods(raw), action.replicas) if isinstance(action, Scale) else None
+    affected = abs(replicas.before - replicas.after) if replicas else _affected(action, raw)
     return Risk(
         pods_affected=affected,
         gpus=per_pod * affected,
-        uses_gpu=per_pod > 0 or claims,
-        controlled=gitops or (raw.get("kind") != "Pod" and controller(raw) is not None),
+        uses_gpu=per_pod > 0 or bool(template.get("spec", {}).get("resourceClaims")) or raw.get("kind") == "ResourceClaim",
+        controlled=_controlled(raw),
+        serving_after=_serving_after(action, observed),
+        disruptions_allowed=min(_headroom(raw, observed), default=UNKNOWN) if one_pod else UNKNOWN,
         replicas=replicas,
     )
+
+
+def _affected(action: Action, raw: dict[str, Any]) -> int:
+    """How many pods restart or go away."""
+    kind = raw.get("kind")
+    if kind == "Pod":
+        return 1
+    if kind in ("Deployment", "StatefulSet", "DaemonSet"):
+        return 0 if isinstance(action, RolloutPause) else wanted_pods(raw)
+    if kind == "Job" and isinstance(action, Suspend):
+        return int(raw.get("status", {}).get("active", 0))
+    if kind == "Job" and isinstance(action, Resume):
+        return wanted_pods(raw)
+    return 0
+
+
+def _serving_after(action: Action, observed: Observed) -> int:
+    """Pods of the workload that still serve right after it; UNKNOWN when none does before it."""
+    raw = observed.object
+    if isinstance(action, DeletePod | EvictPod):
+        owner = controller(raw)
+        parent = next((r for r in observed.related if owner and uid_of(r) == owner.get("uid")), None)
+        ready = 0 if parent is None or parent.get("kind") == "Job" else ready_pods(parent)
+        return ready - int(is_ready(raw)) if ready else UNKNOWN
+    if raw.get("kind") not in ("Deployment", "StatefulSet"):
+        return UNKNOWN
+    ready = ready_pods(raw)
+    if not ready:
+        return UNKNOWN
+    if isinstance(action, Scale):
+        return min(ready, action.replicas)
+    if raw.get("spec", {}).get("strategy", {}).get("type") == "Recreate" and _affected(action, raw):
+        return 0
+    return UNKNOWN
+
+
+def _controlled(raw: dict[str, Any]) -> bool:
+    """Whether an operator, a parent workload, a queue or GitOps owns the object and may revert a change of it."""
+    if raw.get("kind") in ("Pod", "ResourceClaim"):
+        return False
+    metadata = raw.get("metadata", {})
+    labels, marks = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    gitops = any(a in marks for a in _GITOPS_ANNOTATIONS) or any(label in labels for label in _GITOPS_LABELS)
+    return gitops or controller(raw) is not None
 
 
 def pool_of(labels: dict[str, str]) -> str:
     """The node group a node belongs to, empty when no known label names one."""
     return next((f"{label}={labels[label]}" for label in _POOLS if labels.get(label)), "")
-
-
-def accelerators(resources: dict[str, Any]) -> int:
-    """How many accelerators a list of resources holds. A MIG slice counts as one: it is held as exclusively."""
-    total = 0
-    for name, amount in resources.items():
-        if (name.startswith(_ACCELERATORS) or name.startswith(_MIG)) and str(amount).isdigit():
-            total += int(amount)
-    return total
-
-
-def _replicas(raw: dict[str, Any]) -> int:
-    if raw.get("kind") == "DaemonSet":
-        return int(raw.get("status", {}).get("desiredNumberScheduled", 0))
-    replicas = raw.get("spec", {}).get("replicas")
-    return 1 if replicas is None else int(replicas)

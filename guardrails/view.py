@@ -11,7 +11,8 @@ from guardrails.approval import Approval, Tally
 from guardrails.policy import Requirement, Verdict
 from guardrails.proposal import NEEDS_A_HUMAN, State
 from guardrails.record import Record
-from guardrails.redact import present
+from guardrails.redact import present, redact_object
+from guardrails.request import ApiRequest
 
 REASON_LIMIT = 2000
 
@@ -74,8 +75,8 @@ def view(record: Record, approvals: tuple[Approval, ...], tally: Tally | None) -
         reason=present(record.draft.get("reason", ""), REASON_LIMIT),
         requester=record.requester,
         contributors=record.contributors,
-        requests=tuple(r.model_dump(mode="json") for r in change.requests) if change else (),
-        inverse=tuple(r.model_dump(mode="json") for r in change.inverse) if change else (),
+        requests=shown_requests(change.requests) if change else (),
+        inverse=shown_requests(change.inverse) if change else (),
         reversibility=sealed.action.traits.reversibility if sealed else "",
         checks=tuple(c.model_dump(mode="json") for c in change.checks) if change else (),
         notes=change.notes if change else (),
@@ -92,6 +93,11 @@ def view(record: Record, approvals: tuple[Approval, ...], tally: Tally | None) -
         outcome=record.outcome,
         next_step=_next_step(record, tally),
     )
+
+
+def shown_requests(requests: tuple[ApiRequest, ...]) -> tuple[dict[str, Any], ...]:
+    """Requests for people and tools: what looks like a secret in them is not shown, though it is sent as it is."""
+    return tuple(redact_object(request.model_dump(mode="json")) for request in requests)
 
 
 def _next_step(record: Record, tally: Tally | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from guardrails.action import BY_NAME, TARGET_RESOURCES, access, check_target, parse_action, target
+from guardrails.action import BY_NAME, TARGET_RESOURCES, access, check_target, example, parse_action, target
 from guardrails.errors import GuardrailsError
 from guardrails.redact import redact_object
 from mcp_server.arguments import Arguments, Name, Namespace, nearest
@@ -24,6 +24,13 @@ REASON_LIMIT = 1_000
 # What decides the next step is read first.
 FIRST = ("id", "state", "detail", "next_step", "digest", "summary")
 DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
+
+
+PARAMETERS = "; ".join(
+    f"{name}: {', '.join(field for field in word.model_fields if field != 'action')}"
+    for name, word in BY_NAME.items()
+    if len(word.model_fields) > 1
+)
 
 
 def _one_of(known: tuple[str, ...], what: str) -> AfterValidator:
@@ -46,7 +53,8 @@ class ProposeArguments(Arguments):
     name: Name
     namespace: Namespace | None = None
     parameters: Annotated[
-        dict[str, int | str | bool], Field(description="scale: replicas; rollout_undo: to_revision", default_factory=dict)
+        dict[str, int | str | bool | list[str]],
+        Field(description=f"by action: {PARAMETERS}", default_factory=dict, max_length=PARAMETERS_LIMIT),
     ]
     evidence_ids: Annotated[tuple[str, ...], Field(description="ev:… of the diagnosis", max_length=EVIDENCE_LIMIT)] = ()
     reason: Annotated[str, Field(max_length=REASON_LIMIT)] = ""
@@ -113,10 +121,10 @@ def _answer(document: dict[str, Any]) -> Answer:
 def _executor_rules() -> tuple[RBACRule, ...]:
     """What an account needs to try (server-side dry run) or to do every action: one rule per verb and resource."""
     atoms = {
-        (rule.group, rule.resource, rule.verb)
+        (rule.group, f"{rule.resource}/{rule.subresource}" if rule.subresource else rule.resource, rule.verb)
         for word in BY_NAME.values()
         for kind in word.traits.kinds
-        for rule in access(_example(word.model_fields["action"].default), target(kind, "x", "x"))
+        for rule in access(example(word.model_fields["action"].default), target(kind, "x", "x"))
     }
     verbs: dict[tuple[str, str], tuple[str, ...]] = {}
     for group, resource, verb in sorted(atoms):
@@ -125,11 +133,6 @@ def _executor_rules() -> tuple[RBACRule, ...]:
     return tuple(
         RBACRule(needed, group, tuple(name for (g, name), v in verbs.items() if (g, v) == (group, needed))) for group, needed in alike
     )
-
-
-def _example(action: str) -> Any:
-    # What an action needs does not depend on its parameters.
-    return BY_NAME[action].model_construct()
 
 
 EXECUTOR_RULES = _executor_rules()

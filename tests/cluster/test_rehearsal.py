@@ -67,7 +67,7 @@ async def test_observing_a_recording(tmp_path: Path) -> None:
     assert [item["metadata"]["name"] for item in seen.related] == ["web-1"]
     assert (await port.observe(Scale(replicas=1), WEB)).missing == ("horizontalpodautoscalers were not recorded",)
     cordoned = await port.observe(Cordon(), target("Node", None, "n2"))
-    assert [item["metadata"]["name"] for item in cordoned.related] == ["n1"]
+    assert [item["metadata"]["name"] for item in cordoned.related] == ["n1", "n2"]
     assert port.rehearsal
     with pytest.raises(TargetNotFound):
         await port.observe(RolloutUndo(), target("Deployment", "ml", "gone"))

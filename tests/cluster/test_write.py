@@ -12,7 +12,7 @@ import pytest
 from cluster.credentials import Impersonation
 from cluster.errors import ClusterError
 from cluster.write import KubeWriter
-from guardrails.action import Cordon, DeletePod, RolloutRestart, Scale, access, target
+from guardrails.action import DeletePod, Drain, RolloutRestart, Scale, access, target
 from guardrails.errors import Forbidden, InvalidGrant, TargetNotFound, Unreachable
 from guardrails.grant import Grant
 from guardrails.port import ClusterPort, Subject
@@ -301,9 +301,10 @@ async def test_a_check_reads_and_judges(api: FakeApi, writer: KubeWriter) -> Non
 async def test_selectors_reach_the_server(api: FakeApi, writer: KubeWriter) -> None:
     api.reply("/api/v1/nodes/n1", document({"metadata": {"name": "n1", "uid": "n"}, "spec": {}}))
     api.reply("/api/v1/nodes", listing("Node", [{"metadata": {"name": "n2"}}]))
-    seen = await writer.observe(Cordon(), target("Node", None, "n1"))
+    api.reply("/api/v1/pods", listing("Pod", []))
+    seen = await writer.observe(Drain(), target("Node", None, "n1"))
     assert [item["kind"] for item in seen.related] == ["Node"]
-    assert api.requests[-1].query["fieldSelector"] == "spec.unschedulable=true"
+    assert [request.query["fieldSelector"] for request in api.requests if request.path == "/api/v1/pods"] == ["spec.nodeName=n1"]
 
 
 @pytest.mark.anyio

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from guardrails.action import AccessRule, Action, Target
+from guardrails.action import TARGET_RESOURCES, AccessRule, Action, Target
 from guardrails.change import needs
 from guardrails.clock import Clock
 from guardrails.errors import TargetNotFound
@@ -38,6 +38,7 @@ class FakeCluster:
         self.lose_answer = False
         self.before_apply: Callable[[], None] = lambda: None
         self.heal: Callable[[dict[str, Any]], None] = lambda _raw: None
+        self.refuse_eviction: Callable[[dict[str, Any]], str] = lambda _raw: ""
 
     @staticmethod
     def _key(raw: dict[str, Any]) -> tuple[str, str | None, str]:
@@ -75,8 +76,7 @@ class FakeCluster:
     def _select(self, query: Query) -> list[dict[str, Any]]:
         chosen = []
         for (kind, namespace, name), raw in self._objects.items():
-            unschedulable = query.field_selector is None or raw.get("spec", {}).get("unschedulable")
-            if kind == query.resource.kind and query.name in (None, name) and query.namespace in (None, namespace) and unschedulable:
+            if kind == query.resource.kind and query.name in (None, name) and query.namespace in (None, namespace) and _fits(raw, query):
                 chosen.append(raw)
         return chosen
 
@@ -104,16 +104,22 @@ class FakeCluster:
         return receipt
 
     def _write(self, request: BoundRequest) -> Receipt:
-        raw = next((o for o in self._objects.values() if _path_of(o) == request.path), None)
+        raw = next((o for o in self._objects.values() if _path_of(o) == request.object_path), None)
         if raw is None:
             return Receipt("gone", "not found", 404)
         body = request.body()
-        wanted = body["preconditions"] if request.method == "DELETE" else body["metadata"]
-        if (wanted["uid"], wanted["resourceVersion"]) != (raw["metadata"]["uid"], raw["metadata"]["resourceVersion"]):
+        holder = {"PATCH": body.get("metadata"), "DELETE": body.get("preconditions")}
+        wanted = holder.get(request.method) or body["deleteOptions"]["preconditions"]
+        found = raw["metadata"]
+        if wanted["uid"] != found["uid"] or wanted.get("resourceVersion", found["resourceVersion"]) != found["resourceVersion"]:
             return Receipt("conflict", "the object has been modified", 409)
+        if request.method == "POST":
+            refusal = self.refuse_eviction(raw)
+            if refusal:
+                return Receipt("refused", refusal, 429)
         self.writes.append(request)
         self._version += 1
-        if request.method == "DELETE":
+        if request.method != "PATCH":
             del self._objects[self._key(raw)]
         else:
             before = copy.deepcopy(raw.get("spec"))
@@ -129,14 +135,19 @@ class FakeCluster:
         return judge(check, found)
 
 
+def _fits(raw: dict[str, Any], query: Query) -> bool:
+    """The field selectors that planning uses."""
+    field, _, wanted = (query.field_selector or "").partition("=")
+    value: Any = raw
+    for part in field.split(".") if field else ():
+        value = value.get(part) if isinstance(value, dict) else None
+    return not field or value == wanted
+
+
 def _path_of(raw: dict[str, Any]) -> str:
     metadata = raw["metadata"]
-    plural = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets", "Pod": "pods", "Node": "nodes"}.get(
-        raw["kind"]
-    )
-    root = "/apis/apps/v1" if plural in ("deployments", "statefulsets", "daemonsets") else "/api/v1"
-    inside = f"/namespaces/{metadata['namespace']}" if metadata.get("namespace") else ""
-    return f"{root}{inside}/{plural}/{metadata['name']}"
+    resource = TARGET_RESOURCES.get(raw["kind"])
+    return resource.path(metadata.get("namespace"), metadata["name"]) if resource else ""
 
 
 def merge(target: dict[str, Any], patch: dict[str, Any]) -> None:

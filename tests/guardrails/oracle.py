@@ -5,6 +5,7 @@ from __future__ import annotations
 from guardrails.facts import Facts, NodeFacts, WorkloadFacts
 
 SYSTEM = {"kube-system", "kube-public", "kube-node-lease", "smokejumper"}
+TAKES_NODES = {"cordon", "drain", "taint", "set_mig_profile"}
 LONG_MAX = 2**63 - 1
 
 
@@ -22,7 +23,8 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
         or now.kill_switch
         or not now.validated
         or (now.frozen and not now.break_glass)
-        or (facts.action == "cordon" and isinstance(on, NodeFacts) and on.pool != "" and now.pool_disrupted >= 1)
+        or (facts.action in TAKES_NODES and isinstance(on, NodeFacts) and on.pool != "" and now.pool_disrupted >= 1)
+        or (facts.action == "drain" and (now.protected_affected or bool(SYSTEM & set(now.namespaces))))
         or (scaling and now.replicas is not None and now.replicas.before >= 1 and now.replicas.after > now.replicas.before * 10)
         or now.changes_last_hour >= 20
     )
@@ -36,11 +38,14 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
         or (on.env == "prod" and not now.reversible)
         or on.gpu
         or now.gpus > 0
+        or now.serving_after == 0
         or now.automatic_last_hour >= 5
         or now.failed_last_hour >= 2
     )
     if not escalate and facts.action == "rollout_restart" and on.env != "prod" and now.pods_affected <= 20:
         return "auto", {}
     to_zero = scaling and now.replicas is not None and now.replicas.after == 0 and now.replicas.before > 0
+    costly = facts.action == "suspend" and (on.gpu or now.gpus > 0)
+    last = facts.action in ("delete_pod", "evict_pod") and now.serving_after == 0
     assert workload or node
-    return "approve", {"sre-oncall": 2 if to_zero else 1}
+    return "approve", {"sre-oncall": 2 if to_zero or costly or last or facts.action in ("drain", "set_mig_profile") else 1}

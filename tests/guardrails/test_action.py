@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from guardrails.action import BY_NAME, TARGET_RESOURCES, DeletePod, RolloutUndo, Scale, access, check_target, parse_action, schemas, target
+from guardrails.action import (
+    BY_NAME,
+    TARGET_RESOURCES,
+    DeletePod,
+    RolloutUndo,
+    Scale,
+    Target,
+    access,
+    check_target,
+    example,
+    parse_action,
+    schemas,
+    target,
+)
 from guardrails.errors import InvalidAction
 
 
@@ -50,7 +63,7 @@ def test_namespaces_that_are_none(namespace: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["SECRETS", "Secret", "Secret.v1.", "secrets", "List", "nodes/proxy", "services/proxy", "ConfigMap", "deployment", ""]
+    "kind", ["SECRETS", "Secret", "Secret.v1.", "secrets", "List", "nodes/proxy", "services/proxy", "ClusterRole", "deployment", ""]
 )
 def test_kinds_that_nothing_may_change(kind: str) -> None:
     with pytest.raises(InvalidAction, match="no kind that may be changed"):
@@ -104,14 +117,21 @@ def test_namespaced_kinds_need_a_namespace(kind: str, namespace: str | None) -> 
 def test_an_action_applies_to_its_kinds_only() -> None:
     on = {kind: target(kind, "shop" if resource.namespaced else None, "x") for kind, resource in TARGET_RESOURCES.items()}
     for name, word in BY_NAME.items():
-        action = parse_action({"action": name} | ({"replicas": 1} if name == "scale" else {}))
+        action = example(name)
         for kind, where in on.items():
             if kind in word.traits.kinds:
                 check_target(action, where)
-                assert {rule.verb for rule in access(action, where)} == {word.traits.write_verb, "get"}
+                rules = access(action, where)
+                assert rules[0].writes
+                assert word.traits.write_verb in {rule.verb for rule in rules}
+                assert [str(rule) for rule in rules if not rule.writes] == [f"get {_whole(where)}"]
             else:
                 with pytest.raises(InvalidAction, match="does not apply"):
                     check_target(action, where)
+
+
+def _whole(on: Target) -> str:
+    return f"{on.resource.plural}.{on.group}" if on.group else on.resource.plural
 
 
 def test_a_target_of_another_group_is_refused() -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from guardrails.action import BY_NAME
 from guardrails.bundle import SHIPPED, Source, build, load, read
 from guardrails.facts import Circumstances, Facts, NodeFacts, Replicas, WorkloadFacts
 from guardrails.policy import ENGINE_ERROR, Policy, Requirement, decide, near_misses
@@ -42,13 +43,13 @@ def request(chance: random.Random) -> Facts:
         return values[0] if calm else chance.choice(values)
 
     replicas = None
-    action = chance.choice(["rollout_undo", "rollout_restart", "scale", "delete_pod", "cordon", "uncordon"])
+    action = chance.choice([*["rollout_restart", "scale"] * 4, *BY_NAME])
     if action == "scale" and maybe(0.9):
         replicas = Replicas(chance.choice([0, 1, 3, 2**62]), chance.choice([0, 1, 10, 11, 30, 31, 2**62]))
     tenant = "other" if maybe(0.2) else "default"
     env = chance.choice(["prod", "staging", "dev"])
     resource: WorkloadFacts | NodeFacts
-    if action in ("cordon", "uncordon"):
+    if "Node" in BY_NAME[action].traits.kinds:
         resource = NodeFacts(tenant, "c", env, "t", "n", chance.choice(["", "a100"]), maybe(0.3), maybe(0.1))
     else:
         ns = chance.choice(["shop", "shop", "shop", "kube-system", "smokejumper"])
@@ -66,6 +67,9 @@ def request(chance: random.Random) -> Facts:
         pods_affected=chance.choice([0, 1, 20, 21]),
         gpus=near(0, 0, 0, 8),
         pool_disrupted=near(0, 0, 1),
+        serving_after=near(-1, -1, 0, 1),
+        namespaces=tuple(chance.sample(["shop", "web", "kube-system"], near(0, 1, 2))),
+        protected_affected=maybe(0.05),
         changes_last_hour=near(0, 0, 0, 19, 20),
         automatic_last_hour=near(0, 0, 4, 5),
         failed_last_hour=near(0, 0, 1, 2),

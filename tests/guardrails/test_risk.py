@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from guardrails.accelerator import accelerators
 from guardrails.action import Cordon, DeletePod, RolloutRestart, Scale, target
 from guardrails.errors import InvalidGrant
 from guardrails.estate import Estate, Freeze
@@ -15,7 +16,7 @@ from guardrails.facts import Replicas
 from guardrails.grant import Grant
 from guardrails.port import Observed
 from guardrails.request import MERGE_PATCH, ApiRequest
-from guardrails.risk import accelerators, assess, pool_of
+from guardrails.risk import assess, pool_of
 from tests.guardrails.conftest import START
 from tests.guardrails.fake_cluster import deployment, node, pod, template
 
