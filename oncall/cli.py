@@ -7,6 +7,7 @@ code, 2 an error, 130 interrupted.
 from __future__ import annotations
 
 import gc
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -65,6 +66,10 @@ def _globals(
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or pipe that cannot say a character still gets the sentence around it.
+            stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     # Frozen objects are skipped by the collection that ends every interpreter, which takes a tenth of a diagnosis.
     gc.freeze()
@@ -78,7 +83,7 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return EXIT_INTERRUPTED
     except Exception as error:
-        message = _sentence(error)
+        message = sentence_of(error)
         if message is None:
             raise
         typer.echo(message, err=True)
@@ -89,7 +94,7 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _sentence(error: Exception) -> str | None:
+def sentence_of(error: Exception) -> str | None:
     """The message of an error that is ours (or the command line's own), None for a bug, which keeps its traceback."""
     from agent.errors import AgentError
     from cluster.errors import ClusterError
@@ -100,6 +105,8 @@ def _sentence(error: Exception) -> str | None:
         return f"error: {error.format_message()}"
     if isinstance(error, OncallError | AgentError | ClusterError | GuardrailsError):
         return f"error: {error}"
-    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1 and isinstance(error.exceptions[0], Exception):
-        return _sentence(error.exceptions[0])
+    if isinstance(error, ExceptionGroup):
+        sentences = [sentence_of(inner) for inner in error.exceptions]
+        told = dict.fromkeys(sentence for sentence in sentences if sentence is not None)
+        return "\n".join(told) if None not in sentences else None
     return None

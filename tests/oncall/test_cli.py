@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from oncall.cli import run
+from oncall.cli import run, sentence_of
+from oncall.errors import UsageError
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDING = str(ROOT / "examples" / "serve-rollout")
@@ -283,3 +286,18 @@ def test_a_database_that_is_none_is_one_sentence(smokejumper: Run, tmp_path: Pat
     code, _, err = smokejumper("proposals", "list", state=broken)
     assert code == 2
     assert "smokejumper.db" in err
+
+
+def test_a_terminal_that_knows_only_ascii_gets_every_sentence(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", "from oncall.cli import main; main()", "diagnose", "--recording", RECORDING]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=True)
+    assert b"1. Deployment/ml/serve" in done.stdout
+    assert b"\\u2026 1 more" in done.stdout
+    assert done.stderr == b""
+
+
+def test_errors_of_ours_that_came_together_are_sentences_and_a_bug_among_them_is_none() -> None:
+    ours = ExceptionGroup("tasks", [UsageError("one"), ExceptionGroup("inner", [UsageError("two"), UsageError("one")])])
+    assert sentence_of(ours) == "error: one\nerror: two\nerror: one"
+    assert sentence_of(ExceptionGroup("tasks", [UsageError("one"), ValueError("a bug")])) is None
