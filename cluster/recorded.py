@@ -84,7 +84,8 @@ class RecordedReader:
         if manifest.objects is not None and count < manifest.objects:
             complaints.append(f"{count} of the {manifest.objects} objects that were recorded are left")
         grouped.pop("Secret", None)
-        objects = {kind: list(items.values()) for kind, items in grouped.items()}
+        # By namespace and name, as an API server lists them, so that the order of a file cannot change what is said.
+        objects = {kind: [items[key] for key in sorted(items, key=_place)] for kind, items in sorted(grouped.items())}
         moment = now or manifest.now or _newest(objects) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         return cls(base, objects, manifest, moment, tuple(complaints))
 
@@ -281,6 +282,10 @@ def _fact(item: Object, kind: Kind) -> Fact:
         return msgspec.convert(whole, kind.fact, strict=False)
     except msgspec.ValidationError:
         return msgspec.convert(lenient(whole), kind.fact, strict=False)
+
+
+def _place(key: tuple[str | None, str]) -> tuple[str, str]:
+    return (key[0] or "", key[1])
 
 
 def _custom_kind(name: str, items: list[Object]) -> Kind:

@@ -62,7 +62,7 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     """The diagnosis of one world. `focus` are the objects that the question is about: causes that reach them come first."""
     graph = world.once(Graph)
     near = _neighbourhood(world, focus)
-    candidates = sorted((_candidate(finding, graph, near) for finding in merged(findings)), key=_order)
+    candidates = sorted((_candidate(finding, graph, near, world.now) for finding in merged(findings)), key=_order)
     explained_by: dict[int, int] = {}
     for index, candidate in enumerate(candidates):
         for earlier in range(index):
@@ -140,8 +140,11 @@ def _neighbourhood(world: World, focus: tuple[ObjectRef, ...]) -> frozenset[Key]
     return frozenset(keys)
 
 
-def _candidate(finding: Finding, graph: Graph, near: frozenset[Key]) -> _Candidate:
+def _candidate(finding: Finding, graph: Graph, near: frozenset[Key], now: datetime) -> _Candidate:
     reach = graph.reach((finding.subject, *finding.affects))
+    if finding.since is not None and finding.since > now:
+        # Of a node whose clock is ahead. It cannot have begun later than it was seen.
+        finding = replace(finding, since=now)
     return _Candidate(finding, code_of(finding.code), reach, bool(reach & near))
 
 
@@ -182,7 +185,10 @@ def _rank(candidate: _Candidate, below: list[_Candidate], now: datetime) -> tupl
 
 
 def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
+    """The cause that a candidate and what it explains make. A symptom that nothing explains is true, but that it is the root is not
+    proven: it is at most likely."""
     finding = candidate.finding
+    symptom = candidate.code.role is Role.SYMPTOM
     evidence: dict[str, Evidence] = {}
     for item in (*finding.evidence, *(item for child in below for item in child.finding.evidence[:1])):
         evidence.setdefault(item.id, item)
@@ -195,7 +201,7 @@ def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
         class_=candidate.code.class_,
         title=candidate.code.title,
         explanation=_shown(finding.explanation),
-        certainty=finding.certainty,
+        certainty=min(finding.certainty, Certainty.LIKELY) if symptom else finding.certainty,
         evidence=tuple(evidence.values())[:EVIDENCE_LIMIT],
         symptoms=symptoms,
         since=finding.since,

@@ -1,4 +1,7 @@
-"""Names that do not resolve: pods that bypass the cluster's DNS, a configuration that denies names, a server that is down."""
+"""Names that do not resolve: pods that bypass the cluster's DNS, a configuration that denies names, a server that is down.
+
+Limits: no name is looked up; logs, the server's configuration and its pods tell.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +174,7 @@ def known_names_unresolved(world: World) -> Iterator[Finding]:
         for sign in testimony.signs:
             if sign.kind == "unknown-host" and sign.host is not None:
                 found = dependencies.resolve(testimony.pod.namespace, sign.host)
-                if found.service is not None and found.service.spec.type != "ExternalName":
+                if found.service is not None and found.service.spec.type != "ExternalName" and _well_formed(sign.host):
                     heard[found.service.ref].append((testimony, sign))
     if not heard:
         return
@@ -191,6 +194,13 @@ def known_names_unresolved(world: World) -> Iterator[Finding]:
         affects=(*callers, *heard),
         lacks="the configuration and the log of the DNS server",
     )
+
+
+def _well_formed(host: str) -> bool:
+    """Whether a name is one that the cluster's DNS answers for. NAME.NAMESPACE.svc.ANYTHING-ELSE may be a slip of the pen, and then it is
+    right that it does not resolve."""
+    _, separator, ending = host.rstrip(".").partition(".svc.")
+    return not separator or ending == "cluster.local"
 
 
 def _dns_object(world: World) -> ObjectRef | None:

@@ -41,7 +41,7 @@ def job_failed(world: World) -> Iterator[Finding]:
         event = _backoff_event(world, job)
         if not given_up and not job.status.failed:
             continue
-        if _made_good(world, job):
+        if made_good(world, job):
             continue
         limit = job.spec.backoff_limit
         reason = (failed.reason if failed else None) or (event.reason if event else None) or "its pods failed"
@@ -116,7 +116,7 @@ def _backoff_event(world: World, job: Job) -> Event | None:
     return orphans[-1] if orphans and failing == [job] else None
 
 
-def _made_good(world: World, job: Job) -> bool:
+def made_good(world: World, job: Job) -> bool:
     """Whether a later run of the same CronJob succeeded."""
     owner = job.controller
     if owner is None or owner.kind != CronJob.kind or job.created is None:

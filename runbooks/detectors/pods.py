@@ -12,9 +12,10 @@ from msgspec import Struct
 
 from cluster.facts.event import Event
 from cluster.facts.pod import Container, ContainerStatus, Pod, Terminated
-from cluster.facts.workload import Deployment, ReplicaSet
+from cluster.facts.workload import Deployment, Job, ReplicaSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
+from runbooks.detectors.jobs import done, made_good
 from runbooks.finding import Evidence, LogWant, Source, cite
 
 # A ready container whose last death is older than this has recovered; an alert on restarts (KubePodCrashLooping) looks back as far.
@@ -70,12 +71,21 @@ def container_ref(pod: Pod, container: str) -> ContainerRef:
 
 
 def troubled_pods(world: World) -> tuple[Pod, ...]:
-    """Pods that exist to run and do not: neither succeeded, nor being deleted, nor ready with quiet containers."""
+    """Pods that exist to run and do not: neither succeeded, nor being deleted, nor ready with quiet containers, nor a failed attempt at
+    what a later one did."""
     return world.once(_troubled_pods)
 
 
 def _troubled_pods(world: World) -> tuple[Pod, ...]:
-    return tuple(_troubled_among(world.all(Pod)))
+    return tuple(pod for pod in _troubled_among(world.all(Pod)) if not _overcome(world, pod))
+
+
+def _overcome(world: World, pod: Pod) -> bool:
+    """Whether a pod failed for good and its Job, or a later run of its CronJob, succeeded all the same."""
+    if pod.status.phase != "Failed":
+        return False
+    jobs = (world.get(Job, ref.namespace, ref.name) for ref in world.owner_chain(pod.ref) if ref.kind == Job.kind)
+    return any(job is not None and (done(job) or made_good(world, job)) for job in jobs)
 
 
 def _troubled_among(pods: Iterable[Pod]) -> Iterator[Pod]:

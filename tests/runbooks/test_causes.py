@@ -153,3 +153,17 @@ def test_the_order_of_findings_does_not_matter() -> None:
     )
     told = explain(shop(), findings)
     assert all(explain(shop(), findings[turn:] + findings[:turn]) == told for turn in range(len(findings)))
+
+
+def test_an_onset_of_a_clock_that_is_ahead_is_taken_for_now() -> None:
+    image = finding("image.not-found", WEB, minutes_ago=-11)
+    stuck = finding("rollout.deadline-exceeded", WEB, minutes_ago=2)
+    (cause,) = explain(shop(), (image, stuck)).causes
+    assert (cause.code, cause.since) == ("image.not-found", NOW)
+
+
+def test_a_symptom_that_nothing_explains_is_a_likely_cause_at_most() -> None:
+    (cause,) = explain(shop(), (finding("workload.unavailable", WEB),)).causes
+    assert (cause.code, cause.certainty) == ("workload.unavailable", Certainty.LIKELY)
+    (cause,) = explain(shop(), (finding("image.not-found", WEB),)).causes
+    assert cause.certainty is Certainty.PROVEN

@@ -162,3 +162,28 @@ def test_two_containers_of_a_pod_on_one_port(other: int, found: set[str]) -> Non
         ]
     }
     assert codes(port_conflicts(world(pod(**CRASHING, **spec)))) == found
+
+
+def _run(name: str, at: str, code: int, phase: str, condition: str) -> str:
+    """One run of a CronJob and its only pod."""
+    cron: dict[str, Any] = {"kind": "CronJob", "name": "sync", "controller": True}
+    job: dict[str, Any] = {"kind": "Job", "name": name, "controller": True}
+    run = {"name": name, "namespace": "shop", "creationTimestamp": at, "ownerReferences": [cron]}
+    ended = {"name": "main", "state": {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": at}}}
+    return document(kind="Job", metadata=run, status={"conditions": [{"type": condition, "status": "True"}]}) + document(
+        kind="Pod",
+        metadata={"name": f"{name}-x", "namespace": "shop", "creationTimestamp": at, "ownerReferences": [job]},
+        spec={"restartPolicy": "Never", "containers": [{"name": "main"}]},
+        status={"phase": phase, "containerStatuses": [ended]},
+    )
+
+
+def test_a_failed_run_accuses_until_a_later_one_succeeds() -> None:
+    cron = document(kind="CronJob", metadata={"name": "sync", "namespace": "shop"}, spec={"schedule": "0 * * * *"})
+    failed = _run("sync-1", "2026-01-15T10:00:00Z", 1, "Failed", "Failed")
+    good = _run("sync-2", "2026-01-15T11:00:00Z", 0, "Succeeded", "Complete")
+    failed_again = _run("sync-3", "2026-01-15T11:30:00Z", 1, "Failed", "Failed")
+    assert codes(crashes(world(cron + failed))) == {"container.crash-loop"}
+    assert list(crashes(world(cron + failed + good))) == []
+    (finding,) = crashes(world(cron + failed + good + failed_again))
+    assert [ref.name for ref in finding.affects] == ["sync-3-x"]

@@ -79,3 +79,13 @@ def test_a_name_that_does_not_resolve_though_its_service_exists() -> None:
     assert codes(findings) == {"dns.name-unresolved"}
     assert [ref.name for ref in findings[0].affects] == ["web-1", "cart"]
     assert found(service("pay", None) + web, logs=log) == []
+
+
+def test_a_misspelled_domain_is_no_fault_of_the_dns() -> None:
+    web = pod("web-1", {"app": "web"}, ready=False)
+
+    def failing(host: str) -> list[Finding]:
+        return found(CART + web, logs={("shop", "web-1", "main"): f"Error: getaddrinfo ENOTFOUND {host}\n" * 3})
+
+    assert codes(failing("cart.shop.svc.cluster.local")) == {"dns.name-unresolved"}
+    assert failing("cart.shop.svc.cluster.locl") == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbooks.causes import explain
 from runbooks.detectors import jobs
 from runbooks.finding import Certainty, Finding
 from tests.runbooks.manifests import event, manifest, pod
@@ -111,3 +112,10 @@ def test_a_side_container_that_keeps_a_job_from_completing() -> None:
     assert codes(found(job(status={"active": 1}) + run("2026-01-15T11:30:00Z"))) == {"job.never-completes"}
     assert found(job(status={"active": 1}) + run("2026-01-15T11:59:30Z")) == []
     assert found(job(status={"active": 1}) + run("2026-01-15T11:30:00Z", exit_code=1)) == []
+
+
+def test_what_somebody_suspended_is_advice_and_no_cause() -> None:
+    for text in (job(spec={"suspend": True}), cron(suspend=True)):
+        diagnosis = explain(world(text), tuple(found(text)))
+        assert diagnosis.causes == ()
+        assert [item.class_ for item in diagnosis.advisories] == ["config/suspended"]

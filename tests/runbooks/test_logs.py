@@ -268,3 +268,11 @@ def test_a_hostile_line_is_bounded() -> None:
     started = time.process_time()
     logs.read_lines(["error: " + "a" * 1_000_000, "failed to connect to " + "x.-" * 100_000, "\x1b[31mERROR\x1b[0m boom"])
     assert time.process_time() - started < 2
+
+
+def test_the_peer_that_an_old_libpq_asks_about_on_the_next_line() -> None:
+    question = '\tIs the server running on host "database" (10.96.3.3) and accepting TCP/IP connections on port 5432?'
+    (sign,) = logs.read_lines(["starting", "could not connect to server: Connection refused", question]).signs
+    assert (sign.kind, sign.host, sign.port, sign.from_end) == ("refused", "database", 5432, 0)
+    # Without an error before it, the question is a line like any other.
+    assert logs.read_lines([question]).signs == ()

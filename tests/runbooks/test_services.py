@@ -83,6 +83,10 @@ def test_a_missing_governing_service_is_told_and_its_certainty_follows_what_was_
     assert found(stateful + service("db-headless", None)) == []
 
 
+def test_a_stateful_set_at_zero_misses_no_governing_service() -> None:
+    assert found(manifest("StatefulSet", "db", spec={"serviceName": "db-headless", "replicas": 0}), "Service") == []
+
+
 def test_an_alias_of_a_service_that_does_not_exist() -> None:
     alias = service("db", None, type="ExternalName", externalName="pg.data.svc.cluster.local")
     assert codes(found(alias)) == {"service.external-name-missing"}
