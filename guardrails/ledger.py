@@ -1,9 +1,10 @@
 """The tamper-evident record of everything that happened to a proposal: an RFC 6962 log in the database that holds the state.
 
 An entry is written in the transaction of the change that it tells of, so neither exists without the other. Every transaction ends
-with a signed checkpoint in the database and, after the commit, in an anchor file beside the key; the anchor catches a database that was
-cut short or put back to an older state. Whoever holds database, key and anchor can rewrite history back to the last checkpoint that
-somebody else keeps, no further. Nothing here erases or edits.
+with a signed checkpoint in the head and, after the commit, in an anchor file beside the key; the anchor catches a database that was
+cut short or put back to an older state. One checkpoint in every 256 entries is kept for good. Whoever holds database, key and anchor can
+rewrite history back to the last checkpoint that somebody else keeps, no further. No entry is ever erased or edited; a blob that an entry
+names may be erased, which is an entry itself.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from msgspec import Struct
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from guardrails.blob import Attachment, Blob, find, keep, new_salt, remove
 from guardrails.clock import Clock, random_id
 from guardrails.errors import BadLedger
 from guardrails.merkle import Frontier, inclusion_proof, leaf_hash
 from guardrails.note import Checkpoint, Signer
 from guardrails.store import Store, checkpoints, entries, heads
+
+# A signature takes 100 microseconds to check: one for each transaction would make a long ledger slow to verify.
+CHECKPOINT_EVERY = 256
+BATCH = 2000
 
 
 class Entry(Struct, frozen=True):
@@ -52,12 +58,14 @@ class Ledger:
         anchor: Path | None = None,
         tenant: str = "default",
         ids: Callable[[str], str] = random_id,
+        salts: Callable[[], str] = new_salt,
     ) -> None:
         self._store = store
         self._signer = signer
         self._clock = clock
         self._anchor = anchor
         self.ids = ids
+        self.salts = salts
         self.log = tenant
         self.origin = f"smokejumper.dev/ledger/{tenant}"
 
@@ -72,29 +80,55 @@ class Ledger:
             keep_newest(self._anchor, note)
 
     async def _begin(self, connection: AsyncConnection) -> Writing:
-        head = (await connection.execute(select(heads.c.size, heads.c.frontier).where(heads.c.log == self.log))).one_or_none()
+        query = select(heads.c.size, heads.c.frontier, heads.c.note).where(heads.c.log == self.log).with_for_update()
+        head = (await connection.execute(query)).one_or_none()
         if head is None:
-            await connection.execute(insert(heads).values(log=self.log, size=0, frontier="[]"))
+            await connection.execute(insert(heads).values(log=self.log, size=0, frontier="[]", note=""))
             return Writing(self, connection, Frontier(), self._clock.now())
         try:
             frontier = Frontier(head.size, [bytes.fromhex(h) for h in json.loads(head.frontier)])
-            note = select(checkpoints.c.note).where(checkpoints.c.log == self.log, checkpoints.c.size == head.size)
-            signed = self._signer.verifier.open((await connection.execute(note)).scalar_one_or_none() or "")
-            if signed.root != frontier.root():
-                raise BadLedger("The head of the ledger is not the one that was signed.")
+            if head.size:
+                signed = self._signer.verifier.open(head.note)
+                if (signed.size, signed.root) != (frontier.size, frontier.root()):
+                    raise BadLedger("The head of the ledger is not the one that was signed.")
         except (ValueError, BadLedger) as error:
             raise BadLedger(f"Nothing is written to a damaged ledger: {error}", next_step="Run: smokejumper audit verify.") from error
         return Writing(self, connection, frontier, self._clock.now())
 
     async def _seal(self, writing: Writing) -> str | None:
         frontier = writing.frontier
-        if not writing.appended:
+        if not writing.rows:
             return None
+        await writing.connection.execute(insert(entries), writing.rows)
         hashes = json.dumps([h.hex() for h in frontier.hashes])
-        await writing.connection.execute(update(heads).where(heads.c.log == self.log).values(size=frontier.size, frontier=hashes))
         note = self._signer.sign(Checkpoint(self.origin, frontier.size, frontier.root()))
-        await writing.connection.execute(insert(checkpoints).values(log=self.log, size=frontier.size, note=note))
+        head = {"size": frontier.size, "frontier": hashes, "note": note}
+        await writing.connection.execute(update(heads).where(heads.c.log == self.log).values(**head))
+        if frontier.size // CHECKPOINT_EVERY > (frontier.size - len(writing.rows)) // CHECKPOINT_EVERY:
+            await writing.connection.execute(insert(checkpoints).values(log=self.log, size=frontier.size, note=note))
         return note
+
+    async def checkpoint(self) -> str:
+        """The newest signed note, to be kept where this machine's administrator cannot write. Raises BadLedger when nothing was signed."""
+        async with self._store.read() as connection:
+            note = await self._newest(connection)
+        if not note:
+            raise BadLedger("The ledger is empty, so nothing was signed yet.")
+        return note
+
+    async def _newest(self, connection: AsyncConnection) -> str:
+        return (await connection.execute(select(heads.c.note).where(heads.c.log == self.log))).scalar_one_or_none() or ""
+
+    async def blob(self, commitment: str) -> Blob:
+        """The text under a commitment. Raises BadLedger when there is none, or another than was committed to."""
+        async with self._store.read() as connection:
+            return await find(connection, self.log, commitment)
+
+    async def erase(self, commitment: str, *, by: str, reason: str) -> int:
+        """Forget a text, and tell so in an entry, whose number is returned. Raises BadLedger when nothing is kept under the commitment."""
+        async with self.transaction() as writing:
+            kind = await remove(writing.connection, self.log, commitment)
+            return await writing.append("blob.erased", None, {"commitment": commitment, "kind": kind, "by": by, "reason": reason[:500]})
 
     async def entries(self, proposal: str | None = None, *, after: int = -1, limit: int = 1000) -> tuple[Entry, ...]:
         """Entries in order, of one proposal or of all, those with seq greater than `after`, at most `limit`."""
@@ -107,58 +141,66 @@ class Ledger:
 
     async def export(self) -> AsyncIterator[str]:
         """Every entry as one line of canonical JSON, then the newest checkpoint as `{"checkpoint": note}`."""
-        after = -1
         async with self._store.read() as connection:
-            while True:
-                query = select(entries.c.seq, entries.c.entry).where(entries.c.log == self.log, entries.c.seq > after)
-                rows = (await connection.execute(query.order_by(entries.c.seq).limit(1000))).all()
-                for row in rows:
-                    yield row.entry
-                if not rows:
-                    break
-                after = rows[-1].seq
-            query_note = select(checkpoints.c.note).where(checkpoints.c.log == self.log).order_by(checkpoints.c.size.desc()).limit(1)
-            note = (await connection.execute(query_note)).scalar_one_or_none()
-        if note is not None:
+            query = select(entries.c.entry).where(entries.c.log == self.log).order_by(entries.c.seq)
+            async with connection.stream(query) as result:
+                async for rows in result.partitions(BATCH):
+                    for row in rows:
+                        yield row.entry
+            note = await self._newest(connection)
+        if note:
             yield json.dumps({"checkpoint": note})
+
+    async def story(self) -> AsyncIterator[Entry]:
+        """Every entry in order, read as it is asked for."""
+        async for line in self.export():
+            if not line.startswith('{"checkpoint"'):
+                yield Entry(**json.loads(line))
 
     async def prove(self, entry_id: str) -> dict[str, Any]:
         """A self-contained proof that an entry is in the log: entry, index, path and the signed checkpoint. Raises BadLedger."""
         async with self._store.read() as connection:
-            rows = (await connection.execute(select(entries).where(entries.c.log == self.log).order_by(entries.c.seq))).all()
-            query = select(checkpoints.c.note, checkpoints.c.size).where(checkpoints.c.log == self.log)
-            newest = (await connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1))).one_or_none()
-        index = next((i for i, row in enumerate(rows) if row.id == entry_id), None)
-        if index is None or newest is None or newest.size > len(rows):
-            raise BadLedger(f"The ledger has no entry {entry_id[:80]} under a checkpoint.", next_step="smokejumper audit show")
-        leaves = [bytes.fromhex(row.leaf) for row in rows[: newest.size]]
-        path = [h.hex() for h in inclusion_proof(index, leaves)]
-        key = self._signer.verifier.text
-        return {"entry": rows[index].entry, "index": index, "path": path, "checkpoint": newest.note, "verifier": key}
+            query = select(entries.c.seq, entries.c.leaf).where(entries.c.log == self.log).order_by(entries.c.seq)
+            leaves = [bytes.fromhex(row.leaf) for row in (await connection.execute(query)).all()]
+            wanted = select(entries.c.seq, entries.c.entry).where(entries.c.log == self.log, entries.c.id == entry_id)
+            found = (await connection.execute(wanted)).one_or_none()
+            note = await self._newest(connection)
+        if found is None or not note:
+            raise BadLedger(f"The ledger has no entry {entry_id[:80]}.", next_step="smokejumper audit show")
+        size = self._signer.verifier.open(note).size
+        if not found.seq < size <= len(leaves):
+            raise BadLedger("The ledger is not as it was signed.", next_step="Run: smokejumper audit verify.")
+        path = [h.hex() for h in inclusion_proof(found.seq, leaves[:size])]
+        return {"entry": found.entry, "index": found.seq, "path": path, "checkpoint": note, "verifier": self._signer.verifier.text}
 
 
 class Writing:
-    """One open transaction: its connection for the state, `append` for the ledger."""
+    """One open transaction: its connection for the state, `append` for the ledger, whose rows are stored at the end."""
 
     def __init__(self, ledger: Ledger, connection: AsyncConnection, frontier: Frontier, now: datetime) -> None:
         self._ledger = ledger
         self.connection = connection
         self.frontier = frontier
         self.now = now
-        self.appended = 0
+        self.rows: list[dict[str, Any]] = []
 
-    async def append(self, kind: str, proposal: str | None, body: dict[str, Any]) -> int:
-        """Add an entry and return its sequence number. The leaf covers the text that is stored, byte for byte."""
+    async def append(self, kind: str, proposal: str | None, body: dict[str, Any], attachments: tuple[Attachment, ...] = ()) -> int:
+        """Add an entry and return its sequence number. The leaf covers the text that is stored, byte for byte.
+
+        Attachments are kept as erasable blobs; the entry has their commitments, under `blobs`.
+        """
         seq = self.frontier.size
         at = self.now.isoformat(timespec="microseconds")
+        if attachments:
+            log, salts = self._ledger.log, self._ledger.salts
+            body = body | {"blobs": [await keep(self.connection, log, attachment, salts()) for attachment in attachments]}
         entry: dict[str, Any] = {"seq": seq, "id": self._ledger.ids("e"), "at": at, "type": kind, "proposal": proposal, "body": body}
         text = rfc8785.dumps(entry)
         leaf = leaf_hash(text)
         self.frontier.append(leaf)
-        self.appended += 1
         row = {**entry, "log": self._ledger.log, "entry": text.decode(), "leaf": leaf.hex()}
         del row["body"]
-        await self.connection.execute(insert(entries).values(**row))
+        self.rows.append(row)
         return seq
 
     async def witness(self, wanted: tuple[int, ...]) -> dict[int, dict[str, Any]]:
@@ -169,10 +211,12 @@ class Writing:
         """
         query = select(entries.c.seq, entries.c.leaf).where(entries.c.log == self._ledger.log).order_by(entries.c.seq)
         tree = Frontier()
+        leaves: list[bytes] = []
         for expected, row in enumerate((await self.connection.execute(query)).all()):
             if row.seq != expected:
                 raise BadLedger(f"Entry {expected} of the ledger is missing.", next_step="Run: smokejumper audit verify.")
-            tree.append(bytes.fromhex(row.leaf))
+            leaves.append(bytes.fromhex(row.leaf))
+        tree.extend(leaves)
         if (tree.size, tree.root()) != (self.frontier.size, self.frontier.root()):
             raise BadLedger("The entries of the ledger are not those that were signed.", next_step="Run: smokejumper audit verify.")
         chosen = select(entries.c.seq, entries.c.entry, entries.c.leaf).where(entries.c.log == self._ledger.log, entries.c.seq.in_(wanted))

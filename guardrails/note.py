@@ -73,6 +73,9 @@ class Verifier(Struct, frozen=True):
                     root = base64.b64decode(lines[2], validate=True)
                     if signed[:4] != self.key_id:
                         continue
+                    # The last character has bits that decode to nothing.
+                    if base64.b64encode(signed).decode() != parts[2]:
+                        raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is not written as it was.")
                     Ed25519PublicKey.from_public_bytes(self.raw).verify(signed[4:], f"{text}\n".encode())
                 except (InvalidSignature, binascii.Error) as error:
                     raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is wrong.") from error
@@ -81,7 +84,7 @@ class Verifier(Struct, frozen=True):
 
 
 class Signer:
-    """The private key, in memory."""
+    """The private key, in memory. A KMS would take the place of this class: `verifier` and `sign` are all that a ledger asks of it."""
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
         self._key = key
@@ -106,6 +109,15 @@ class Signer:
             raise BadLedger(f"The ledger's key {path} cannot be used: {error.strerror}.") from error
         return cls(name, key)
 
+    @classmethod
+    def from_text(cls, text: str, name: str = "smokejumper") -> Signer:
+        """A key that came another way than as our file: PEM, or the base64 of its PKCS8 on one line. Raises BadLedger."""
+        text = text.strip()
+        data = (
+            text.encode() if text.startswith("-----BEGIN") else f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n".encode()
+        )
+        return cls(name, _parse_key(data, "in the configuration"))
+
     def sign(self, checkpoint: Checkpoint) -> str:
         """The signed note of a checkpoint."""
         text = checkpoint.text()
@@ -116,10 +128,14 @@ class Signer:
 def _read_key(path: Path) -> Ed25519PrivateKey:
     if path.stat().st_mode & 0o077:
         raise BadLedger(f"Others may read the ledger's key {path}.", next_step=f"chmod 600 {path}")
+    return _parse_key(path.read_bytes(), str(path))
+
+
+def _parse_key(data: bytes, where: str) -> Ed25519PrivateKey:
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError) as error:
-        raise BadLedger(f"The ledger's key {path} is damaged.", next_step="Restore it from a backup.") from error
+        raise BadLedger(f"The ledger's key {where} is damaged.", next_step="Restore it from a backup.") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise BadLedger(f"The ledger's key {path} is not an Ed25519 key.")
+        raise BadLedger(f"The ledger's key {where} is not an Ed25519 key.")
     return key

@@ -62,18 +62,21 @@ async def open_office(
     bundle: Path = SHIPPED,
     clock: Clock | None = None,
     ids: Callable[[str], str] = random_id,
+    key: str | None = None,
+    durable: bool = True,
 ) -> AsyncIterator[Office]:
     """Open everything in a state folder, closing it at the end. Raises BadStore, BadLedger, BadDirectory, BadBundle.
 
     The folder holds `smokejumper.db`, `people.json` and `keys/`; a key, its public half and the database are made when absent.
+    `key` is the ledger's private key where it comes another way than as a file (`Signer.from_text`). Not `durable`: see `Store.open`.
     """
     clock = clock or SystemClock()
     estate = estate or Estate()
     directory = Directory.load(state / PEOPLE)
     policy = load(bundle, directory.groups)
-    signer = Signer.load_or_create(state / KEY)
+    signer = Signer.load_or_create(state / KEY) if key is None else Signer.from_text(key)
     publish_verifier(state / VERIFIER, signer)
-    store = await Store.open(state / DATABASE)
+    store = await Store.open(state / DATABASE, durable=durable)
     try:
         ledger = Ledger(store, signer, clock, anchor=state / ANCHOR, tenant=estate.tenant, ids=ids)
         yield Office(store, ledger, Bundles(policy), directory, ports, estate, clock, ids)
@@ -84,4 +87,5 @@ async def open_office(
 def publish_verifier(path: Path, signer: Signer) -> None:
     """Write the public key beside the private one, for people to copy somewhere else and pin."""
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_text(f"{signer.verifier.text}\n", encoding="utf-8")

@@ -99,12 +99,25 @@ switches = Table(
     Column("by", String, nullable=False),
     Column("at", String, nullable=False),
 )
+emergencies = Table(
+    "emergency",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("person", String, nullable=False),
+    Column("cluster", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+    Column("until", String, nullable=False),
+    Column("reviewed_by", String, nullable=False),
+    Column("review", Text, nullable=False),
+)
 heads = Table(
     "ledger_head",
     metadata,
     Column("log", String, primary_key=True),
     Column("size", Integer, nullable=False),
     Column("frontier", Text, nullable=False),
+    Column("note", Text, nullable=False),
 )
 entries = Table(
     "ledger_entry",
@@ -126,6 +139,16 @@ checkpoints = Table(
     Column("size", Integer, primary_key=True),
     Column("note", Text, nullable=False),
 )
+# What may have to be forgotten: an entry holds only the commitment. An erasure removes the row, and leaves an entry of its own.
+blobs = Table(
+    "ledger_blob",
+    metadata,
+    Column("log", String, primary_key=True),
+    Column("commitment", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("salt", String, nullable=False),
+    Column("content", Text, nullable=False),
+)
 
 
 class Store:
@@ -136,11 +159,14 @@ class Store:
         self._engine = engine
 
     @classmethod
-    async def open(cls, path: Path) -> Store:
-        """Open the file, making it and its tables when absent. Raises BadStore."""
+    async def open(cls, path: Path, *, durable: bool = True) -> Store:
+        """Open the file, making it and its tables when absent. Raises BadStore.
+
+        Not `durable`: for scratch databases, whose last transactions need not survive a power cut.
+        """
         _prepare(path)
         engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine.sync_engine, "connect", _configure)
+        event.listen(engine.sync_engine, "connect", _configure if durable else _configure_scratch)
         event.listen(engine.sync_engine, "begin", _begin)
         store = cls(path, engine)
         try:
@@ -188,8 +214,16 @@ def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:
     # The driver must not open transactions of its own: _begin does (SQLAlchemy, "Serializable isolation / transactional DDL").
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # secure_delete: what is erased is overwritten in the file, not only unlinked (sqlite.org/pragma.html).
+    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _configure_scratch(connection: Any, record: ConnectionPoolEntry) -> None:
+    _configure(connection, record)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=OFF")
     cursor.close()
 
 

@@ -35,6 +35,18 @@ def test_the_frontier_can_be_put_away_and_taken_up() -> None:
         assert frontier.root().hex() == ROOTS[frontier.size]
 
 
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 5, 8])
+def test_extending_is_appending_one_by_one(start: int) -> None:
+    leaves = [leaf_hash(bytes([number])) for number in range(40)]
+    for end in range(start, 41):
+        one, many = Frontier(), Frontier()
+        for leaf in leaves[:end]:
+            one.append(leaf)
+        many.extend(leaves[:start])
+        many.extend(leaves[start:end])
+        assert (one.size, one.hashes) == (many.size, many.hashes)
+
+
 def test_a_frontier_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="perfect subtrees"):
         Frontier(5, [b"x"])
