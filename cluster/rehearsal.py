@@ -52,9 +52,10 @@ class Rehearsal:
         self._clock = clock
 
     async def cluster_uid(self) -> str:
-        """The recorded uid of the namespace kube-system; a fixed word where it was not recorded."""
+        """The recorded uid of the namespace kube-system, marked as rehearsed: what was approved over a recording, without a dry run,
+        fits no live cluster. A fixed word where it was not recorded."""
         found = next((item for item in self._recording.raw_objects("Namespace") if item["metadata"]["name"] == "kube-system"), None)
-        return str(found["metadata"].get("uid") or CLUSTER_UID) if found else CLUSTER_UID
+        return f"{CLUSTER_UID}:{found['metadata'].get('uid') or ''}" if found else CLUSTER_UID
 
     async def observe(self, action: Action, target: Target) -> Observed:
         found = await self._find(target)

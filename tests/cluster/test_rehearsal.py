@@ -50,7 +50,7 @@ def grant(**changes: Any) -> Grant:
     fields = {
         "proposal_id": "p1",
         "proposal_digest": "d" * 64,
-        "cluster_uid": "c1",
+        "cluster_uid": "recording:c1",
         "target_uid": "uid-web",
         "request_digests": (PATCH.digest,),
         "fence": 1,
@@ -63,7 +63,7 @@ def grant(**changes: Any) -> Grant:
 async def test_observing_a_recording(tmp_path: Path) -> None:
     port: ClusterPort = rehearsal(tmp_path)
     seen = await port.observe(RolloutUndo(), WEB)
-    assert (seen.cluster_uid, seen.target.uid) == ("c1", "uid-web")
+    assert (seen.cluster_uid, seen.target.uid) == ("recording:c1", "uid-web")
     assert [item["metadata"]["name"] for item in seen.related] == ["web-1"]
     assert (await port.observe(Scale(replicas=1), WEB)).missing == ("horizontalpodautoscalers were not recorded",)
     cordoned = await port.observe(Cordon(), target("Node", None, "n2"))
