@@ -1,4 +1,5 @@
-"""The tail of a log as lines that are fit to show: bounded, cut at a line's beginning, redacted line by line.
+"""The tail of a log as lines that are fit to show: bounded, cut at a line's beginning, redacted: line by line, and whole where a
+secret may be spread over several.
 
 Pure. How much to ask of an API server is planned here too, because asking and cutting must agree.
 """
@@ -8,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.reading import LogText
-from guardrails.redact import present
+from guardrails.redact import present, redact
 
 LINE_LIMIT = 2_000
+# What shows that a secret of several lines may be among them: a key, or a Secret that was printed.
+MANY_LINES = ("PRIVATE KEY-----", "PGP MESSAGE-----", "kind: Secret")
 BYTES_PER_LINE = 80
 
 
@@ -30,7 +33,10 @@ def shape_log(content: bytes, limit_bytes: int, *, lines_asked: int | None = Non
     if len(kept) < len(content):
         newline = kept.find(b"\n")
         kept = kept[newline + 1 :] if 0 <= newline < len(kept) - 1 else kept
-    lines = kept.decode("utf-8", "replace").splitlines()
+    text = kept.decode("utf-8", "replace")
+    if any(sign in text for sign in MANY_LINES):
+        text = redact(text.replace("\r\n", "\n"))
+    lines = text.splitlines()
     return LogText(tuple(present(line, LINE_LIMIT) for line in lines), _cut(content, kept, lines, lines_asked, whole))
 
 

@@ -31,6 +31,12 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
             r"(?:(?:(?!-----).){0,65536}-----END [A-Z0-9 ]{3,40}-----|[A-Za-z0-9+/=\s\\:,-]*)",
             MARK,
         ),
+        # The rest of a key whose beginning was cut off.
+        (
+            ("PRIVATE KEY-----",),
+            r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/=]{16,80}\s{1,4}){1,100}-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
+            MARK,
+        ),
         (("LS0tLS1CRUdJTi",), r"LS0tLS1CRUdJTi(?!BDRVJU)[A-Za-z0-9+/]+={0,2}", MARK),
         (("eyJhdXRocyI6", "eyJhdXRoIjo"), r"eyJhdXRo(?:cyI6|Ijo)[A-Za-z0-9+/]*={0,2}", MARK),
         (("eyJ",), r"eyJ[A-Za-z0-9_-]{6,600}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?", MARK),

@@ -383,6 +383,11 @@ def test_a_printed_secret_keeps_its_keys_and_its_neighbours() -> None:
     assert shown(config) == config
 
 
+def test_a_key_whose_beginning_was_cut_off_goes() -> None:
+    tail = SHAPED["rsa key"].split("\n", 2)[2]
+    assert shown(f"{tail}\nready") == f"{MARK}\nready"
+
+
 def test_printed_secrets_do_not_make_it_crawl() -> None:
     for piece in (
         '"kind":"Secret","data":{',
@@ -393,8 +398,9 @@ def test_printed_secrets_do_not_make_it_crawl() -> None:
         "aQ~",
         "Q~",
         ".atlasv1.",
+        f"{'A' * 64}\n",
     ):
-        text = ('"kind":"Secret"\nkind: Secret\n' + piece * (50_000 // len(piece)))[:50_000]
+        text = ('"kind":"Secret"\nkind: Secret\n-----END PRIV' + "ATE KEY-----\n" + piece * (50_000 // len(piece)))[:50_000]
         start = time.process_time()
         once = redact(text)
         assert time.process_time() - start < 2.0, piece
