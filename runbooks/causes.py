@@ -78,6 +78,9 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     if world.scope.subject is not None or any(candidates[index].focused for index in shown):
         unlinked = [index for index in shown if not candidates[index].focused]
         shown = [index for index in shown if candidates[index].focused]
+    elsewhere = [index for index in shown if _elsewhere(candidates[index], world)]
+    unlinked += elsewhere
+    shown = [index for index in shown if index not in elsewhere]
     if focus:
         advice = [index for index in advice if candidates[index].focused]
     below: dict[int, list[_Candidate]] = defaultdict(list)
@@ -148,6 +151,14 @@ def _candidate(finding: Finding, graph: Graph, near: frozenset[Key], now: dateti
     return _Candidate(finding, code_of(finding.code), reach, bool(reach & near))
 
 
+def _elsewhere(candidate: _Candidate, world: World) -> bool:
+    """Whether a question about namespaces met a fault of the cluster (a lost node, a broken API) that reaches nothing in them."""
+    subject = candidate.finding.subject
+    if not world.scope.namespaces or subject.namespace is not None or subject.name in world.scope.namespaces:
+        return False
+    return not any(namespace is not None and world.scope.includes(namespace) for _, namespace, _ in candidate.reach)
+
+
 def _order(candidate: _Candidate) -> tuple[object, ...]:
     return (*(-int(part) for part in candidate.strength), candidate.finding.code, str(candidate.finding.subject))
 
@@ -165,6 +176,8 @@ def _explains(stronger: _Candidate, weaker: _Candidate, world: World) -> bool:
     if weaker.code.role is Role.SYMPTOM:
         return touches or world.top_owner(second.subject).key in stronger.reach
     same = first.subject.same(second.subject) or world.top_owner(first.subject).same(world.top_owner(second.subject))
+    if first.subject.same(second.subject) and stronger.code.class_ == weaker.code.class_:
+        return True
     return (touches or same) and stronger.code.weight > weaker.code.weight
 
 

@@ -191,6 +191,19 @@ def serves(service: Service, port: int) -> bool | None:
     return any(item.port == port for item in service.spec.ports)
 
 
+def answers(world: World, service: Service, port: int) -> bool | None:
+    """Whether something answers behind a Service's name on a port. A headless one leads straight to its pods, so there their own ports
+    count, if they declare any and the Service agrees with them."""
+    known = serves(service, port)
+    if known is not None or service.spec.cluster_ip != "None" or service.spec.type == "ExternalName" or not service.spec.ports:
+        return known
+    pods = world.pods_selected(service.namespace, service.spec.selector or {}) if service.spec.selector else ()
+    declared = {item.container_port for pod in pods for container in pod.spec.all_containers for item in container.ports or ()}
+    if not declared or port in declared or any(item.port == port for item in service.spec.ports):
+        return True if port in declared else None
+    return False
+
+
 def addresses(text: str, *, certain: bool) -> Iterator[Address]:
     """The addresses in a value: URLs, host:port, lists of those. Without `certain` a bare word is no address."""
     if len(text) > VALUE_LIMIT or "\n" in text:

@@ -36,7 +36,7 @@ _TROUBLE: tuple[str, ...] = (
     "less than desired", "circuit", "retry", "retries", " full", "lag ", "unrecognized", "xid", "nccl", "all host(s) tried",
     "slowdown", "larger than", "greater than", "has reached", "not valid", "doesn't match", "no route", "insufficient",
     "no reachable", "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag",
-    "featureflag", "overflow",
+    "featureflag", "overflow", "bad directive",
 )
 # fmt: on
 
@@ -274,7 +274,7 @@ FAILURES: tuple[Form, ...] = (
     # A data directory that another process holds (mongod, Elasticsearch, PostgreSQL, MySQL, LevelDB and others say it so).
     _form(
         "data-locked",
-        r"DBPathInUse|Unable to lock the lock file|failed to obtain node locks|lock file \"?postmaster\.pid\"? already exists|"
+        r"DBPathInUse|Unable to lock the lock file|LockObtainFailedException|lock file \"?postmaster\.pid\"? already exists|"
         r"Unable to lock \S*ibdata|Unable to lock \./|another (?:mongod|instance|process|server) (?:\S+ )?is already (?:running|using)|"
         r"(?:could not|failed to|cannot|unable to) (?:acquire|obtain|get|take) "
         r"(?:the )?(?:exclusive )?(?:file )?lock on (?:file |directory )?/|"

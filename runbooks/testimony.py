@@ -7,6 +7,7 @@ its last line accuses nobody. This module weighs; what a sign means is for the d
 from __future__ import annotations
 
 import enum
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -27,6 +28,7 @@ GOING_ON_LINES = 20
 PASSED_TIMES = 5
 # Last words: lines this near the end of a failing container's log may tell why it failed.
 LAST_WORDS = 50
+_WORD = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 
 
 class State(enum.Enum):
@@ -147,6 +149,19 @@ def _certainty(state: State, report: Report, signs: tuple[Sign, ...]) -> Certain
     return Certainty.LIKELY if signs and (signs[0].from_end < tail or _mostly_trouble(report)) else Certainty.POSSIBLE
 
 
+def peer_named(world: World, testimony: Testimony, text: str) -> tuple[str | None, str] | None:
+    """(namespace, name) of the one Service that a workload is configured to call and that an error line names; None when it names none
+    or several."""
+    dependencies = world.once(Dependencies)
+    words = set(_WORD.findall(text.lower()))
+    named = set()
+    for item in dependencies.of(testimony.workload):
+        found = dependencies.resolve(testimony.pod.namespace, item.address.host)
+        if found.stands in (Stands.SERVICE, Stands.ABSENT) and (found.name in words or item.address.host in words):
+            named.add((found.namespace, found.name))
+    return named.pop() if len(named) == 1 else None
+
+
 def observed_calls(world: World) -> dict[tuple[str | None, str], tuple[ObjectRef, ...]]:
     """Who was heard to fail at which Service: (namespace, name) of the Service to the workloads whose logs name it in an error."""
     dependencies = world.once(Dependencies)
@@ -157,4 +172,8 @@ def observed_calls(world: World) -> dict[tuple[str | None, str], tuple[ObjectRef
                 found = dependencies.resolve(testimony.pod.namespace, sign.host)
                 if found.stands in (Stands.SERVICE, Stands.ABSENT):
                     callers[(found.namespace, found.name)].setdefault(testimony.workload)
+        for error in testimony.report.errors:
+            peer = peer_named(world, testimony, error.text) if error.times >= GOING_ON_TIMES else None
+            if peer is not None:
+                callers[peer].setdefault(testimony.workload)
     return {service: tuple(workloads) for service, workloads in callers.items()}

@@ -6,14 +6,20 @@ Limits: a host that nothing in the cluster resembles stays unmentioned: many cha
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
 from cluster.facts.network import Service
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
-from runbooks.dependencies import Dependencies, Dependency, Stands, serves
+from runbooks.dependencies import Dependencies, Dependency, Stands, answers
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
+
+# Names of Services and variables that mean a database or a store; a broker is none.
+DATABASE = re.compile(
+    r"postgres|pgsql|(?:^|[\s_-])pg|mysql|maria|mongo|redis|valkey|memcache|database|sql|(?:^|[\s_-])db|db(?:[\s_-]|$)", re.I
+)
 
 
 def broken_addresses(world: World) -> Iterator[Finding]:
@@ -32,14 +38,14 @@ def broken_addresses(world: World) -> Iterator[Finding]:
     for reference, callers in ports.items():
         service = world.get(Service, reference.namespace, reference.name)
         if service is not None:
-            yield from _wrong_ports(service, callers)
+            yield from _wrong_ports(world, service, callers)
     for (namespace, name), callers in absent.items():
         yield from _absent_hosts(dependencies, namespace, name, callers)
 
 
-def _wrong_ports(service: Service, callers: list[Dependency]) -> Iterator[Finding]:
-    wrong = [caller for caller in callers if caller.address.port is not None and serves(service, caller.address.port) is False]
-    right = [caller for caller in callers if caller.address.port is not None and serves(service, caller.address.port)]
+def _wrong_ports(world: World, service: Service, callers: list[Dependency]) -> Iterator[Finding]:
+    wrong = [caller for caller in callers if caller.address.port is not None and answers(world, service, caller.address.port) is False]
+    right = [caller for caller in callers if caller.address.port is not None and answers(world, service, caller.address.port)]
     used = {caller.address.port for caller in wrong}
     served = ", ".join(str(port.port) for port in service.spec.ports or ())
     if len({caller.workload.key for caller in wrong}) > 1 and len(used) == 1 and not right:
@@ -66,7 +72,7 @@ def wrong_port(service: Service, caller: Dependency, certainty: Certainty, *more
     """A configuration that names a port which its Service does not serve."""
     served = ", ".join(str(port.port) for port in service.spec.ports or ())
     return Finding(
-        code="config.wrong-port",
+        code="app.database-port" if DATABASE.search(f"{service.name} {caller.key}") else "config.wrong-port",
         subject=caller.holder,
         certainty=certainty,
         evidence=(

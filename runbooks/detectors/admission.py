@@ -239,13 +239,20 @@ def _terminating(_: World, refusal: Refusal, match: re.Match[str]) -> Finding:
     return _made("admission.namespace-terminating", ObjectRef("Namespace", None, match["name"]), refusal, text)
 
 
-def _etcd(_: World, refusal: Refusal, match: re.Match[str]) -> Finding:
+def _etcd(world: World, refusal: Refusal, match: re.Match[str]) -> Finding:
     text = f"etcd refuses writes ({match[0]}); {refusal.owner} cannot create its pods."
-    return _made("controlplane.etcd", ObjectRef("Pod", "kube-system", "etcd"), refusal, text)
+    pods = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "etcd"]
+    return _made("controlplane.etcd", pods[0].ref if pods else ObjectRef("Pod", "kube-system", "etcd"), refusal, text)
+
+
+def _mounted_twice(_: World, refusal: Refusal, match: re.Match[str]) -> Finding:
+    text = f"{refusal.owner} mounts two volumes at {match['path']}, so the API server refuses its pods."
+    return _made("config.mounted-twice", refusal.owner, refusal, text)
 
 
 _TELLERS: tuple[tuple[re.Pattern[str], Callable[[World, Refusal, re.Match[str]], Finding]], ...] = (
     (re.compile(r"insufficient quota to match these scopes"), _scope_quota),
+    (re.compile(r'volumeMounts\[\d+\]\.mountPath: Invalid value: "(?P<path>[^"]+)": must be unique'), _mounted_twice),
     (_EXCEEDED, _exceeded),
     (_UNSPECIFIED, _unspecified),
     (_ACCOUNT, _account),

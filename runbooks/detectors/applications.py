@@ -7,6 +7,7 @@ Limits: only the tail of a log that was read can tell, and a program that logs n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cluster.facts.config import ConfigMap
@@ -15,7 +16,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.logs import Sign
-from runbooks.testimony import GOING_ON_LINES, State, Testimony, testimonies
+from runbooks.testimony import GOING_ON_LINES, State, Testimony, peer_named, testimonies
 
 # kind of sign -> (code, what is wrong, in words that follow "Container X of Y")
 OWN_FAULTS: dict[str, tuple[str, str]] = {
@@ -49,6 +50,12 @@ ANSWERS_SHARE = 0.1
 RECURRING_SHARE = 0.05
 # A cluster's own root certificates are mounted into every pod and configure nothing.
 ROOT_CERTIFICATES = "kube-root-ca.crt"
+# How parsers of Python, Java, Go, Rust, .NET and Node say that a text is not what they want.
+_PARSING = re.compile(
+    r"invalid literal|could not convert|For input string|parsing|ParseInt|ParseFloat|ParseBool|invalid digit|not in a correct format|"
+    r"[Ii]nvalid (?:value|duration|URL|boolean|integer|number|port|log level)|[Uu]nknown (?:log )?level|No enum constant"
+)
+_QUOTED = re.compile(r"['\"`]([^'\"`\n]{1,80})['\"`]")
 PASSING_SIGNS = frozenset({"file-missing", "permission", "config-invalid"})
 
 
@@ -141,14 +148,26 @@ def crashes(world: World) -> Iterator[Finding]:
             if last is None:
                 continue
             quote, certainty, says = last.text.strip(), Certainty.LIKELY, f"fails, and its log ends with: {last.text.strip()[:200]}"
+        refused = _refused_variable(testimony, quote)
+        if refused is not None:
+            says += f"; it is the value of its variable {refused}"
         yield Finding(
-            code="app.crash",
+            code="config.wrong-value" if refused is not None else "app.crash",
             subject=testimony.workload,
             certainty=certainty,
             evidence=(cite(Source.LOG, testimony.pod.ref, testimony.where, quote),),
             explanation=f"Container {testimony.container} of {testimony.workload} {says}.",
             affects=(testimony.pod.ref,),
         )
+
+
+def _refused_variable(testimony: Testimony, quote: str) -> str | None:
+    """The variable whose value a parser quotes in its complaint; None unless exactly one has it."""
+    if testimony.spec is None or not _PARSING.search(quote):
+        return None
+    quoted = set(_QUOTED.findall(quote))
+    names = {item.name for item in testimony.spec.env or () if item.value and item.value in quoted}
+    return names.pop() if len(names) == 1 else None
 
 
 def _ended_by_others(testimony: Testimony) -> bool:
@@ -169,6 +188,10 @@ def recurring_errors(world: World) -> Iterator[Finding]:
         if not going_on:
             continue
         worst = going_on[0]
+        if peer_named(world, testimony, worst.text) is not None:
+            says = f"complains of what it calls ({worst.times} of {testimony.report.lines} lines): {worst.text.strip()[:200]}"
+            yield _finding(testimony, worst, "app.peer-errors", testimony.workload, says, certainty=Certainty.LIKELY)
+            continue
         says = f"runs but reports an error again and again ({worst.times} of {testimony.report.lines} lines): {worst.text.strip()[:200]}"
         yield _finding(testimony, worst, "app.recurring-error", testimony.workload, says, certainty=Certainty.LIKELY)
 

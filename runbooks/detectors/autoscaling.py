@@ -17,6 +17,7 @@ from cluster.facts.workload import Deployment, HorizontalPodAutoscaler, PodDisru
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.conditions import cite_condition
+from runbooks.detectors.probes import MODEL_SERVER
 from runbooks.finding import Certainty, Detector, Evidence, Finding, ObjectsWant, Source, cite
 from runbooks.traffic import Traffic
 from runbooks.visibility import unreadable
@@ -25,6 +26,7 @@ from runbooks.visibility import unreadable
 _SCALABLE = frozenset({"Deployment", "ReplicaSet", "StatefulSet", "ReplicationController"})
 _READ = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
 _NO_REQUEST = re.compile(r"missing request for (?P<resource>\S+)(?: in container (?P<container>\S+))?")
+_SERVING_METRIC = re.compile(r"vllm:|sglang:|\btgi_|num_requests_(?:waiting|running)|kv_cache_usage|wva_desired|trtllm_")
 _UNREADY = "did not receive metrics for"
 
 
@@ -167,8 +169,19 @@ def _judge(world: World, scaler: HorizontalPodAutoscaler, item: Condition) -> tu
             return "hpa.cannot-scale", "cannot change the replica count"
         case "ScalingLimited", "True":
             if item.reason == "TooManyReplicas":
-                return "hpa.at-maximum", f"wants more than its maximum of {scaler.spec.max_replicas} replicas"
+                code = "hpa.serving-at-maximum" if _scales_serving(world, scaler) else "hpa.at-maximum"
+                return code, f"wants more than its maximum of {scaler.spec.max_replicas} replicas"
     return None, ""
+
+
+def _scales_serving(world: World, scaler: HorizontalPodAutoscaler) -> bool:
+    """Whether it scales a model server: by a metric of one, or by what its target runs."""
+    if _SERVING_METRIC.search(str(scaler.spec.metrics)):
+        return True
+    target = scaler.spec.scale_target_ref
+    workload = world.find(ObjectRef(target.kind, scaler.namespace, target.name))
+    containers = workload.template.spec.containers if isinstance(workload, Deployment | StatefulSet) else ()
+    return any(MODEL_SERVER.search(" ".join((item.image, *(item.command or ())))) for item in containers)
 
 
 def _any_ready(world: World, scaler: HorizontalPodAutoscaler) -> bool:

@@ -1,7 +1,8 @@
 """Configuration that containers cannot get: missing ConfigMaps, Secrets and keys, volumes and images that replicas do not share.
 
-The kubelet's own message is proof, whatever we may read. Secrets are never read: that one is missing is only ever told by a message.
-An absent ConfigMap without a message counts only for a pod that waits for its containers, and only when ConfigMaps were read completely.
+The kubelet's own message is proof, whatever we may read.
+Limits: Secrets are never read: that one is missing is only ever told by a message. An absent ConfigMap without a message counts only for
+a pod that waits for its containers, and only when ConfigMaps were read completely.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec import Struct
 from cluster.facts.config import ConfigMap
 from cluster.facts.pod import Container, Pod
 from cluster.facts.storage import PersistentVolumeClaim
+from cluster.facts.workload import Deployment
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.detectors.pods import (
@@ -106,10 +108,19 @@ def _messages(world: World, pod: Pod) -> Iterator[tuple[str, Evidence]]:
         if waiting is not None and waiting.message:
             yield (
                 waiting.message,
-                cite(Source.FIELD, pod.ref, f"status.containerStatuses[{status.name}].state.waiting.message", waiting.message),
+                cite(
+                    Source.FIELD,
+                    pod.ref,
+                    f"status.containerStatuses[{status.name}].state.waiting",
+                    _worded(waiting.reason, waiting.message),
+                ),
             )
     for event in current_events(world, pod, "FailedMount", "Failed", "FailedMountVolume"):
         yield event.text, cite_event(event)
+
+
+def _worded(reason: str | None, message: str) -> str:
+    return f"{reason}: {message}" if reason else message
 
 
 def _parsed(text: str, pod: Pod) -> Iterator[tuple[str, str, str, str]]:
@@ -253,6 +264,10 @@ def shared_volumes(world: World) -> Iterator[Finding]:
             continue
         owner = world.top_owner(stuck[0].ref)
         running = next(pod for pod in pods if pod.status.phase == "Running")
+        workload = world.find(owner)
+        if isinstance(workload, Deployment) and workload.spec.replicas <= 1 and world.top_owner(running.ref).same(owner):
+            # Old and new pod of one replica meet during a rollout: the strategy is at fault, and the attach controller says so.
+            continue
         yield Finding(
             code="config.duplicate-mount",
             subject=owner,

@@ -27,6 +27,8 @@ ENOUGH = 3
 _OVERLOAD = re.compile(
     r"Too many requests, please try again later|http2: client connection lost|the server is currently unable to handle the request"
 )
+# Alerts of kubernetes-mixin (alerts/kube_apiserver.libsonnet) and their like.
+_ALERT = re.compile(r"KubeAPIErrorBudgetBurn|KubeAPITerminatedRequests|api-?server.{0,20}(?:overload|saturat|high ?latency)", re.IGNORECASE)
 _COMPONENTS = {"kube-controller-manager": "controlplane.component-down", "kube-scheduler": "controlplane.scheduler-down"}
 
 
@@ -40,7 +42,11 @@ def api_overloaded(world: World) -> Iterator[Finding]:
         line = next((line for line in reversed(reading.value.lines) if _OVERLOAD.search(line)), None)
         if line is not None:
             told.setdefault(world.top_owner(container.pod_ref), cite(Source.LOG, container.pod_ref, f"log[{container.container}]", line))
-    if len(told) < ENOUGH:
+    alerts = [
+        alert for alert in world.telemetry.alerts if _ALERT.search(alert.name) and alert.state.lower() not in ("resolved", "inactive")
+    ]
+    about = ObjectRef(Pod.kind, "kube-system", "kube-apiserver")
+    if len(told) < ENOUGH and not alerts:
         return
     servers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "kube-apiserver"]
     subject = world.top_owner(servers[0].ref) if servers else ObjectRef(Pod.kind, "kube-system", "kube-apiserver")
@@ -48,12 +54,19 @@ def api_overloaded(world: World) -> Iterator[Finding]:
         "controlplane.overload",
         subject,
         Certainty.LIKELY,
-        tuple(told.values())[:5],
-        f"The API server turns requests away: {len(told)} components were told so within the last hour.",
-        affects=tuple(told)[:20],
+        (*(cite(Source.ALERT, about, item.name, item.text or "firing", item.since) for item in alerts[:3]), *tuple(told.values())[:5]),
+        f"The API server is overloaded: {len(told)} components were turned away within the last hour"
+        + (f", and monitoring says so ({', '.join(sorted({item.name for item in alerts}))})." if alerts else "."),
+        affects=(*tuple(told)[:20], *(_clients(world) if alerts else ())),
         since=min((item.at for item in told.values() if item.at is not None), default=None),
         lacks="the rejected-request metrics of the API server",
     )
+
+
+def _clients(world: World) -> tuple[ObjectRef, ...]:
+    """The other components of the control plane: they live by the API server and restart without it."""
+    named = [pod for pod in world.pods_in("kube-system") if pod.labels.get("tier") == "control-plane"]
+    return tuple(pod.ref for pod in named if pod.labels.get("component") in _COMPONENTS)
 
 
 def leader_lost(world: World) -> Iterator[Finding]:

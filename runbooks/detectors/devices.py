@@ -152,7 +152,8 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
                 proof = cite(Source.FIELD, node.ref, f"status.allocatable[{resource}]", f"{usable:g} of capacity {capacity:g}")
                 gone = f"{capacity - usable:g} of {capacity:g} {resource}"
                 text = f"{gone} of node {node.name} are withdrawn: the device plugin calls them unhealthy."
-                yield Finding("gpu.device-withdrawn", node.ref, Certainty.LIKELY, (proof,), text)
+                failing = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and not pod.ready and _uses_device(pod))
+                yield Finding("gpu.device-withdrawn", node.ref, Certainty.LIKELY, (proof,), text, failing)
         for item in node.status.conditions or ():
             faulty = item.status == "True" if item.type in _HEALTH else item.type == "AcceleratedHardwareReady" and item.status == "False"
             if not faulty:

@@ -2,6 +2,7 @@
 
 A Job that succeeded is left alone whatever its pods went through before, and so is a failed run that a later run of the same CronJob
 made good.
+Limits: runs that were cleaned up are not counted, and why a run's pods failed is told by the detectors of pods.
 """
 
 from __future__ import annotations
@@ -190,6 +191,8 @@ def invalid_schedule(world: World) -> Iterator[Finding]:
             faults.append(f"its startingDeadlineSeconds {deadline} is {state}")
             evidence.append(cite(Source.FIELD, cron.ref, "spec.startingDeadlineSeconds", deadline))
         events = world.events(cron.ref, "UnparseableSchedule", "InvalidSchedule", "UnknownTimeZone", "UnparsableSchedule")
+        # The controller names the schedule that it could not use; what it said of an earlier one is history.
+        events = tuple(event for event in events if event.reason == "UnknownTimeZone" or cron.spec.schedule in event.text)
         if events and not faults:
             faults.append(events[-1].text)
         evidence += [cite(Source.EVENT, cron.ref, event.reason, event.text, event.last_seen) for event in events[-1:]]

@@ -16,7 +16,7 @@ from cluster.facts.network import Service
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
-from runbooks.dependencies import Dependencies, Dependency, Resolution, Stands, serves
+from runbooks.dependencies import Dependencies, Dependency, Resolution, Stands, answers
 from runbooks.detectors.addresses import absent_service, wrong_host, wrong_port
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.logs import Sign
@@ -149,7 +149,7 @@ def _unreachable(world: World, testimony: Testimony, sign: Sign, peer: Peer | No
         yield _fails(testimony, sign, "a peer that its log does not name", quote)
         return
     found, service = peer.found, peer.found.service
-    if service is not None and peer.port is not None and serves(service, peer.port) is False:
+    if service is not None and peer.port is not None and answers(world, service, peer.port) is False:
         if peer.declared:
             yield from (wrong_port(service, item, _at_least_likely(testimony), quote) for item in peer.declared)
         else:

@@ -1,6 +1,6 @@
 """Network policies that cut declared traffic or select nothing, meshes that refuse it, and admission policies that refused an object.
 
-A blocked connection leaves no trace in the API: the finding is the evaluation of the policies between a declared caller and its
+Limits: a blocked connection leaves no trace in the API: the finding is the evaluation of the policies between a declared caller and its
 target. It never claims more than the declared calls support.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from cluster.facts.event import Event
+from cluster.facts.event import CustomObject, Event
 from cluster.facts.network import NetworkPolicy, PolicyPeer, PolicyPort, Service
 from cluster.facts.node import Namespace
 from cluster.facts.pod import Pod
@@ -231,6 +231,9 @@ def admission_policy_violation(world: World) -> Iterator[Finding]:
     for event in world.all(Event):
         if not event.warning and event.reason != "PolicyViolation":
             continue
+        # A controller's refused creations are the admission family's, which knows when they are over.
+        if event.reason == "FailedCreate" and world.find(event.subject) is not None:
+            continue
         match = next((found for pattern in _DENIALS if (found := pattern.search(event.text))), None)
         if match is None and event.reason != "PolicyViolation":
             continue
@@ -255,15 +258,30 @@ def mesh_denies(world: World) -> Iterator[Finding]:
     for (container, _), reading in world.logs.items():
         lines = [line for line in reading.value.lines if _MESH.search(line)]
         if lines:
-            subject = world.top_owner(container.pod_ref)
+            speaker = subject = world.top_owner(container.pod_ref)
+            denying = _denying_policies(world, subject.namespace) if any("RBAC" in line for line in lines) else ()
+            subject = denying[0] if len(denying) == 1 else speaker
             yield Finding(
                 "mesh.connection-denied",
                 subject,
                 Certainty.LIKELY,
                 (cite(Source.LOG, container.pod_ref, f"log[{container.container}]", lines[-1]),),
-                f"The service mesh refuses connections of {subject.kind} {subject.namespace}/{subject.name} ({len(lines)} log line(s)): "
+                f"The service mesh refuses connections of {speaker.kind} {speaker.namespace}/{speaker.name} ({len(lines)} log line(s)): "
                 f"{lines[-1].strip()[:160]}",
+                affects=(speaker,),
             )
+
+
+def _denying_policies(world: World, namespace: str | None) -> tuple[ObjectRef, ...]:
+    """The AuthorizationPolicies of a namespace that deny."""
+    return tuple(
+        item.ref
+        for item in world.custom("AuthorizationPolicy")
+        if item.namespace == namespace
+        and isinstance(item, CustomObject)
+        and isinstance(item.spec, dict)
+        and item.spec.get("action") == "DENY"
+    )
 
 
 def _selector(policy: NetworkPolicy) -> str:

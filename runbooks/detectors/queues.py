@@ -91,6 +91,10 @@ def _held(world: World, item: CustomObject) -> Iterator[Finding]:
     reason = next((code for pattern, code in _WAITING if pattern.search(said)), None)
     if reason is not None:
         subject = _queue_to_blame(world, item, reason, said) or owner
+        blamed = world.find(subject)
+        if reason == "queue.stopped" and isinstance(blamed, CustomObject):
+            active = blamed.condition("Active")
+            reason = _INACTIVE.get((active.reason if active else None) or "", reason)
         text = f"{owner} is held by its queue: {(reserved.message or reserved.reason or '')[:280]}"
         yield Finding(reason, subject, Certainty.PROVEN, (_cited(item, reserved),), text, (owner, item.ref), since)
 

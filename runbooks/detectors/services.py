@@ -16,7 +16,7 @@ from cluster.facts.workload import StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.finding import Certainty, Detector, Finding, ObjectsWant, Source, cite
-from runbooks.traffic import Backing, Traffic, Workload, last_applied
+from runbooks.traffic import Backing, Traffic, Workload, is_system, last_applied
 from runbooks.visibility import unreadable
 
 NEAREST_LIMIT = 3
@@ -163,6 +163,29 @@ def no_ready_endpoints(world: World) -> Iterator[Finding]:
         )
 
 
+def no_endpoints_given(world: World) -> Iterator[Finding]:
+    """A Service without a selector that others call and for which nobody has written endpoints."""
+    traffic = world.once(Traffic)
+    for service in world.all(Service):
+        if service.spec.selector or service.spec.type == "ExternalName" or is_system(service.namespace):
+            continue
+        backing = traffic.backing(service)
+        callers = _callers(traffic, service)
+        if not backing.known or backing.ready or backing.not_ready or not callers:
+            continue
+        yield Finding(
+            "service.no-endpoints-given",
+            service.ref,
+            Certainty.LIKELY,
+            (
+                cite(Source.FIELD, service.ref, "spec.selector", "none"),
+                cite(Source.FIELD, service.ref, "endpoints", "0 addresses"),
+            ),
+            f"Service {service.namespace}/{service.name} has no selector and nobody has given it endpoints, though it is called.",
+            affects=callers,
+        )
+
+
 def governing_service_missing(world: World) -> Iterator[Finding]:
     """A StatefulSet whose `serviceName` names no Service: its pods get no DNS names. One that is scaled to zero has no pods to name."""
     for workload in world.all(StatefulSet):
@@ -298,6 +321,7 @@ DETECTORS: tuple[Detector, ...] = (
     selector_matches_nothing,
     selects_another_workload,
     no_ready_endpoints,
+    no_endpoints_given,
     governing_service_missing,
     external_name_missing,
     local_traffic_without_endpoint,

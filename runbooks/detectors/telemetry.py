@@ -33,6 +33,7 @@ LEAK_FIT = 0.9
 SLOW_SECONDS = 0.2
 # A container with less than this gets a millisecond or two of each 100 ms period: nothing but an idle helper lives on that.
 STARVING_CORES = 0.02
+_ELSEWHERE = ("DCGM_", "vllm:", "sglang:", "tgi_", "nv_")
 _RESOLVED = frozenset({"resolved", "inactive", "ok", "normal", "suppressed", "closed"})
 _THROTTLE = re.compile(r"throttl", re.IGNORECASE)
 _CPU = re.compile(r"cpu", re.IGNORECASE)
@@ -42,6 +43,7 @@ _LATENCY = re.compile(r"latency|response_?time|\brtt|_rtt|duration|delay|p(50|90
 _LOSS = re.compile(r"loss|drop(ped|s)?(_|$|\b)|retrans", re.IGNORECASE)
 _BUDGETS = re.compile(r"open_?fds|file_?desc|conntrack|threads|pids|connections|ports|inodes", re.IGNORECASE)
 _ALERTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"thermal|gpu.{0,20}slowdown", re.IGNORECASE), "heat"),
     (_THROTTLE, "cpu"),
     (re.compile(r"packet.?loss|retransmi|packets? dropped", re.IGNORECASE), "loss"),
     (re.compile(r"memory.?leak", re.IGNORECASE), "leak"),
@@ -304,6 +306,9 @@ def _identity(series: Series) -> tuple[tuple[str, str], ...]:
 
 def _series_signals(world: World, ref: ObjectRef, series: Series) -> Iterator[Signal]:
     name = series.labels.get(NAME_LABEL, "")
+    # Accelerators and model servers are judged in `utilisation`.
+    if name.startswith(_ELSEWHERE):
+        return
     if name.endswith(("cfs_throttled_periods_total", "cfs_periods_total")):
         return
     topic = _topic(name)

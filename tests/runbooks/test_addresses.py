@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runbooks.detectors.addresses import broken_addresses
+from tests.runbooks.manifests import manifest
 from tests.runbooks.specimens import configmap, deployment, pod, service
 from tests.runbooks.worlds import codes, world
 
@@ -71,3 +72,17 @@ def test_what_resembles_nothing_stays_unmentioned(value: str) -> None:
 
 def test_unread_services_prove_nothing() -> None:
     assert not list(broken_addresses(world(deployment("api") + caller(API_ADDR="api:80"))))
+
+
+def test_a_headless_service_leads_to_its_pods_own_ports() -> None:
+    headless = manifest("Service", "bus", spec={"clusterIP": "None", "selector": {"app": "bus"}, "ports": [{"port": 9092}]})
+    broker = manifest(
+        "Pod",
+        "bus-0",
+        metadata={"labels": {"app": "bus"}},
+        spec={"containers": [{"name": "main", "image": "k", "ports": [{"containerPort": 9092}]}]},
+    )
+    assert codes(broken_addresses(world(headless + broker + caller(BROKERS="bus:9999")))) == {"config.wrong-port"}
+    assert codes(broken_addresses(world(headless + broker + caller(BROKERS="bus:9092")))) == set()
+    silent = broker.replace('{"containerPort": 9092}', "")
+    assert codes(broken_addresses(world(headless + silent + caller(BROKERS="bus:9999")))) == set()

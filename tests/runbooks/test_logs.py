@@ -276,3 +276,18 @@ def test_the_peer_that_an_old_libpq_asks_about_on_the_next_line() -> None:
     assert (sign.kind, sign.host, sign.port, sign.from_end) == ("refused", "database", 5432, 0)
     # Without an error before it, the question is a line like any other.
     assert logs.read_lines([question]).signs == ()
+
+
+def test_the_time_in_a_json_line_does_not_take_its_level_with_it() -> None:
+    line = '{"level":"error","ts":"2026-01-15T11:59:00.000Z","msg":"ledger 7 out of balance"}'
+    assert logs.read_lines([line] * 3).errors[0].times == 3
+    ordinary = '{"level":"info","ts":"2026-01-15T11:59:00.000Z","msg":"nothing failed"}'
+    assert logs.read_lines([ordinary] * 3).errors == ()
+
+
+def test_what_holds_the_data_is_told_from_a_lack_of_threads() -> None:
+    held = "DBPathInUse: Unable to lock the lock file: /data/db/mongod.lock (Resource temporarily unavailable)"
+    assert [sign.kind for sign in logs.read_lines([held]).signs] == ["data-locked"]
+    threads = "java.lang.OutOfMemoryError: unable to create native thread: possibly out of memory"
+    assert [sign.kind for sign in logs.read_lines([threads]).signs] == ["resource-limit"]
+    assert [sign.kind for sign in logs.read_lines(["java.lang.OutOfMemoryError: Java heap space"]).signs] == ["runtime-memory"]

@@ -23,7 +23,7 @@ def one(text: str, line: str) -> Finding:
 
 def test_a_declared_port_that_the_service_lacks_is_proven_by_the_refusal() -> None:
     finding = one(DB + caller(DB_ADDR="db:5433"), "dial tcp 10.96.0.7:5433: connect: connection refused")
-    assert (finding.code, finding.subject.name, finding.certainty) == ("config.wrong-port", "web", Certainty.PROVEN)
+    assert (finding.code, finding.subject.name, finding.certainty) == ("app.database-port", "web", Certainty.PROVEN)
 
 
 def test_a_port_that_no_configuration_names_is_built_in() -> None:

@@ -91,3 +91,13 @@ def test_the_default_account_with_its_token() -> None:
     assert found(used) == []
     assert found(pod("web", serviceAccountName="default", automountServiceAccountToken=False) + default) == []
     assert found(used + manifest("ServiceAccount", "default", automountServiceAccountToken=False)) == []
+
+
+def test_a_default_account_that_may_do_nothing_is_no_finding() -> None:
+    default = manifest("ServiceAccount", "default")
+    used = pod("web-1", serviceAccountName="default", owner=("StatefulSet", "web"))
+    assert found(used + default) == []
+    elsewhere = found(used + default + role(["get"], ["pods"]) + binding(account="web"))
+    assert codes(elsewhere) == {"rbac.binding-subject-missing"}
+    granted = found(used + default + role(["get"], ["pods"]) + binding(account="default"))
+    assert [(item.code, item.subject.name) for item in granted] == [("security.default-service-account", "web")]

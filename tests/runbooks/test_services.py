@@ -108,3 +108,27 @@ def test_a_load_balancer_that_cannot_be_made() -> None:
     failed = event("Service", "web", "SyncLoadBalancerFailed", "Error syncing load balancer: quota exceeded")
     assert codes(found(balanced + failed)) == {"service.load-balancer-failed"}
     assert found(balanced) == []
+
+
+def test_a_service_for_the_pods_of_a_job_is_no_slip() -> None:
+    labels = {"app": "fit", "job-name": "fit"}
+    for status in (None, {"phase": "Failed"}):
+        worker = pod("fit-0", labels, owner=("Job", "fit"), status=status)
+        job = manifest("Job", "fit", spec={"template": {"metadata": {"labels": {"app": "fit"}}, "spec": {"containers": []}}})
+        assert found(service("fit", {"job-name": "fit"}, clusterIP="None") + worker + job) == []
+
+
+def test_a_called_service_without_selector_and_endpoints() -> None:
+    bare = service("legacy", None)
+    empty = manifest("EndpointSlice", "legacy-1", metadata={"labels": {"kubernetes.io/service-name": "legacy"}}, endpoints=[], ports=[])
+    caller = pod("web-1", {"app": "web"}, container={"env": [{"name": "LEGACY_URL", "value": "http://legacy:80"}]})
+    assert codes(found(bare + empty + caller)) == {"service.no-endpoints-given"}
+    assert found(bare + empty + pod("web-1", {"app": "web"})) == []
+    given = manifest(
+        "EndpointSlice",
+        "legacy-1",
+        metadata={"labels": {"kubernetes.io/service-name": "legacy"}},
+        endpoints=[{"addresses": ["10.0.0.9"], "conditions": {"ready": True}}],
+        ports=[],
+    )
+    assert found(bare + given + caller) == []

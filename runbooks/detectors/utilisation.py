@@ -1,0 +1,247 @@
+"""What monitoring says of accelerators and model servers: full queues, slow or starved replicas, heat, stragglers, devices held idle.
+
+Replicas of one workload are judged against each other, so that no absolute speed has to be known. Metric names are those of vLLM, SGLang,
+TGI and DCGM. Limits: a missing exporter is no idle device; where a metric is absent nothing is said.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+
+from msgspec import Struct
+
+from cluster.facts.node import Node
+from cluster.facts.pod import Pod
+from cluster.reading import Series
+from cluster.reference import ObjectRef
+from cluster.world import World
+from runbooks.detectors.devices import GPU_RESOURCES
+from runbooks.detectors.models import TRAINING, TRAINING_KINDS
+from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
+from runbooks.measurement import NAME_LABEL, Locator
+from runbooks.scheduling import requests_of
+
+_RUNNING = re.compile(r"num_requests_running$|num_running_reqs$|batch_current_size$")
+_WAITING = re.compile(r"num_requests_waiting$|num_queue_reqs$|tgi_queue_size$|nv_inference_pending_request_count$")
+_TOKEN_SECONDS = re.compile(r"inter_token_latency|time_per_output_token|mean_time_per_token_duration")
+_CLOCK = re.compile(r"DCGM_FI_DEV_SM_CLOCK$")
+_TEMPERATURE = re.compile(r"DCGM_FI_DEV_GPU_TEMP$")
+_THERMAL_EVENT = re.compile(r"(?:hw|sw)_thermal|hw_slowdown|THERMAL_VIOLATION")
+_THERMAL_ALERT = re.compile(r"thermal|gpu.{0,20}slowdown|gpu.{0,20}temperature", re.IGNORECASE)
+_BUSY = re.compile(r"DCGM_FI_DEV_GPU_UTIL$|DCGM_FI_PROF_GR_ENGINE_ACTIVE$")
+_RESOLVED = frozenset({"resolved", "inactive", "ok", "normal", "suppressed", "closed"})
+# A queue that holds this many requests at every replica is longer than one batch's turn.
+QUEUE_LONG = 10.0
+# Replicas behind one Service differ by chance; this much is not chance.
+SLOWER = 3.0
+STARVED = 0.1
+# NVIDIA data centre GPUs begin to slow down between 83 and 90 °C; a clock below this share of its peers' is held back.
+HOT_CELSIUS = 85.0
+CLOCK_SHARE = 0.7
+IDLE_PERCENT = 5.0
+IDLE_FOR = timedelta(hours=1)
+
+
+class _Level(Struct, frozen=True):
+    """The present level of one series: median of its last quarter."""
+
+    ref: ObjectRef
+    series: Series
+    name: str
+    value: float
+
+    @property
+    def evidence(self) -> Evidence:
+        device = self.series.labels.get("gpu")
+        return cite(Source.METRIC, self.ref, f"{self.name}{f' gpu {device}' if device else ''}", f"{self.value:.4g}")
+
+
+def serving_load(world: World) -> Iterator[Finding]:
+    """Model servers whose replicas are all full, of which one is slow, or of which some get all requests."""
+    if not world.telemetry.series:
+        return
+    waiting, running = _by_workload(world, _WAITING), _by_workload(world, _RUNNING)
+    slow = dict(_slow_replicas(world))
+    yield from slow.values()
+    for workload, levels in waiting.items():
+        busy = running.get(workload, {})
+        if workload in slow:
+            continue
+        load = {pod: level.value + (busy[pod].value if pod in busy else 0.0) for pod, level in levels.items()}
+        most = max(load, key=lambda pod: (load[pod], pod.name))
+        others = [value for pod, value in load.items() if pod != most]
+        known = busy.keys() >= levels.keys()
+        if known and others and levels[most].value >= QUEUE_LONG and statistics.median(others) <= STARVED * load[most]:
+            yield Finding(
+                "serving.routing-imbalance",
+                workload,
+                Certainty.LIKELY,
+                tuple(level.evidence for level in levels.values())[:6],
+                f"Requests of {workload} pile up at {most.name} ({load[most]:.0f} there, {statistics.median(others):.0f} in the median of "
+                f"the other {len(others)} replica(s)): the routing does not spread them.",
+                affects=(most,),
+            )
+        elif all(level.value >= QUEUE_LONG for level in levels.values()):
+            total = sum(level.value for level in levels.values())
+            yield Finding(
+                "serving.saturated",
+                workload,
+                Certainty.LIKELY,
+                tuple(level.evidence for level in levels.values())[:6],
+                f"{workload} is saturated: {total:.0f} requests wait at its {len(levels)} replica(s), {QUEUE_LONG:.0f} or more at each.",
+                affects=tuple(levels),
+            )
+
+
+def _slow_replicas(world: World) -> Iterator[tuple[ObjectRef, Finding]]:
+    for workload, levels in _by_workload(world, _TOKEN_SECONDS).items():
+        worst = max(levels, key=lambda pod: (levels[pod].value, pod.name))
+        others = [level.value for pod, level in levels.items() if pod != worst]
+        if not others or levels[worst].value < SLOWER * statistics.median(others) or levels[worst].value <= 0:
+            continue
+        pod = world.get(Pod, worst.namespace, worst.name)
+        where = f" on node {pod.spec.node_name}" if pod is not None and pod.spec.node_name else ""
+        yield (
+            workload,
+            Finding(
+                "serving.slow-replica",
+                workload,
+                Certainty.LIKELY,
+                tuple(level.evidence for level in levels.values())[:6],
+                f"Replica {worst.name} of {workload}{where} takes {levels[worst].value:.3g} s a token, the other {len(others)} "
+                f"{statistics.median(others):.3g} s in the median.",
+                affects=(worst,),
+            ),
+        )
+
+
+def hot_devices(world: World) -> Iterator[Finding]:
+    """GPUs that slow down because they are hot, by their events, their temperature with their clock, or an alert."""
+    told: dict[ObjectRef, list[Evidence]] = defaultdict(list)
+    levels = list(_levels(world, re.compile(f"{_CLOCK.pattern}|{_TEMPERATURE.pattern}|{_THERMAL_EVENT.pattern}")))
+    clocks = [level.value for level in levels if _CLOCK.search(level.name)]
+    usual = statistics.median(clocks) if clocks else 0.0
+    slow = {_device(level) for level in levels if _CLOCK.search(level.name) and level.value < CLOCK_SHARE * usual}
+    for level in levels:
+        hot = _TEMPERATURE.search(level.name) and level.value >= HOT_CELSIUS and (_device(level) in slow or not clocks)
+        held = _THERMAL_EVENT.search(level.name) and level.value > 0
+        node = _node_of(world, level.ref)
+        if node is not None and (hot or held):
+            told[node].append(level.evidence)
+    locator = Locator(world)
+    for alert in world.telemetry.alerts:
+        if alert.state.lower() not in _RESOLVED and _THERMAL_ALERT.search(f"{alert.name} {alert.text}"):
+            found = locator.locate({**dict(alert.labels), "subject": alert.subject})
+            node = _node_of(world, found) if found is not None else None
+            if node is not None:
+                told[node].append(cite(Source.ALERT, node, alert.name, alert.text or "firing", alert.since))
+    for node, evidence in told.items():
+        yield Finding(
+            "gpu.thermal-throttle",
+            node,
+            Certainty.PROVEN if len(evidence) > 1 else Certainty.LIKELY,
+            tuple(evidence[:5]),
+            f"A GPU of node {node.name} slows down because it is hot: {evidence[0].path} {evidence[0].quote}.",
+        )
+
+
+def stragglers(world: World) -> Iterator[Finding]:
+    """Trainings of which one GPU runs at a much lower clock than the others, while all must wait for it."""
+    grouped: dict[ObjectRef, list[_Level]] = defaultdict(list)
+    for level in _levels(world, _CLOCK):
+        pod = world.get(Pod, level.ref.namespace, level.ref.name) if level.ref.kind == Pod.kind else None
+        if pod is not None and not pod.finished and (world.top_owner(pod.ref).kind in TRAINING_KINDS or _trains(pod)):
+            grouped[world.top_owner(pod.ref)].append(level)
+    for workload, levels in grouped.items():
+        slowest = min(levels, key=lambda level: (level.value, str(level.ref)))
+        usual = statistics.median(level.value for level in levels)
+        if len(levels) < 3 or slowest.value >= CLOCK_SHARE * usual:
+            continue
+        device = slowest.series.labels.get("gpu", "?")
+        yield Finding(
+            "training.straggler",
+            workload,
+            Certainty.LIKELY,
+            (slowest.evidence, cite(Source.METRIC, workload, slowest.name, f"median of {len(levels)} GPUs: {usual:.4g}")),
+            f"{workload} waits for one slow GPU: GPU {device} of {slowest.ref.name} runs at {slowest.value:.0f} MHz, the others at "
+            f"{usual:.0f} MHz in the median.",
+            affects=(slowest.ref,),
+        )
+
+
+def idle_devices(world: World) -> Iterator[Finding]:
+    """Pods that hold GPUs and have not used them for IDLE_FOR."""
+    grouped: dict[ObjectRef, list[Series]] = defaultdict(list)
+    for level in _levels(world, _BUSY):
+        if level.ref.kind == Pod.kind:
+            grouped[level.ref].append(level.series)
+    for ref, series in grouped.items():
+        pod = world.get(Pod, ref.namespace, ref.name)
+        devices = sum(amount for name, amount in requests_of(pod.spec).items() if name in GPU_RESOURCES) if pod is not None else 0
+        samples = [item for one in series for item in one.samples]
+        span = max(item.at for item in samples) - min(item.at for item in samples)
+        if pod is None or not devices or pod.finished or span < IDLE_FOR or max(item.value for item in samples) >= IDLE_PERCENT:
+            continue
+        workload = world.top_owner(ref)
+        hours = span.total_seconds() / 3600
+        yield Finding(
+            "gpu.idle-held",
+            workload,
+            Certainty.PROVEN,
+            (
+                cite(
+                    Source.METRIC,
+                    ref,
+                    series[0].labels.get(NAME_LABEL, ""),
+                    f"at most {max(item.value for item in samples):.3g} for {hours:.1f} h",
+                ),
+            ),
+            f"{workload} holds {devices:g} GPU(s) and has not used them for {hours:.1f} h.",
+            affects=(ref,),
+        )
+
+
+def _levels(world: World, pattern: re.Pattern[str]) -> Iterator[_Level]:
+    locator: Locator | None = None
+    for series in world.telemetry.series:
+        name = series.labels.get(NAME_LABEL, "")
+        if not pattern.search(name) or not series.samples:
+            continue
+        locator = locator or Locator(world)
+        ref = locator.locate(series.labels)
+        if ref is not None:
+            last = series.samples[-max(1, len(series.samples) // 4) :]
+            yield _Level(ref, series, name, statistics.median(item.value for item in last))
+
+
+def _by_workload(world: World, pattern: re.Pattern[str]) -> dict[ObjectRef, dict[ObjectRef, _Level]]:
+    """workload -> pod -> its highest level."""
+    grouped: dict[ObjectRef, dict[ObjectRef, _Level]] = defaultdict(dict)
+    for level in _levels(world, pattern):
+        if level.ref.kind == Pod.kind:
+            pods = grouped[world.top_owner(level.ref)]
+            if level.ref not in pods or pods[level.ref].value < level.value:
+                pods[level.ref] = level
+    return grouped
+
+
+def _device(level: _Level) -> tuple[ObjectRef, str]:
+    return level.ref, level.series.labels.get("gpu") or level.series.labels.get("UUID") or ""
+
+
+def _node_of(world: World, ref: ObjectRef) -> ObjectRef | None:
+    if ref.kind == Node.kind:
+        return ref
+    pod = world.get(Pod, ref.namespace, ref.name) if ref.kind == Pod.kind else None
+    return ObjectRef(Node.kind, None, pod.spec.node_name) if pod is not None and pod.spec.node_name else None
+
+
+def _trains(pod: Pod) -> bool:
+    return any(TRAINING.search(" ".join((*(item.command or ()), *(item.args or ())))) for item in pod.spec.containers)
+
+
+DETECTORS: tuple[Detector, ...] = (serving_load, hot_devices, stragglers, idle_devices)
