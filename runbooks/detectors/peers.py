@@ -308,10 +308,14 @@ def _newer_sibling(world: World, testimony: Testimony) -> Pod | None:
         return None
     siblings = world.owned_by(ObjectRef(owner.kind, own.namespace, owner.name))
     refused = {other.pod.ref.key for other in world.once(testimonies) if any(sign.kind == "database-auth" for sign in other.report.signs)}
+    heard = {other.pod.ref.key for other in world.once(testimonies)}
+    # A pod that is ready although it is refused itself says that readiness proves nothing here: then the sibling must have been heard.
+    content = testimony.state is not State.RUNNING
     later = (
         item
         for item in siblings
-        if isinstance(item, Pod) and item.ready and item.created and item.created > own.created and item.ref.key not in refused
+        if isinstance(item, Pod) and item.ready and item.created and item.created > own.created
+        if item.ref.key not in refused and (content or item.ref.key in heard)
     )
     return min(later, key=lambda pod: pod.name, default=None)
 

@@ -140,3 +140,17 @@ def test_an_init_container_says_what_it_waits_for() -> None:
 def test_an_init_container_that_cannot_resolve_its_peer() -> None:
     (finding,) = peer_faults(world(service("other") + pod(init=True, phase="Pending"), logs={APP: "nc: bad address 'mysql'\n" * 5}))
     assert finding.code == "app.init-waits"
+
+
+def test_a_pod_that_serves_while_it_is_refused_is_stale_only_beside_a_sibling_that_was_heard() -> None:
+    made = replica_set("web-5d4f8", 1, {}) + pod("web-5d4f8-old", ready=True)
+    made += pod("web-5d4f8-new", ready=True).replace("T11:00:00Z", "T11:40:00Z")
+    refusals = "\n".join(['FATAL: password authentication failed for user "shop"'] * 5)
+    old, new = (APP[0], "web-5d4f8-old", APP[2]), (APP[0], "web-5d4f8-new", APP[2])
+    for heard, code in (
+        ({}, "app.credentials-refused"),
+        ({new: "serving"}, "app.stale-secret"),
+        ({new: refusals}, "app.credentials-refused"),
+    ):
+        findings = [item for item in peer_faults(world(made, logs={old: refusals, **heard})) if "web-5d4f8-old" in str(item.affects)]
+        assert [item.code for item in findings] == [code]
