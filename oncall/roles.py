@@ -43,23 +43,25 @@ def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = Tr
     """Namespace, service accounts, roles and bindings; roles of `namespaces` alone when there are any, else of the whole cluster.
 
     Confined to namespaces there is no ClusterRole: nodes, volumes and other kinds without a namespace are then neither read nor
-    written. Without `configmaps` the reader may not read ConfigMaps; set `read_configmaps = false` to go with it.
+    written. Without `configmaps` no account of ours may read or write ConfigMaps; set `read_configmaps = false` to go with it.
     """
     tenants = tuple(dict.fromkeys(namespaces))
     head = (_namespace(), *(_account(name) for name in ACCOUNTS.values()))
     if not tenants:
         granted = {
-            READER: reader_rules(configmaps=configmaps),
+            READER: reader_rules(),
             EXECUTOR: executor_rules(),
             DRY_RUN: executor_rules() | _human_reviews(),
         }
+        granted = {role: _chosen(rules, configmaps=configmaps) for role, rules in granted.items()}
         pairs = ((_role(role, rules), _binding(role, ACCOUNTS[role])) for role, rules in granted.items())
         return (*head, *(document for pair in pairs for document in pair))
     inside = {
-        READER: reader_rules(configmaps=configmaps, namespaced=True),
+        READER: reader_rules(namespaced=True),
         EXECUTOR: executor_rules(namespaced=True),
         DRY_RUN: executor_rules(namespaced=True) | _human_reviews(namespaced=True),
     }
+    inside = {role: _chosen(rules, configmaps=configmaps) for role, rules in inside.items()}
     confined = [
         document
         for namespace in tenants
@@ -71,15 +73,17 @@ def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = Tr
     return (*head, *identity, *confined)
 
 
-def reader_rules(*, configmaps: bool = True, namespaced: bool = False) -> frozenset[Rule]:
+def _chosen(rules: Iterable[Rule], *, configmaps: bool) -> frozenset[Rule]:
+    return frozenset(rule for rule in rules if configmaps or (rule.group, rule.resource) != ("", "configmaps"))
+
+
+def reader_rules(*, namespaced: bool = False) -> frozenset[Rule]:
     """What diagnosis reads. It follows no watch, so it is granted none."""
     kinds = [kind for kind in (*KINDS, *CUSTOM_KINDS) if kind.namespaced or not namespaced]
     rules = {Rule(kind.group, kind.plural, verb) for kind in kinds for verb in ("get", "list")}
     rules.add(Rule("", "pods/log", "get"))
     if namespaced:
         rules.add(Rule("", "namespaces", "get"))
-    if not configmaps:
-        rules = {rule for rule in rules if (rule.group, rule.resource) != ("", "configmaps")}
     return frozenset(rules)
 
 

@@ -19,7 +19,7 @@ def rbac(
     namespace: Annotated[
         list[str] | None, typer.Option("-n", "--namespace", help="Confine everything to this namespace; may be repeated.")
     ] = None,
-    configmaps: Annotated[bool, typer.Option(help="Whether the reader may read ConfigMaps.")] = True,
+    configmaps: Annotated[bool, typer.Option(help="Whether ConfigMaps may be read, and edited under approval.")] = True,
 ) -> None:
     """Print the accounts and roles that a cluster needs: a reader, an executor, and an account that may only try."""
     from guardrails.action import target

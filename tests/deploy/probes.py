@@ -76,6 +76,9 @@ READER_MAY: tuple[Ask, ...] = (
 EXECUTOR_MAY: tuple[Ask, ...] = (
     *(Ask(verb, "apps", kind, namespace="ml") for kind in ("deployments", "statefulsets", "daemonsets") for verb in ("get", "patch")),
     Ask("delete", "", "pods", name="serve-1", namespace="ml"),
+    Ask("create", "", "pods", "eviction", name="serve-1", namespace="ml"),
+    Ask("patch", "", "pods", "resize", name="serve-1", namespace="ml"),
+    Ask("patch", "batch", "jobs", name="train", namespace="ml"),
     Ask("patch", "", "nodes", name="n1"),
     Ask("list", "", "nodes"),
     Ask("list", "policy", "poddisruptionbudgets", namespace="ml"),

@@ -96,6 +96,9 @@ def test_without_configmaps_only_they_are_missing() -> None:
     quiet = documents(configmaps=False)
     differing = [kind.name for kind in KINDS if not may(quiet, READER, Ask("list", kind.group, kind.plural))]
     assert differing == ["ConfigMap"]
+    for where in (quiet, documents(("ml",), configmaps=False)):
+        for role, verb in product(ACCOUNTS, ("get", "list", "patch")):
+            assert not may(where, role, Ask(verb, "", "configmaps", name="x", namespace="ml"))
 
 
 def test_a_namespace_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
