@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
-from tests.lab import build, scenario
+from tests.lab import batches, build, scenario
 from tests.lab.api import ApiClient, ApiError, WaitTimeoutError
 from tests.lab.lab import Lab
 from tests.lab.processes import LabStartError, alive
@@ -56,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     unload = commands.add_parser("unload", help="delete what a scenario applied in the lab that runs")
     unload.add_argument("scenario", metavar="NAME")
     unload.set_defaults(run=_unload)
+    record = commands.add_parser("record", help="play scenarios in a lab of their own and record them into tests/recordings")
+    record.add_argument("scenarios", metavar="NAME", nargs="*", help="which; default: all")
+    record.set_defaults(run=_record)
     commands.add_parser("down", help="stop the labs that run").set_defaults(run=_down)
     commands.add_parser("list", help="list the scenarios").set_defaults(run=_list)
     commands.add_parser("build", help="build the binaries and say where they are").set_defaults(run=_build)
@@ -116,7 +120,7 @@ def _invitation(lab: Lab, name: str | None) -> str:
 def _load(options: argparse.Namespace) -> int:
     with _running() as (client, container_logs):
         scene = scenario.read(options.scenario)
-        scenario.load(client, container_logs, scene)
+        scenario.load(client, container_logs, (scene,))
         print(f"{scene.name}: {scene.expect.summary}")
     return 0
 
@@ -127,7 +131,7 @@ def _repair(options: argparse.Namespace) -> int:
         if scene.expect.repair is None:
             print(f"lab: {scene.name} has no repair", file=sys.stderr)
             return 1
-        scenario.repair(client, scene)
+        scenario.repair(client, (scene,))
         print(f"{scene.name}: repaired")
     return 0
 
@@ -135,6 +139,23 @@ def _repair(options: argparse.Namespace) -> int:
 def _unload(options: argparse.Namespace) -> int:
     with _running() as (client, _):
         scenario.unload(client, scenario.read(options.scenario))
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from tests.lab import recorder  # the product's client is needed for nothing else here
+
+    for batch in batches.batches(options.scenarios or scenario.names()):
+        with Lab(build.find_or_build()) as lab:
+            scenes = lab.load(*(scene.name for scene in batch))
+            for scene in scenes:
+                asyncio.run(recorder.record(lab, scene, recorder.FOLDER / scene.name))
+            faulty = [scene for scene in scenes if scene.expect.repair]
+            lab.repair(*faulty)
+            for scene in faulty:
+                if scene.leaves_something:
+                    asyncio.run(recorder.record(lab, scene, recorder.FOLDER / f"{scene.name}-repaired"))
+                print(f"recorded {scene.name}", flush=True)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,26 +11,41 @@ from pathlib import Path
 from tests.lab import scenario as scenarios
 from tests.lab.api import Object
 from tests.lab.cluster import ControlPlane
+from tests.lab.loopback import LoopbackServer
 from tests.lab.scenario import Scenario
 
 
 class Lab(ControlPlane):
     """`with lab.loaded("oom-killed") as scene:` sets a scene and clears it; `lab.kubeconfig("reader")` is the way in."""
 
+    _server: LoopbackServer | None = None
+
     @property
     def container_logs(self) -> Path:
         """The folder of log files that the played kubelets serve, one folder per namespace."""
         return self.folder / "container-logs"
 
-    def load(self, name: str) -> Scenario:
-        """Set a scene and return when its fault shows."""
-        scene = scenarios.read(name)
-        scenarios.load(self.client("lab:loader"), self.container_logs, scene)
-        return scene
+    def load(self, *names: str) -> tuple[Scenario, ...]:
+        """Set scenes of different namespaces and return when their faults show."""
+        scenes = tuple(scenarios.read(name) for name in names)
+        scenarios.load(self.client("lab:loader"), self.container_logs, scenes, self._loopback(scenes))
+        return scenes
 
-    def repair(self, scene: Scenario) -> None:
-        """Apply the scenario's own repair and return when it has worked."""
-        scenarios.repair(self.client("lab:loader"), scene)
+    def repair(self, *scenes: Scenario) -> None:
+        """Apply the scenarios' own repairs and return when they have worked."""
+        scenarios.repair(self.client("lab:loader"), scenes, self._loopback(scenes))
+
+    def _loopback(self, scenes: tuple[Scenario, ...]) -> dict[str, str]:
+        """The words of the loopback server, which starts when the first scene needs it."""
+        if self._server is None and any(scene.needs_loopback for scene in scenes):
+            self._server = LoopbackServer(self.folder / "loopback", functools.partial(self.client("lab:loader").list, "v1", "Pod"))
+        return self._server.words if self._server else {}
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        super().close()
 
     def wait_repaired(self, scene: Scenario) -> None:
         """Return when the scenario's fault is gone, whoever repaired it."""
@@ -44,7 +60,7 @@ class Lab(ControlPlane):
         """A scene for the length of a block. What was applied is deleted even when loading fails half way."""
         scene = scenarios.read(name)
         try:
-            yield self.load(name)
+            yield self.load(name)[0]
         finally:
             self.unload(scene)
 

@@ -2,11 +2,14 @@
 
     scenarios/NAME/manifests.yaml   applied first
                    change.yaml      applied when the checks `before` hold (a second revision, a fault); optional
+                   delete.yaml      what is deleted after that (apiVersion, kind, metadata); optional
                    repair.yaml      what puts it right; optional
+                   release.yaml     what is deleted after the repair; optional
                    logs/*.log       plain text, served to pods whose annotations name the file
                    expect.yaml      see Expectation
 
-Manifests may say `@ago 3h@` for a moment in the past (s, m, h, d). Loading returns once the checks `settled` hold.
+Manifests may say `@ago 3h@` for a moment in the past (s, m, h, d) and `@loopback NAME@` for what tests/lab/loopback.py gives. Loading
+returns once the checks `settled` hold and the scene is as old as it has to be.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,11 @@ from tests.lab.api import ApiClient, ApiError, Object, WaitTimeoutError, wait_fo
 FOLDER = Path(__file__).parent / "scenarios"
 SETTLE_SECONDS = 45.0
 NODE_LABEL = "lab.smokejumper.dev/kubelet"
+# A Job's controller waits ten seconds before a second try, a pod of a lost node forty before it is collected.
+PATIENT_SECONDS = 100.0
 AGO = re.compile(r"@ago (\d+)([smhd])@")
+# Quoted, because YAML reserves the first character; the value it stands for is a number or a plain word.
+LOOPBACK = re.compile(r"['\"]?@loopback (\w+)@['\"]?")
 UNITS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 API_VERSIONS: Mapping[str, str] = {
     "Deployment": "apps/v1",
@@ -34,6 +42,12 @@ API_VERSIONS: Mapping[str, str] = {
     "StatefulSet": "apps/v1",
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
+    "CronJob": "batch/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
+    "PodDisruptionBudget": "policy/v1",
+    "APIService": "apiregistration.k8s.io/v1",
+    "PriorityClass": "scheduling.k8s.io/v1",
+    "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "ResourceClaim": "resource.k8s.io/v1",
     "ResourceClaimTemplate": "resource.k8s.io/v1",
@@ -46,8 +60,10 @@ COLLECTIONS = (
     ("apps/v1", "StatefulSet"),
     ("apps/v1", "DaemonSet"),
     ("apps/v1", "ReplicaSet"),
+    ("batch/v1", "CronJob"),
     ("batch/v1", "Job"),
     ("v1", "Pod"),
+    ("v1", "PersistentVolumeClaim"),
 )
 
 
@@ -95,7 +111,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a good diagnosis says. `cause` is None where the cluster is healthy."""
+    """What a good diagnosis says. `cause` is None where the cluster is healthy.
+
+    `also` are further causes, with `class`, in scenes of several faults. `remedy` is the action that Smokejumper itself can take,
+    as its command line words it. `alone`: the scene would disturb others in the same cluster. `age_seconds`: how old it must be
+    before anybody may call it a fault.
+    """
 
     summary: str
     namespace: str
@@ -109,6 +130,10 @@ class Expectation:
     before: tuple[Check, ...]
     settled: tuple[Check, ...]
     repaired: tuple[Check, ...]
+    also: tuple[Mapping[str, str | None], ...] = ()
+    remedy: tuple[str, ...] = ()
+    alone: bool = False
+    age_seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,12 +144,31 @@ class Scenario:
     folder: Path
     expect: Expectation
 
-    def manifests(self, file: str, now: datetime.datetime) -> list[Object]:
-        """The documents of one of its files, none where it has no such file."""
+    def manifests(self, file: str, now: datetime.datetime, loopback: Mapping[str, str] | None = None) -> list[Object]:
+        """The documents of one of its files, none where it has no such file. Without `loopback` its words stay as they are."""
         path = self.folder / file
         if not path.exists():
             return []
-        return [one for one in yaml.safe_load_all(_dated(path.read_text("utf-8"), now)) if one]
+        text = _dated(path.read_text("utf-8"), now)
+        if loopback is not None:
+            text = LOOPBACK.sub(lambda found: loopback[found.group(1)], text)
+        return [one for one in yaml.safe_load_all(text) if one]
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces that it makes."""
+        made = self.manifests("manifests.yaml", datetime.datetime.now(datetime.UTC))
+        return frozenset(one["metadata"]["name"] for one in made if one["kind"] == "Namespace")
+
+    @property
+    def leaves_something(self) -> bool:
+        """Whether its namespace is still there when it is repaired."""
+        return self.expect.cause is None or self.expect.cause["kind"] != "Namespace"
+
+    @property
+    def needs_loopback(self) -> bool:
+        """Whether it needs the loopback server."""
+        return any(LOOPBACK.search(path.read_text("utf-8")) for path in self.folder.glob("*.yaml"))
 
 
 def names() -> tuple[str, ...]:
@@ -154,30 +198,44 @@ def read(name: str) -> Scenario:
         before=checks("before"),
         settled=checks("settled"),
         repaired=checks("repaired"),
+        also=tuple(data.get("also", ())),
+        remedy=tuple(data.get("remedy", ())),
+        alone=data.get("alone", False),
+        age_seconds=data.get("age_seconds", 0),
     )
     return Scenario(name, FOLDER / name, expect)
 
 
-def load(client: ApiClient, container_logs: Path, scenario: Scenario) -> None:
-    """Set the scene; returns when the fault shows. Raises WaitTimeoutError when it does not, ApiError when a manifest is refused."""
+def load(client: ApiClient, container_logs: Path, scenes: Sequence[Scenario], loopback: Mapping[str, str] | None = None) -> None:
+    """Set scenes of different namespaces at once; returns when all faults show.
+
+    Raises WaitTimeoutError when one does not, ApiError when a manifest is refused.
+    """
     now = datetime.datetime.now(datetime.UTC)
-    first = scenario.manifests("manifests.yaml", now)
-    spaces = {one["metadata"]["name"] for one in first if one["kind"] == "Namespace"}
-    for space in spaces:
-        gone = functools.partial(_absent, client, space)
-        wait_for(f"the old namespace {space} to be gone", gone, SETTLE_SECONDS)
-        write_logs(scenario.folder / "logs", container_logs / space, now)
-    apply(client, first)
-    wait_until(client, scenario.expect.before)
-    apply(client, scenario.manifests("change.yaml", now))
-    wait_until(client, scenario.expect.settled)
+    for scene in scenes:
+        for space in scene.namespaces:
+            wait_for(f"the old namespace {space} to be gone", functools.partial(_absent, client, space), SETTLE_SECONDS)
+            write_logs(scene.folder / "logs", container_logs / space, now)
+    for scene in scenes:
+        apply(client, scene.manifests("manifests.yaml", now, loopback))
+    began = time.monotonic()
+    for scene in scenes:
+        wait_until(client, scene.expect.before)
+        apply(client, scene.manifests("change.yaml", now, loopback))
+        delete(client, scene.manifests("delete.yaml", now))
+    for scene in scenes:
+        wait_until(client, scene.expect.settled)
+    time.sleep(max(0.0, began + max(scene.expect.age_seconds for scene in scenes) - time.monotonic()))
 
 
-def repair(client: ApiClient, scenario: Scenario) -> None:
-    """Put it right by the scenario's own repair; returns when the checks `repaired` hold."""
+def repair(client: ApiClient, scenes: Sequence[Scenario], loopback: Mapping[str, str] | None = None) -> None:
+    """Put scenes right by their own repair; returns when the checks `repaired` hold."""
     now = datetime.datetime.now(datetime.UTC)
-    apply(client, scenario.manifests("repair.yaml", now))
-    wait_repaired(client, scenario)
+    for scene in scenes:
+        apply(client, scene.manifests("repair.yaml", now, loopback))
+        delete(client, scene.manifests("release.yaml", now))
+    for scene in scenes:
+        wait_repaired(client, scene)
 
 
 def wait_repaired(client: ApiClient, scenario: Scenario) -> None:
@@ -188,13 +246,24 @@ def wait_repaired(client: ApiClient, scenario: Scenario) -> None:
 def unload(client: ApiClient, scenario: Scenario) -> None:
     """Delete all that the scenario applied. Namespaces end in the background; loading one again waits for that."""
     now = datetime.datetime.now(datetime.UTC)
-    applied = [*scenario.manifests("manifests.yaml", now), *scenario.manifests("change.yaml", now), *scenario.manifests("repair.yaml", now)]
-    for one in applied:
-        if one["kind"] == "Namespace":
-            delete_namespace(client, one["metadata"]["name"])
+    files = ("manifests.yaml", "change.yaml", "repair.yaml")
+    applied = [one for file in files for one in scenario.manifests(file, now)]
+    # What is in the way of every deletion goes first: a webhook that refuses, an API that does not answer, a finalizer.
     for one in reversed(applied):
         if one["kind"] != "Namespace" and "namespace" not in one["metadata"]:
             client.delete(one["apiVersion"], one["kind"], one["metadata"]["name"])
+    for one in applied:
+        if one["metadata"].get("finalizers"):
+            _release(client, one)
+    for space in scenario.namespaces:
+        delete_namespace(client, space)
+
+
+def _release(client: ApiClient, one: Object) -> None:
+    """Take an object's finalizers away, if it is still there."""
+    metadata = one["metadata"]
+    if client.get(one["apiVersion"], one["kind"], metadata["name"], metadata.get("namespace")) is not None:
+        client.patch(one["apiVersion"], one["kind"], metadata["name"], {"metadata": {"finalizers": None}}, metadata.get("namespace"))
 
 
 def delete_namespace(client: ApiClient, name: str) -> None:
@@ -224,11 +293,17 @@ def apply(client: ApiClient, manifests: list[Object]) -> None:
             wait_for(f"the service account of {metadata['name']}", account, SETTLE_SECONDS)
 
 
+def delete(client: ApiClient, manifests: list[Object]) -> None:
+    """Delete the named objects, as somebody in the story did."""
+    for one in manifests:
+        client.delete(one["apiVersion"], one["kind"], one["metadata"]["name"], one["metadata"].get("namespace"))
+
+
 def wait_until(client: ApiClient, checks: tuple[Check, ...]) -> None:
     """Wait until all checks have held, one after the other. Raises WaitTimeoutError with what the objects show instead."""
     for check in checks:
         try:
-            wait_for(str(check), functools.partial(check.holds, client), SETTLE_SECONDS)
+            wait_for(str(check), functools.partial(check.holds, client), PATIENT_SECONDS)
         except WaitTimeoutError as error:
             seen = [(one["metadata"]["name"], list(values(one, check.path))) for one in check._objects(client)]
             raise WaitTimeoutError(f"{error}; {check.object} shows {seen}") from error
