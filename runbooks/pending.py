@@ -17,12 +17,14 @@ from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Evidence, Source, cite
-from runbooks.scheduling import CONTROL_PLANE_TAINTS, Hurdle, Obstacle, Refusal, Unschedulable, Usage, parse_message
+from runbooks.scheduling import CONTROL_PLANE_TAINTS, Hurdle, Obstacle, Refusal, Unschedulable, Usage, parse_message, requests_of
 
 NATIVE_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage", "pods"})
 # Failures of the claim or the devices stop the scheduler before it looks at nodes, or at every node alike.
 _FIRST = (Obstacle.CLAIM_MISSING, Obstacle.CLAIM_UNBOUND, Obstacle.DEVICES, Obstacle.VOLUME_IN_USE)
 _LAST = frozenset({Obstacle.SELECTOR, Obstacle.NODE_NAME, Obstacle.CORDON, Obstacle.SICK_NODE})
+
+_OWN_RULES = frozenset({Obstacle.HOST_PORT, Obstacle.POD_AFFINITY, Obstacle.ANTI_AFFINITY, Obstacle.SPREAD})
 
 
 class Group(Struct, frozen=True):
@@ -107,17 +109,23 @@ def blame_of(group: Group, usage: Usage) -> Blame | None:
     for obstacle in _FIRST:
         if obstacle in said:
             return chosen(obstacle, next(item.detail for item in refusals if item.obstacle is obstacle))
+    # The taint of a sick node is among those that the message counts without their keys.
+    hidden = any(item.obstacle is Obstacle.TAINT and item.detail is None for item in refusals)
     for obstacle in (Obstacle.CORDON, Obstacle.SICK_NODE):
-        if obstacle in said and lone(obstacle):
+        if (obstacle in said or (hidden and obstacle is Obstacle.SICK_NODE)) and lone(obstacle):
             return chosen(obstacle)
     if Obstacle.SELECTOR in said and kinds and all(Obstacle.SELECTOR in found for found in kinds.values()):
         return chosen(Obstacle.SELECTOR)
     rest = [item for item in refusals if item.obstacle not in _LAST and not _control_plane_only(item, hurdles)]
     if not rest:
         return chosen(_fallback(said))
+    # Nodes without the taint are open to the pod, and on those it is its own rule that does not hold.
+    if any(item.obstacle in _OWN_RULES for item in rest):
+        rest = [item for item in rest if item.obstacle is not Obstacle.TAINT]
     obstacles = {item.obstacle for item in rest}
     if obstacles >= {Obstacle.TAINT, Obstacle.RESOURCE}:
-        obstacle = Obstacle.TAINT if _taint_matters_more(rest, hurdles, kinds) else Obstacle.RESOURCE
+        reserved = {node.name for node in usage.nodes if _reserved_for_devices(node, group.sample)}
+        obstacle = Obstacle.TAINT if _taint_matters_more(rest, hurdles, kinds, reserved) else Obstacle.RESOURCE
     else:
         obstacle = max(rest, key=lambda item: item.nodes).obstacle
     if obstacle is Obstacle.RESOURCE:
@@ -141,7 +149,19 @@ def _control_plane_only(refusal: Refusal, hurdles: Mapping[str, tuple[Hurdle, ..
     return bool(keys) and keys <= CONTROL_PLANE_TAINTS
 
 
-def _taint_matters_more(rest: list[Refusal], hurdles: Mapping[str, tuple[Hurdle, ...]], kinds: Mapping[str, frozenset[Obstacle]]) -> bool:
+def _reserved_for_devices(node: Node, pod: Pod) -> bool:
+    """Whether a taint named after a device of the node keeps pods off that do not ask for one: on purpose, and nobody's mistake.
+
+    Source: ExtendedResourceToleration (kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration, "Nodes with special
+    hardware").
+    """
+    devices = {taint.key for taint in node.spec.taints or ()} & set(node.status.capacity or ())
+    return bool(devices) and not devices & requests_of(pod.spec).keys()
+
+
+def _taint_matters_more(
+    rest: list[Refusal], hurdles: Mapping[str, tuple[Hurdle, ...]], kinds: Mapping[str, frozenset[Obstacle]], reserved: set[str]
+) -> bool:
     """Between a taint on some nodes and too little room on others: the taint only where no open node could ever hold the pod."""
     if not kinds:
         return any(item.obstacle is Obstacle.RESOURCE and item.detail not in NATIVE_RESOURCES for item in rest)
@@ -149,7 +169,7 @@ def _taint_matters_more(rest: list[Refusal], hurdles: Mapping[str, tuple[Hurdle,
         open_node = not kinds[name] & {Obstacle.TAINT, Obstacle.SELECTOR}
         if open_node and all(item.size >= item.wanted for item in found if item.obstacle is Obstacle.RESOURCE):
             return False
-    return any(found == {Obstacle.TAINT} for found in kinds.values())
+    return any(found == {Obstacle.TAINT} and name not in reserved for name, found in kinds.items())
 
 
 def _scarcest(rest: list[Refusal], hurdles: Mapping[str, tuple[Hurdle, ...]]) -> str | None:

@@ -63,6 +63,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Obstacle], ...] = tuple(
         (r"(?:requested node name|requested hostname)", Obstacle.NODE_NAME),
         (r"PersistentVolume's node affinity|volume node affinity conflict|no available volume zone", Obstacle.VOLUME_PLACE),
         (r"node affinity|node selector", Obstacle.SELECTOR),
+        # Nodes that a PreFilter narrowed away, as for a DaemonSet's pods (`NewPreFilterResult`, scheduler framework).
+        (r"didn't satisfy plugin\(s\) \[NodeAffinity\]", Obstacle.SELECTOR),
         (r"free ports", Obstacle.HOST_PORT),
         (r"anti-affinity", Obstacle.ANTI_AFFINITY),
         (r"pod affinity", Obstacle.POD_AFFINITY),

@@ -1,6 +1,6 @@
 """Objects that are being deleted and do not go, drains that cannot finish, and parts of the API that do not answer.
 
-Deletion is only stuck once its grace period and some patience have passed. What keeps an object is named; removing a finalizer is
+Limits: deletion is only stuck once its grace period and some patience have passed. What keeps an object is named; removing a finalizer is
 never suggested here.
 """
 
@@ -16,7 +16,7 @@ from cluster.facts.network import Service
 from cluster.facts.node import Namespace, Node
 from cluster.facts.pod import Pod
 from cluster.facts.storage import PersistentVolumeClaim
-from cluster.facts.workload import PodDisruptionBudget
+from cluster.facts.workload import HorizontalPodAutoscaler, PodDisruptionBudget
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
@@ -24,6 +24,12 @@ from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cit
 PATIENCE = timedelta(minutes=5)
 DEFAULT_GRACE_SECONDS = 30
 RECENT = timedelta(hours=1)
+# Metrics APIs, and the metric types of an autoscaler that are read from each.
+METRICS_APIS = {
+    "metrics.k8s.io": frozenset({"Resource", "ContainerResource"}),
+    "custom.metrics.k8s.io": frozenset({"Pods", "Object"}),
+    "external.metrics.k8s.io": frozenset({"External"}),
+}
 
 
 def deletion_stuck(world: World) -> Iterable[Finding]:
@@ -131,6 +137,14 @@ def drain_blocked(world: World) -> Iterable[Finding]:
         yield Finding("lifecycle.drain-blocked", budget.ref, certainty, evidence, text, tuple(pod.ref for pod in held))
 
 
+def _without_metrics(scaler: HorizontalPodAutoscaler, group: str) -> bool:
+    """Whether an autoscaler that asks this metrics API computes nothing. A metric's type says which API it comes from (autoscaling/v2)."""
+    active = condition(scaler.status.conditions, "ScalingActive")
+    metrics = scaler.spec.metrics if isinstance(scaler.spec.metrics, list) else ()
+    asked = {str(item.get("type")) for item in metrics if isinstance(item, dict)} or {"Resource"}
+    return active is not None and active.status == "False" and bool(asked & METRICS_APIS[group])
+
+
 def api_unavailable(world: World) -> Iterable[Finding]:
     """Aggregated APIs that do not answer: what they serve, and deletion of every namespace, stops."""
     for service in world.all(APIService):
@@ -149,9 +163,11 @@ def api_unavailable(world: World) -> Iterable[Finding]:
                 f"{available.reason}: {available.message}",
                 available.last_transition_time,
             ),
-            cite(Source.FIELD, backend, "spec.selector", state),
+            cite(Source.FIELD if fact else Source.ABSENCE, backend, "spec.selector" if fact else "", state),
         )
         stuck = tuple(item.ref for item in world.all(Namespace) if item.status.phase == "Terminating")
+        if service.spec.group in METRICS_APIS:
+            stuck += tuple(item.ref for item in world.all(HorizontalPodAutoscaler) if _without_metrics(item, service.spec.group))
         text = f"APIService {service.name} does not answer ({available.reason}): {(available.message or '')[:200]}. Its {backend}: {state}."
         certainty = Certainty.PROVEN if not pods or any(pod.ready for pod in pods) else Certainty.LIKELY
         yield Finding("controlplane.api-unavailable", service.ref, certainty, evidence, text, stuck, available.last_transition_time)

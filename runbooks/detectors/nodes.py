@@ -124,8 +124,9 @@ def node_pressure(world: World) -> Iterable[Finding]:
             events = world.events(node.ref, "EvictionThresholdMet", "FreeDiskSpaceFailed", "ImageGCFailed", "SystemOOM")[-2:]
             evidence.extend(cite(Source.EVENT, node.ref, event.reason, event.text, event.last_seen) for event in events)
             evicted = [pod for pod in world.pods_on(node.name) if pod.status.reason == "Evicted"]
+            affected = _affected(world, evicted, waiting.get(node.name, ()))
             text = f"Node {node.name} is short of {what} since {_at(since)} ({found.message}); {len(evicted)} of its pods were evicted."
-            yield Finding("node.pressure", node.ref, Certainty.PROVEN, tuple(evidence), text, _affected(world, evicted, waiting.get(node.name, ())), since)
+            yield Finding("node.pressure", node.ref, Certainty.PROVEN, tuple(evidence), text, affected, since)
 
 
 def node_problem(world: World) -> Iterable[Finding]:

@@ -15,8 +15,10 @@ from datetime import timedelta
 from msgspec import Struct
 
 from cluster.facts.event import Event
+from cluster.facts.meta import condition
 from cluster.facts.network import Service
 from cluster.facts.pod import Container, Pod, Probe
+from cluster.facts.workload import Deployment
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.detectors.pods import Trouble, cite_event, cite_status, is_recent, troubles, wanted_logs
@@ -201,13 +203,21 @@ def _undeclared(pod: Pod, probe: Probe | None) -> str:
 
 
 def _coming_up(world: World, trouble: Trouble, probe: Probe | None) -> bool:
-    """Whether a container started so recently that not being ready is normal. One that has restarted has had its chance."""
+    """Whether a container started so recently that not being ready is normal. One that has restarted has had its chance, and so has one
+    whose rollout is over its deadline."""
     running = trouble.status.state.running
     started = (running.started_at if running else None) or trouble.pod.status.start_time or trouble.pod.created
-    if started is None or trouble.status.restart_count:
+    if started is None or trouble.status.restart_count or _overdue(world, trouble.pod):
         return False
     patience = probe.initial_delay_seconds + probe.period_seconds * probe.failure_threshold if probe else 0
     return world.now - started < GRACE + timedelta(seconds=patience)
+
+
+def _overdue(world: World, pod: Pod) -> bool:
+    """Whether the rollout that made the pod has exceeded its progress deadline, as the Deployment controller says."""
+    owner = world.find(world.top_owner(pod.ref))
+    progressing = condition(owner.status.conditions, "Progressing") if isinstance(owner, Deployment) else None
+    return progressing is not None and progressing.status == "False" and progressing.reason == "ProgressDeadlineExceeded"
 
 
 def _failures(world: World, kinds: tuple[str, ...]) -> Iterator[Failure]:

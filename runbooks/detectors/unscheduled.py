@@ -85,6 +85,7 @@ def node_name_missing(world: World) -> Iterable[Finding]:
         if (
             not name
             or pod.finished
+            or pod.deleting
             or pod.status.start_time
             or pod.all_statuses
             or world.presence("Node", None, name) is not Presence.ABSENT

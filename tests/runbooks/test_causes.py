@@ -167,3 +167,14 @@ def test_a_symptom_that_nothing_explains_is_a_likely_cause_at_most() -> None:
     assert (cause.code, cause.certainty) == ("workload.unavailable", Certainty.LIKELY)
     (cause,) = explain(shop(), (finding("image.not-found", WEB),)).causes
     assert cause.certainty is Certainty.PROVEN
+
+
+def test_a_question_about_a_namespace_blames_no_node_that_it_does_not_use() -> None:
+    lost = finding("node.not-ready", ObjectRef("Node", None, "far"))
+    made = shop()
+    asked = replace(made, scope=Scope("test", ("shop",)))
+    assert [cause.object.name for cause in explain(made, (lost,)).causes] == ["far"]
+    answer = explain(asked, (lost,))
+    assert (answer.healthy, answer.causes, [item.object.name for item in answer.ruled_out]) == (True, (), ["far"])
+    reached = structs.replace(lost, affects=(pod(1),))
+    assert [cause.object.name for cause in explain(asked, (reached,)).causes] == ["far"]

@@ -119,3 +119,18 @@ def test_what_somebody_suspended_is_advice_and_no_cause() -> None:
         diagnosis = explain(world(text), tuple(found(text)))
         assert diagnosis.causes == ()
         assert [item.class_ for item in diagnosis.advisories] == ["config/suspended"]
+
+
+def test_what_the_controller_said_of_an_earlier_schedule_is_history() -> None:
+    said = """
+---
+kind: Event
+metadata: {name: e, namespace: shop}
+involvedObject: {kind: CronJob, namespace: shop, name: load}
+reason: InvalidSchedule
+type: Warning
+message: "invalid schedule: 0 3 31 2 * : time difference between two schedules is less than 1 second"
+lastTimestamp: "2026-01-15T11:59:00Z"
+"""
+    assert "cronjob.invalid-schedule" in {item.code for item in found(cron("0 3 31 2 *") + said)}
+    assert "cronjob.invalid-schedule" not in {item.code for item in found(cron("0 3 28 2 *") + said)}

@@ -206,3 +206,20 @@ def test_a_claim_in_use_says_by_whom() -> None:
     findings = found(world(claim + user))
     assert [str(finding.subject) for finding in findings] == ["PersistentVolumeClaim/shop/data"]
     assert "because Pod/shop/p still uses it" in findings[0].explanation
+
+
+def test_a_pressed_node_names_what_waits_for_it() -> None:
+    taint = "{taints: [{key: node.kubernetes.io/disk-pressure, effect: NoSchedule}]}"
+    pressed = node("n1", condition("Ready"), condition("DiskPressure"), spec=taint)
+    waits = """
+---
+kind: Pod
+metadata: {name: p, namespace: shop}
+spec: {containers: [{name: c}]}
+status:
+  phase: Pending
+  conditions:
+    - {type: PodScheduled, status: "False", reason: Unschedulable, message: "0/1 nodes are available: 1 node(s) had untolerated taint(s)."}
+"""
+    [finding] = [item for item in found(world(pressed + waits)) if item.code == "node.pressure"]
+    assert [ref.name for ref in finding.affects] == ["p"]

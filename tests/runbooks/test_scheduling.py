@@ -422,3 +422,32 @@ def test_a_cordoned_node_is_one_hurdle() -> None:
     made = world(node("a", spec=CORDONED) + waiting("x"))
     pod = next(pod for pod in made.all(Pod))
     assert Usage(made).hurdles(pod) == {"a": (Hurdle(Obstacle.CORDON, "spec.unschedulable"),)}
+
+
+def test_a_taint_that_reserves_devices_is_not_what_keeps_off_a_pod_without_any() -> None:
+    reserved = gpu_node("g", 8, 8, "{taints: [{key: nvidia.com/gpu, value: present, effect: NoSchedule}]}")
+    message = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s)."
+    [finding] = found(world(node("a", cpu="4") + reserved + waiting(message, cpu="40")))
+    assert finding.code == "scheduling.insufficient-cpu"
+    dedicated = node("d", cpu="64", spec="{taints: [{key: team, value: ml, effect: NoSchedule}]}")
+    [finding] = found(world(node("a", cpu="4") + dedicated + waiting(message, cpu="40")))
+    assert finding.code == "scheduling.untolerated-taint"
+
+
+def test_where_open_nodes_break_the_pods_own_rule_the_taint_of_others_is_not_to_blame() -> None:
+    taints = "".join(node(name, spec="{taints: [{key: team, value: ml, effect: NoSchedule}]}") for name in ("b", "c", "d"))
+    message = "0/4 nodes are available: 1 node(s) didn't have free ports for the requested pod ports, 3 node(s) had untolerated taint(s)."
+    [finding] = found(world(node("a") + taints + waiting(message)))
+    assert finding.code == "scheduling.host-port-conflict"
+
+
+def test_the_taint_of_a_sick_node_hides_in_the_count_of_taints() -> None:
+    sick = node("s", labels="{pool: x}", spec="{taints: [{key: node.kubernetes.io/disk-pressure, effect: NoSchedule}]}")
+    message = f"0/2 nodes are available: 1 {SELECTOR}, 1 node(s) had untolerated taint(s)."
+    [finding] = found(world(node("a") + sick + waiting(message, spec="  nodeSelector: {pool: x}")))
+    assert finding.code == "scheduling.waits-for-node"
+
+
+def test_nodes_that_a_daemon_set_does_not_mean_are_no_obstacle() -> None:
+    parsed = parse_message("0/9 nodes are available: 1 Insufficient memory, 8 node(s) didn't satisfy plugin(s) [NodeAffinity].")
+    assert [item.obstacle for item in parsed.refusals] == [Obstacle.RESOURCE, Obstacle.SELECTOR]
