@@ -1,9 +1,9 @@
 """Loading a policy bundle: all of it or nothing, and the last good one stays.
 
-A bundle is a folder with `*.cedar` files, `schema.cedarschema` and `policy_test.yaml`. The engine's validator is strict about names
-but accepts duplicate ids, unknown annotations, unknown groups and invisible characters, and deep nesting kills its process; all of
-that is refused here, the last in a process of its own. A bundle whose own tests fail is not loaded. Nothing is asked without a schema,
-because without one Cedar's action groups are empty and every kill switch silently matches nothing.
+A bundle is a folder with `*.cedar` files and `policy_test.yaml`; `schema.cedarschema` is needed only where the shipped one does not do.
+The engine's validator is strict about names but accepts duplicate ids, unknown annotations, unknown groups and invisible characters, and
+deep nesting kills its process; all of that is refused here, the last in a process of its own. A bundle whose own tests fail is not loaded.
+Nothing is asked without a schema: without one Cedar's action groups are empty and every kill switch silently matches nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from guardrails.policy import Effect, Policy, Rule, decide
 from guardrails.sanitise import sanitise
 
 SHIPPED = Path(__file__).parent / "policies"
+SCHEMA = "schema.cedarschema"
+TESTS = "policy_test.yaml"
 BYTES_MAX = 1 << 20
 # 500 nested parentheses are fine in cedarpy 4.12.2, 1,000 end the process with SIGSEGV.
 NESTING_MAX = 64
@@ -103,6 +105,10 @@ class Bundles:
     def policy(self) -> Policy:
         return self._policy
 
+    def put(self, policy: Policy) -> None:
+        """Put a policy that was loaded in force, from the next decision on."""
+        self._policy = policy
+
     def reload(self, folder: Path, groups: Iterable[str]) -> Policy:
         """Load a folder and put it in force. Raises BadBundle and changes nothing when it is refused."""
         self._policy = load(folder, groups)
@@ -118,7 +124,8 @@ def read(folder: Path) -> Source:
     """The texts of a folder, bounded. Raises BadBundle."""
     try:
         files = sorted(folder.glob("*.cedar"))
-        paths = (*files, folder / "schema.cedarschema", folder / "policy_test.yaml")
+        own = folder / SCHEMA
+        paths = (*files, own if own.exists() else SHIPPED / SCHEMA, folder / TESTS)
         if not files or sum(path.stat().st_size for path in paths) > BYTES_MAX:
             raise BadBundle(f"The policy bundle {folder} has {'over 1 MiB' if files else 'no *.cedar file'}.")
         texts = [path.read_text(encoding="utf-8") for path in paths]
@@ -134,35 +141,43 @@ def build(source: Source, groups: Iterable[str] | None, *, isolate: bool = True)
     if isolate:
         _parse_elsewhere(source)
     try:
-        schema = cedarpy.Schema.from_str(source.schema)
         document: dict[str, Any] = json.loads(cedarpy.policies_to_json_str(source.rules))
-        valid = cedarpy.validate_policies(source.rules, schema)
+    except ValueError as error:
+        raise BadBundle(f"The policies cannot be parsed: {str(error)[:500]}.") from error
+    if document.get("templates") or document.get("templateLinks"):
+        raise BadBundle("The policies contain templates; write rules out.")
+    policy = assemble(source, document["staticPolicies"], groups)
+    failures = run_tests(policy, source.tests)
+    if failures:
+        first = failures[0]
+        raise BadBundle(f"{len(failures)} of the bundle's own tests fail, first {first.name!r}: {first.detail}.")
+    return policy
+
+
+def assemble(source: Source, raw_rules: dict[str, dict[str, Any]], groups: Iterable[str] | None) -> Policy:
+    """The policy of parsed rules, checked against the schema and ours; the bundle's own tests are not run. Raises BadBundle."""
+    try:
+        schema = cedarpy.Schema.from_str(source.schema)
+        valid = cedarpy.validate_policies(_text(raw_rules), schema)
     except ValueError as error:
         raise BadBundle(f"The policies cannot be parsed: {str(error)[:500]}.") from error
     if not valid.validation_passed:
         raise BadBundle(f"The policies do not fit the schema: {'; '.join(str(e) for e in valid.errors)[:500]}.")
-    if document.get("templates") or document.get("templateLinks"):
-        raise BadBundle("The policies contain templates; write rules out.")
     known = None if groups is None else frozenset(groups)
     rules: dict[str, Rule] = {}
     named: dict[str, dict[str, Any]] = {}
-    for raw in document["staticPolicies"].values():
+    for raw in raw_rules.values():
         rule = _rule(raw, known)
         if rule.id in rules:
             raise BadBundle(f"Two rules have the id {rule.id}.")
         rules[rule.id], named[rule.id] = rule, raw
-    policy = Policy(
+    return Policy(
         sha256=hashlib.sha256("\0".join((source.schema, source.rules)).encode()).hexdigest(),
         rules=rules,
         schema=schema,
         automatic=_subset(named, rules, ("deny", "escalate", "auto")),
         approvable=_subset(named, rules, ("deny", "approve")),
     )
-    failures = run_tests(policy, source.tests)
-    if failures:
-        first = failures[0]
-        raise BadBundle(f"{len(failures)} of the bundle's own tests fail, first {first.name!r}: {first.detail}.")
-    return policy
 
 
 def warnings(policy: Policy) -> tuple[str, ...]:
@@ -175,10 +190,7 @@ def warnings(policy: Policy) -> tuple[str, ...]:
 
 def run_tests(policy: Policy, text: str) -> tuple[Failure, ...]:
     """Run a bundle's own test file. Raises BadBundle when the file itself is malformed."""
-    try:
-        tests = _Tests.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - both are safe loaders
-    except (yaml.YAMLError, ValidationError, RecursionError) as error:
-        raise BadBundle(f"policy_test.yaml is malformed: {str(error)[:500]}.") from error
+    tests = _tests(text)
     failures: list[Failure] = []
     for case in tests.cases:
         verdict = decide(policy, _facts(tests.defaults, case))
@@ -192,6 +204,19 @@ def run_tests(policy: Policy, text: str) -> tuple[Failure, ...]:
         if wrong:
             failures.append(Failure(case.name, "; ".join(wrong)))
     return tuple(failures)
+
+
+def cases_of(text: str) -> tuple[tuple[str, Facts], ...]:
+    """The questions of a test file by name. Raises BadBundle when it is malformed."""
+    tests = _tests(text)
+    return tuple((case.name, _facts(tests.defaults, case)) for case in tests.cases)
+
+
+def _tests(text: str) -> _Tests:
+    try:
+        return _Tests.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - both are safe loaders
+    except (yaml.YAMLError, ValidationError, RecursionError) as error:
+        raise BadBundle(f"policy_test.yaml is malformed: {str(error)[:500]}.") from error
 
 
 def _facts(defaults: _Case, case: _Case) -> Facts:
@@ -288,6 +313,9 @@ def _rule(raw: dict[str, Any], groups: frozenset[str] | None) -> Rule:
 
 
 def _subset(named: dict[str, dict[str, Any]], rules: dict[str, Rule], effects: tuple[str, ...]) -> cedarpy.PolicySet:
-    chosen = {name: raw for name, raw in named.items() if rules[name].effect in effects}
-    document = {"templates": {}, "staticPolicies": chosen, "templateLinks": []}
-    return cedarpy.PolicySet.from_str(cedarpy.policies_from_json_str(json.dumps(document)))
+    return cedarpy.PolicySet.from_str(_text({name: raw for name, raw in named.items() if rules[name].effect in effects}))
+
+
+def _text(rules: dict[str, dict[str, Any]]) -> str:
+    document = {"templates": {}, "staticPolicies": rules, "templateLinks": []}
+    return str(cedarpy.policies_from_json_str(json.dumps(document)))

@@ -139,6 +139,13 @@ class Ledger:
             rows = (await connection.execute(query.order_by(entries.c.seq).limit(limit))).scalars().all()
         return tuple(Entry(**json.loads(row)) for row in rows)
 
+    async def last(self, prefix: str) -> Entry | None:
+        """The newest entry whose type begins so, None when there is none."""
+        query = select(entries.c.entry).where(entries.c.log == self.log, entries.c.type.startswith(prefix, autoescape=True))
+        async with self._store.read() as connection:
+            text = (await connection.execute(query.order_by(entries.c.seq.desc()).limit(1))).scalar_one_or_none()
+        return None if text is None else Entry(**json.loads(text))
+
     async def export(self) -> AsyncIterator[str]:
         """Every entry as one line of canonical JSON, then the newest checkpoint as `{"checkpoint": note}`."""
         async with self._store.read() as connection:

@@ -5,19 +5,21 @@ Assembled once, by whoever starts the process. It opens files and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from guardrails.bundle import SHIPPED, Bundles, load
 from guardrails.clock import Clock, SystemClock, random_id
 from guardrails.directory import Directory
-from guardrails.errors import UnknownCluster
+from guardrails.errors import BadBundle, UnknownCluster
 from guardrails.estate import Estate
 from guardrails.ledger import Ledger
 from guardrails.note import Signer
+from guardrails.policy import Policy
 from guardrails.port import ClusterPort
 from guardrails.store import Store
 
@@ -73,15 +75,40 @@ async def open_office(
     clock = clock or SystemClock()
     estate = estate or Estate()
     directory = Directory.load(state / PEOPLE)
-    policy = load(bundle, directory.groups)
     signer = Signer.load_or_create(state / KEY) if key is None else Signer.from_text(key)
     publish_verifier(state / VERIFIER, signer)
     store = await Store.open(state / DATABASE, durable=durable)
     try:
         ledger = Ledger(store, signer, clock, anchor=state / ANCHOR, tenant=estate.tenant, ids=ids)
+        policy = await load_policy(ledger, bundle, directory.groups)
         yield Office(store, ledger, Bundles(policy), directory, ports, estate, clock, ids)
     finally:
         await store.close()
+
+
+async def load_policy(ledger: Ledger, folder: Path, groups: Iterable[str]) -> Policy:
+    """The policy of a folder; that it was loaded or refused goes into the ledger, unless it says so last. Raises BadBundle."""
+    try:
+        policy = load(folder, groups)
+    except BadBundle as error:
+        await _tell_once(ledger, "policy.refused", {"bundle": folder.name, "why": str(error)[:500]})
+        raise
+    await _tell_once(ledger, "policy.loaded", {"bundle": folder.name, "sha256": policy.sha256, "rules": len(policy.rules)})
+    return policy
+
+
+async def reload_policy(office: Office, folder: Path) -> Policy:
+    """Put the policy of a folder in force; when it is refused, the one in force stays. Both are in the ledger. Raises BadBundle."""
+    policy = await load_policy(office.ledger, folder, office.directory.groups)
+    office.bundles.put(policy)
+    return policy
+
+
+async def _tell_once(ledger: Ledger, kind: str, body: dict[str, Any]) -> None:
+    last = await ledger.last("policy.")
+    if last is None or (last.type, last.body) != (kind, body):
+        async with ledger.transaction() as writing:
+            await writing.append(kind, None, body)
 
 
 def publish_verifier(path: Path, signer: Signer) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +18,13 @@ from oncall.invocation import Invocation
 if TYPE_CHECKING:
     from guardrails.audit import Report
     from guardrails.ledger import Entry
+    from guardrails.population import ChangeRecord
     from oncall.settings import Settings
 
 SHOWN_DEFAULT = 100
 BODY_LIMIT = 300
 
-app = typer.Typer(help="The ledger: show, verify, prove, export.", no_args_is_help=True)
+app = typer.Typer(help="The ledger: show, verify, prove, checkpoint, export, report, erase.", no_args_is_help=True)
 
 
 @app.command("show")
@@ -104,16 +109,144 @@ async def _prove(settings: Settings, entry: str) -> dict[str, Any]:
         return await desk.office.ledger.prove(entry)
 
 
-@app.command("export")
-def export(context: typer.Context) -> None:
-    """Every entry as one line of JSON, then the newest signed checkpoint."""
+@app.command("checkpoint")
+def checkpoint(context: typer.Context) -> None:
+    """The newest signed checkpoint, to be kept where this machine's administrator cannot write; `verify --anchor FILE` compares with it."""
     invocation: Invocation = context.obj
-    asyncio.run(_export(invocation.settings))
+    typer.echo(asyncio.run(_checkpoint(invocation.settings)), nl=False)
 
 
-async def _export(settings: Settings) -> None:
+async def _checkpoint(settings: Settings) -> str:
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
-        async for line in desk.office.ledger.export():
+        return await desk.office.ledger.checkpoint()
+
+
+class ExportFormat(StrEnum):
+    """What each line of an export is."""
+
+    JSONL = "jsonl"
+    OCSF = "ocsf"
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    output: Annotated[
+        ExportFormat, typer.Option("--format", help="jsonl: entries as signed, then the newest checkpoint. ocsf: API Activity events.")
+    ] = ExportFormat.JSONL,
+) -> None:
+    """Every entry as one line of JSON."""
+    invocation: Invocation = context.obj
+    asyncio.run(_export(invocation.settings, output))
+
+
+async def _export(settings: Settings, output: ExportFormat) -> None:
+    from guardrails.ocsf import event
+    from oncall.desk import open_records
+    from oncall.installation import version
+
+    async with open_records(settings) as desk:
+        ledger = desk.office.ledger
+        if output is ExportFormat.OCSF:
+            async for entry in ledger.story():
+                typer.echo(json.dumps(event(entry, ledger.log, version()), ensure_ascii=False, sort_keys=True))
+            return
+        async for line in ledger.export():
             typer.echo(line)
+
+
+report_app = typer.Typer(help="What an auditor samples from.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
+
+
+class ReportFormat(StrEnum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@report_app.command("changes")
+def changes(
+    context: typer.Context,
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In UTC; default: all.")] = None,
+    output: Annotated[ReportFormat, typer.Option("--format", "-o", help="csv and jsonl have every column.")] = ReportFormat.TABLE,
+) -> None:
+    """Every change that was asked for: who asked, who agreed, what was sent (with the API server's Audit-IDs), how it ended.
+
+    The last line says which checkpoint covers it. Exit 1 when somebody agreed to their own request.
+    """
+    invocation: Invocation = context.obj
+    from msgspec import to_builtins
+    from msgspec.structs import astuple
+
+    from guardrails.population import COLUMNS
+
+    found, note = asyncio.run(_changes(invocation.settings, since.replace(tzinfo=UTC) if since else None))
+    if output is ReportFormat.JSONL:
+        for change in found:
+            typer.echo(json.dumps(to_builtins(change), ensure_ascii=False))
+    else:
+        rows = [[_cell(value) for value in astuple(change)] for change in found]
+        if output is ReportFormat.CSV:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+        else:
+            for change in found:
+                who = ", ".join(change.approvers) or "nobody"
+                sent = f"{change.requests_sent} sent" + (f", Audit-ID {', '.join(change.audit_ids)}" if change.audit_ids else "")
+                typer.echo(f"{change.requested_at[:19]}\t{change.id}\t{change.action}\t{change.target}\t{change.cluster}")
+                typer.echo(f"\tasked by {change.requester}, agreed by {who}, {change.decision or 'undecided'}, {change.state}, {sent}")
+    own = [change.id for change in found if change.own_approval]
+    size, root = note.split("\n")[1:3] if note else ("0", "")
+    typer.echo(f"{len(found)} changes, {len(own)} agreed to by who asked, covered by the checkpoint of size {size}, root {root}", err=True)
+    if own:
+        raise typer.Exit(1)
+
+
+async def _changes(settings: Settings, since: datetime | None) -> tuple[tuple[ChangeRecord, ...], str]:
+    from guardrails.errors import BadLedger
+    from guardrails.population import Population
+    from oncall.desk import open_records
+
+    population = Population(since)
+    async with open_records(settings) as desk:
+        async for entry in desk.office.ledger.story():
+            population.tell((entry,))
+        try:
+            return population.changes, await desk.office.ledger.checkpoint()
+        except BadLedger:
+            return population.changes, ""
+
+
+def _cell(value: object) -> str:
+    text = " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+    # A spreadsheet must not take a reason for a formula.
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+@app.command("erase")
+def erase(
+    context: typer.Context,
+    blob: Annotated[str, typer.Argument(help="Commitment of the text, as `blobs` of an entry names it.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the ledger.")],
+) -> None:
+    """Forget a text that an entry names, for good. The ledger stays valid, and tells who erased what and why."""
+    invocation: Invocation = context.obj
+    number = asyncio.run(_erase(invocation.settings, blob, reason))
+    typer.echo(f"erased; entry {number} tells of it. Backups and exports that were made before still have it.")
+
+
+async def _erase(settings: Settings, blob: str, reason: str) -> int:
+    import os
+
+    from guardrails.redact import present
+    from oncall.desk import open_records, requester
+
+    async with open_records(settings) as desk:
+        person = requester(desk.office.directory, os.environ.get("SMOKEJUMPER_TOKEN"))
+        return await desk.office.ledger.erase(blob, by=person.name, reason=present(reason, BODY_LIMIT))

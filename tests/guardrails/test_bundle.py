@@ -102,6 +102,14 @@ def test_a_bundle_whose_own_tests_fail_is_refused() -> None:
         _build(GOOD, TESTS.replace("want: approve", "want: deny"))
 
 
+def test_a_bundle_without_a_schema_has_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "a.cedar").write_text(GOOD)
+    (tmp_path / "policy_test.yaml").write_text(TESTS)
+    assert read(tmp_path).schema == SCHEMA
+    (tmp_path / "schema.cedarschema").write_text(SCHEMA + "// ours\n")
+    assert read(tmp_path).schema.endswith("// ours\n")
+
+
 def test_a_bad_bundle_leaves_the_last_good_one(tmp_path: Path) -> None:
     bundles = Bundles(load(SHIPPED, GROUPS))
     before = bundles.policy

@@ -98,17 +98,17 @@ async def test_intact(told: Office, tmp_path: Path) -> None:
 
 
 TAMPERINGS = {
-    "seq": ("UPDATE ledger_entry SET seq = 999 WHERE seq = 3", 3),
-    "id": ("UPDATE ledger_entry SET id = 'e-other' WHERE seq = 3", 3),
-    "at": ("UPDATE ledger_entry SET at = '2020-01-01' WHERE seq = 3", 3),
-    "type": ("UPDATE ledger_entry SET type = 'note' WHERE seq = 3", 3),
-    "proposal": ("UPDATE ledger_entry SET proposal = 'p-other' WHERE seq = 3", 3),
-    "leaf": ("UPDATE ledger_entry SET leaf = '00' WHERE seq = 3", 3),
-    "entry": ("UPDATE ledger_entry SET entry = replace(entry, 'bob', 'eve') WHERE seq = 3", 3),
-    "entry-type": ("UPDATE ledger_entry SET entry = 17 WHERE seq = 3", 3),
-    "log": ("UPDATE ledger_entry SET log = 'elsewhere' WHERE seq = 3", 3),
+    "seq": ("UPDATE ledger_entry SET seq = 999 WHERE seq = 4", 4),
+    "id": ("UPDATE ledger_entry SET id = 'e-other' WHERE seq = 4", 4),
+    "at": ("UPDATE ledger_entry SET at = '2020-01-01' WHERE seq = 4", 4),
+    "type": ("UPDATE ledger_entry SET type = 'note' WHERE seq = 4", 4),
+    "proposal": ("UPDATE ledger_entry SET proposal = 'p-other' WHERE seq = 4", 4),
+    "leaf": ("UPDATE ledger_entry SET leaf = '00' WHERE seq = 4", 4),
+    "entry": ("UPDATE ledger_entry SET entry = replace(entry, 'bob', 'eve') WHERE seq = 4", 4),
+    "entry-type": ("UPDATE ledger_entry SET entry = 17 WHERE seq = 4", 4),
+    "log": ("UPDATE ledger_entry SET log = 'elsewhere' WHERE seq = 4", 4),
     "delete-first": ("DELETE FROM ledger_entry WHERE seq = 0", 0),
-    "delete-middle": ("DELETE FROM ledger_entry WHERE seq = 4", 4),
+    "delete-middle": ("DELETE FROM ledger_entry WHERE seq = 5", 5),
     "delete-last": ("DELETE FROM ledger_entry WHERE seq = (SELECT max(seq) FROM ledger_entry)", None),
     "head-size": ("UPDATE ledger_head SET size = size - 1", None),
     "head-note": ("UPDATE ledger_head SET note = replace(note, 'ledger', 'Ledger')", None),
@@ -169,7 +169,7 @@ async def _rewrite(office: Office, seq: int, old: str, new: str) -> None:
 
 
 async def test_a_rewritten_entry_with_its_leaf_is_caught_by_the_head(told: Office, tmp_path: Path) -> None:
-    await _rewrite(told, 3, "bob", "eve")
+    await _rewrite(told, 4, "bob", "eve")
     report = await _report(told, tmp_path)
     assert report.status == "tampered"
     assert any("another root" in problem.what for problem in report.problems)
@@ -302,9 +302,9 @@ async def test_the_newest_checkpoint_is_that_of_the_anchor(told: Office, tmp_pat
     assert await told.ledger.checkpoint() == (tmp_path / ANCHOR).read_text()
 
 
-async def test_an_empty_ledger_has_no_checkpoint(office: Office) -> None:
+async def test_an_empty_ledger_has_no_checkpoint(office: Office, clock: FakeClock, tmp_path: Path) -> None:
     with pytest.raises(BadLedger, match="empty"):
-        await office.ledger.checkpoint()
+        await Ledger(office.store, Signer.load_or_create(tmp_path / KEY), clock, tenant="another").checkpoint()
 
 
 def test_a_key_from_the_environment(tmp_path: Path) -> None:
