@@ -5,7 +5,7 @@ import pytest
 from runbooks.detectors.peers import peer_faults, waiting_inits
 from runbooks.finding import Certainty, Finding
 from tests.runbooks.specimens import CRASHING, deployment, pod, replica_set, service
-from tests.runbooks.worlds import codes, world
+from tests.runbooks.worlds import LogKey, codes, world
 
 APP = ("shop", "web-5d4f8-abcde", "app")
 DB = service("db", port=5432, address="10.96.0.7")
@@ -147,10 +147,11 @@ def test_a_pod_that_serves_while_it_is_refused_is_stale_only_beside_a_sibling_th
     made += pod("web-5d4f8-new", ready=True).replace("T11:00:00Z", "T11:40:00Z")
     refusals = "\n".join(['FATAL: password authentication failed for user "shop"'] * 5)
     old, new = (APP[0], "web-5d4f8-old", APP[2]), (APP[0], "web-5d4f8-new", APP[2])
-    for heard, code in (
+    cases: tuple[tuple[dict[LogKey, str], str], ...] = (
         ({}, "app.credentials-refused"),
         ({new: "serving"}, "app.stale-secret"),
         ({new: refusals}, "app.credentials-refused"),
-    ):
+    )
+    for heard, code in cases:
         findings = [item for item in peer_faults(world(made, logs={old: refusals, **heard})) if "web-5d4f8-old" in str(item.affects)]
         assert [item.code for item in findings] == [code]
