@@ -16,6 +16,7 @@ from guardrails.ledger import Writing
 from guardrails.store import Store, locks, proposals, spending, switches
 
 GLOBAL = "*"
+TENANT = "tenant:"
 WINDOW = timedelta(hours=1)
 
 
@@ -63,7 +64,7 @@ async def unlock(connection: AsyncConnection, proposal: str) -> None:
 
 
 async def switch(writing: Writing, scope: str, *, on: bool, reason: str, by: str) -> None:
-    """Turn a kill switch: scope `*` for everything, else the name of a cluster. Leaves an entry."""
+    """Turn a kill switch: scope `*` for everything, `tenant:NAME`, else the name of a cluster. Leaves an entry."""
     values = {"is_on": int(on), "reason": reason[:500], "by": by, "at": stamp(writing.now)}
     done = await writing.connection.execute(update(switches).where(switches.c.scope == scope).values(**values))
     if not done.rowcount:
@@ -71,18 +72,34 @@ async def switch(writing: Writing, scope: str, *, on: bool, reason: str, by: str
     await writing.append("switch.on" if on else "switch.off", None, {"scope": scope, "reason": reason[:500], "by": by})
 
 
-async def switched_on(connection: AsyncConnection, cluster: str) -> str | None:
-    """Why writing to the cluster is switched off, None when it is not."""
-    query = select(switches).where(switches.c.is_on == 1, switches.c.scope.in_((GLOBAL, cluster)))
+async def switched_on(connection: AsyncConnection, cluster: str, tenant: str) -> str | None:
+    """Why writing to the cluster of this tenant is switched off, None when it is not."""
+    query = select(switches).where(switches.c.is_on == 1, switches.c.scope.in_((GLOBAL, f"{TENANT}{tenant}", cluster)))
     found = (await connection.execute(query.order_by(switches.c.scope).limit(1))).one_or_none()
     return None if found is None else f"{found.by} switched off {'everything' if found.scope == GLOBAL else found.scope}: {found.reason}"
 
 
-async def refuse_when_switched_on(store: Store, cluster: str) -> None:
+class Switch(Struct, frozen=True):
+    """One kill switch as it was turned last."""
+
+    scope: str
+    on: bool
+    reason: str
+    by: str
+    at: str
+
+
+async def all_switches(connection: AsyncConnection) -> tuple[Switch, ...]:
+    """Every switch that was ever turned, those that are on first."""
+    rows = (await connection.execute(select(switches).order_by(switches.c.is_on.desc(), switches.c.scope))).all()
+    return tuple(Switch(row.scope, bool(row.is_on), row.reason, row.by, row.at) for row in rows)
+
+
+async def refuse_when_switched_on(store: Store, cluster: str, tenant: str) -> None:
     """Raise KillSwitchOn when a switch is on, or when that cannot be known."""
     try:
         async with store.read() as connection:
-            why = await switched_on(connection, cluster)
+            why = await switched_on(connection, cluster, tenant)
     except GuardrailsError as error:
         raise KillSwitchOn(f"The kill switch cannot be read, so it counts as on: {error}") from error
     if why is not None:

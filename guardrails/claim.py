@@ -12,6 +12,7 @@ from guardrails.approval import Approval, tally
 from guardrails.budget import count, lock, refuse_when_switched_on, spend, stamp, switched_on
 from guardrails.change import observed_fields
 from guardrails.directory import Person
+from guardrails.emergency import current, waived
 from guardrails.errors import (
     AlreadyExecuted,
     Conflict,
@@ -49,7 +50,7 @@ class Claims:
         _refuse_state(record)
         check_digest(record, digest)
         await self._refuse_expired(record)
-        await refuse_when_switched_on(self._office.store, record.cluster)
+        await refuse_when_switched_on(self._office.store, record.cluster, record.tenant)
         await self._refuse_unapproved(record)
         return await self._claim(record, by)
 
@@ -117,6 +118,9 @@ class Claims:
     ) -> tuple[Requirement, GuardrailsError | None]:
         """(the stricter of the requirement then and now, why it may not run now)."""
         sealed, before = record.sealed, _requirement(record)
+        emergency = None
+        if record.draft.get("emergency"):
+            emergency = await current(writing.connection, record.requester, record.cluster, writing.now)
         asked = facts(
             examination,
             sealed.action,
@@ -125,10 +129,11 @@ class Claims:
             cluster=record.cluster,
             counters=await count(writing.connection, record.cluster, record.action, writing.now),
             tainted=sealed.evidence.tainted,
-            killed=await switched_on(writing.connection, record.cluster) is not None,
+            killed=await switched_on(writing.connection, record.cluster, record.tenant) is not None,
             now=writing.now,
+            break_glass=emergency is not None,
         )
-        verdict = decide(self._office.bundles.policy, asked)
+        verdict = waived(decide(self._office.bundles.policy, asked), emergency, writing.now)
         if verdict.effect == "deny":
             why = " ".join((verdict.reason, *examination.problems))
             return before, Denied(f"The policy no longer allows {record.id}: {why}")

@@ -102,6 +102,7 @@ def facts(
     tainted: bool,
     killed: bool,
     now: datetime,
+    break_glass: bool = False,
 ) -> Facts:
     """What the policy is asked."""
     observed, risk = examination.observed, examination.risk
@@ -138,6 +139,7 @@ def facts(
         changes_last_hour=counters.changes,
         automatic_last_hour=counters.automatic,
         failed_last_hour=counters.failed,
+        break_glass=break_glass,
         replicas=risk.replicas,
     )
     return Facts(action.action, requester.name, resource, circumstances, requester.groups, requester.tenants)

@@ -112,7 +112,7 @@ class Executor:
             refused: list[tuple[int, ApiRequest]] = []
             for number, request in left:
                 try:
-                    await refuse_when_switched_on(self._office.store, record.cluster)
+                    await refuse_when_switched_on(self._office.store, record.cluster, record.tenant)
                 except KillSwitchOn as error:
                     return await self._stop(record, str(error))
                 record, receipt = await self._send(record, request, observed, number, "change")
@@ -273,7 +273,7 @@ class Executor:
         if not undoable(record) or any(not is_ours(record, number, observed) for number in undoable(record)):
             return await self._end(record, State.CLOSED, f"It did not work: {why}. Not rolled back: somebody has changed the object since.")
         try:
-            await refuse_when_switched_on(self._office.store, record.cluster)
+            await refuse_when_switched_on(self._office.store, record.cluster, record.tenant)
         except KillSwitchOn as error:
             return await self._end(record, State.CLOSED, f"It did not work: {why}. Not rolled back: {error}")
         async with self._office.ledger.transaction() as writing:

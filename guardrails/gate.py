@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.action import Action, Target, check_target, parse_action
 from guardrails.approval import Approval, Tally, admit, tally
-from guardrails.budget import GLOBAL, count, stamp, switch, switched_on
+from guardrails.budget import GLOBAL, Switch, all_switches, count, stamp, switch, switched_on
 from guardrails.directory import Person
+from guardrails.emergency import Emergency, current, declare, review, waived
+from guardrails.emergency import listing as emergencies
 from guardrails.errors import (
     DigestMismatch,
     Expired,
@@ -62,11 +64,13 @@ class Gate:
         reason: str = "",
         contributors: tuple[str, ...] = (),
         key: str | None = None,
+        break_glass: bool = False,
     ) -> ProposalView:
         """Propose a change; it ends pending, approved, denied or rejected, and `detail` says why.
 
-        The requester is the human behind the agent. The same `key` returns the proposal made under it before, so a caller that was
-        killed may ask again. Raises InvalidAction, UnknownCluster; TargetNotFound, Forbidden and Unreachable after rejecting it.
+        The requester is the human behind the agent; with `break_glass` the caller has authenticated them just now. The same `key`
+        returns the proposal made under it before, so a caller that was killed may ask again. Raises InvalidAction, UnknownCluster,
+        NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
         office = self._office
         port = office.port(cluster)
@@ -75,12 +79,14 @@ class Gate:
         person = self._person(requester)
         who = (person.name, *(self._person(name).name for name in contributors[:PEOPLE_MAX]))
         evidence = evidence or Evidence()
+        emergency = await self._emergency(person, cluster, evidence) if break_glass else None
         draft = Draft(
             word.model_dump(mode="json"),
             target.model_dump(mode="json"),
             present(reason, REASON_LIMIT),
             channel,
             evidence.model_dump(mode="json"),
+            emergency.id if emergency else "",
         )
         async with office.ledger.transaction() as writing:
             known = await find_by_key(writing.connection, key) if key else None
@@ -97,7 +103,7 @@ class Gate:
                 await move(writing, record, State.REJECTED, by="gate", reason=str(error))
             raise
         async with office.ledger.transaction() as writing:
-            await self._decide(writing, record, word, examination, person, evidence)
+            await self._decide(writing, record, word, examination, person, evidence, emergency)
         return await self.status(record.id)
 
     async def status(self, proposal_id: str) -> ProposalView:
@@ -159,7 +165,7 @@ class Gate:
         return tuple(swept)
 
     async def pause(self, by: str, reason: str, *, cluster: str = GLOBAL) -> None:
-        """Turn the kill switch on, for a cluster or for everything: nothing is written from the next request on."""
+        """Turn the kill switch on, for a cluster, `tenant:NAME` or everything: nothing is written from the next request on."""
         async with self._office.ledger.transaction() as writing:
             await switch(writing, cluster, on=True, reason=reason, by=by)
 
@@ -167,6 +173,28 @@ class Gate:
         """Turn the kill switch off again."""
         async with self._office.ledger.transaction() as writing:
             await switch(writing, cluster, on=False, reason=reason, by=by)
+
+    async def switches(self) -> tuple[Switch, ...]:
+        """Every kill switch that was ever turned, those that are on first."""
+        async with self._office.store.read() as connection:
+            return await all_switches(connection)
+
+    async def break_glass(self, person: Person, reason: str, *, cluster: str) -> Emergency:
+        """Declare an emergency in one cluster, as a person who was authenticated just now. Raises NotEligible."""
+        groups = self._office.members().get(person.name, ())
+        async with self._office.ledger.transaction() as writing:
+            new = self._office.ids("e")
+            return await declare(writing, new, person=person.name, groups=groups, cluster=cluster, reason=present(reason, REASON_LIMIT))
+
+    async def review(self, emergency: str, person: Person, note: str) -> None:
+        """Say, as another person than its own, that an emergency was looked at. Raises NotEligible, Conflict."""
+        async with self._office.ledger.transaction() as writing:
+            await review(writing, emergency, by=person.name, note=present(note, REASON_LIMIT))
+
+    async def emergencies(self) -> tuple[Emergency, ...]:
+        """Emergencies, those that wait for a review first."""
+        async with self._office.store.read() as connection:
+            return await emergencies(connection)
 
     async def explain(self, proposal_id: str) -> tuple[ProposalView, tuple[NearMiss, ...]]:
         """The proposal with its verdict, and which single facts would have led to another effect, asked of the policy in force now."""
@@ -183,15 +211,22 @@ class Gate:
         return shown, near_misses(self._office.bundles.policy, asked)
 
     async def _decide(
-        self, writing: Writing, record: Record, word: Action, examination: Examination, person: Person, evidence: Evidence
+        self,
+        writing: Writing,
+        record: Record,
+        word: Action,
+        examination: Examination,
+        person: Person,
+        evidence: Evidence,
+        emergency: Emergency | None,
     ) -> None:
         office, dry_run = self._office, examination.shown()
         if examination.change is None or examination.problems:
             reason = " ".join(examination.problems)
             await move(writing, record, State.REJECTED, by="gate", reason=present(reason, REASON_LIMIT), dry_run=_json(dry_run))
             return
-        asked = await self._facts(writing.connection, record, word, examination, person, tainted=evidence.tainted)
-        verdict = decide(office.bundles.policy, asked)
+        asked = await self._facts(writing.connection, record, word, examination, person, tainted=evidence.tainted, emergency=emergency)
+        verdict = waived(decide(office.bundles.policy, asked), emergency, writing.now)
         body = {"decision": verdict.model_dump(mode="json")}
         if verdict.effect == "deny":
             columns = {"verdict": verdict.model_dump_json(), "dry_run": _json(dry_run)}
@@ -231,7 +266,15 @@ class Gate:
         )
 
     async def _facts(
-        self, connection: AsyncConnection, record: Record, word: Action, examination: Examination, person: Person, *, tainted: bool
+        self,
+        connection: AsyncConnection,
+        record: Record,
+        word: Action,
+        examination: Examination,
+        person: Person,
+        *,
+        tainted: bool,
+        emergency: Emergency | None = None,
     ) -> Any:
         now = self._office.clock.now()
         return facts(
@@ -242,8 +285,9 @@ class Gate:
             cluster=record.cluster,
             counters=await count(connection, record.cluster, word.action, now),
             tainted=tainted,
-            killed=await switched_on(connection, record.cluster) is not None,
+            killed=await switched_on(connection, record.cluster, record.tenant) is not None,
             now=now,
+            break_glass=emergency is not None,
         )
 
     async def _person_decides(
@@ -298,6 +342,18 @@ class Gate:
         if overdue is not None:
             raise Expired(f"{overdue.id} expired at {overdue.expires_at}.", next_step="Propose again.")
         return await self.status(proposal_id)
+
+    async def _emergency(self, person: Person, cluster: str, evidence: Evidence) -> Emergency:
+        """The emergency that this proposal invokes. What an agent or free text argues for gets none. Raises NotEligible."""
+        if evidence.tainted:
+            raise NotEligible("An emergency covers what a person asks for, not what rests on a cluster's text or on an agent.")
+        async with self._office.store.read() as connection:
+            found = await current(connection, person.name, cluster, self._office.clock.now())
+        if found is None:
+            raise NotEligible(
+                f"{person.name} has declared no emergency in {cluster}, or it is over.", next_step="smokejumper break-glass open"
+            )
+        return found
 
     def _person(self, name: str) -> Person:
         self._office.directory.refresh()

@@ -24,13 +24,17 @@ from guardrails.store import approvals, proposals
 
 
 class Draft(Struct, frozen=True):
-    """What was asked for, before anything looked at the cluster. `action` and `target` are JSON objects."""
+    """What was asked for, before anything looked at the cluster. `action` and `target` are JSON objects.
+
+    `emergency` is the id of the emergency that the requester invoked, empty in ordinary times.
+    """
 
     action: dict[str, Any]
     target: dict[str, Any]
     reason: str
     channel: str
     evidence: dict[str, Any]
+    emergency: str = ""
 
 
 class Record(Struct, frozen=True):
@@ -79,6 +83,8 @@ async def create(
         "channel": draft.channel,
         "evidence": draft.evidence,
     }
+    if draft.emergency:
+        body["emergency"] = draft.emergency
     await writing.connection.execute(
         insert(proposals).values(
             id=record_id,

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from oncall.commands import audit, configuration, diagnosis, doctor, people, policy, proposals, rbac, server
+from oncall.commands import audit, configuration, diagnosis, doctor, people, policy, proposals, rbac, safety, server
 from oncall.installation import version
 from oncall.invocation import Invocation
 
@@ -37,6 +37,8 @@ app.add_typer(proposals.app, name="proposals")
 app.command("approve")(proposals.approve)
 app.command("deny")(proposals.deny)
 app.command("execute")(proposals.execute)
+app.add_typer(safety.kill_switch, name="kill-switch")
+app.add_typer(safety.break_glass, name="break-glass")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(people.app, name="people")

@@ -32,54 +32,120 @@ Recording = Annotated[Path | None, typer.Option(help="Folder of a recording: eve
 
 def propose(
     context: typer.Context,
-    action: Annotated[str, typer.Argument(help="rollout_undo, rollout_restart, scale, cordon, uncordon or delete_pod.")],
+    action: Annotated[str, typer.Argument(help="What to do; smokejumper proposals actions lists them.")],
     subject: Annotated[str, typer.Argument(metavar="KIND/NAME", help="Like deploy/serve or node/gpu-1.")],
     namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Of the object.")] = None,
     to_revision: Annotated[int | None, typer.Option(help="For rollout_undo; default: the newest that differs.")] = None,
     replicas: Annotated[int | None, typer.Option(help="For scale.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any parameter of the action. May be repeated; lists by commas.")
+    ] = None,
     evidence: Annotated[list[str] | None, typer.Option(help="Evidence id (ev:…) of a diagnosis. May be repeated.")] = None,
     reason: Annotated[str, typer.Option(help="Why, in your words, for those who approve.")] = "",
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
     recording: Recording = None,
+    break_glass: Annotated[bool, typer.Option(help="Invoke the emergency that you have declared; needs your token.")] = False,
 ) -> None:
     """Plan one change, try it as a dry run, ask the policy, and wait for approval. Nothing is changed in the cluster."""
     invocation: Invocation = context.obj.with_context(cluster_context)
-    parameters = {name: value for name, value in (("to_revision", to_revision), ("replicas", replicas)) if value is not None}
-    document = {"action": action.replace("-", "_"), **parameters}
-    shown = asyncio.run(_propose(invocation.settings, document, subject, namespace, tuple(evidence or ()), reason, recording))
+    short = {"to_revision": to_revision, "replicas": replicas}
+    parameters = _parameters(settings or []) | {name: str(value) for name, value in short.items() if value is not None}
+    words = (action.replace("-", "_"), parameters)
+    shown = asyncio.run(_propose(invocation.settings, words, subject, namespace, tuple(evidence or ()), reason, recording, break_glass))
     _print(shown)
     if shown.state.value in ("denied", "rejected"):
         raise typer.Exit(EXIT_REFUSED)
 
 
+def _parameters(pairs: list[str]) -> dict[str, str]:
+    """`KEY=VALUE` words as a mapping. Raises UsageError."""
+    from oncall.errors import UsageError
+
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key in found:
+            raise UsageError(f"--set {pair!r} {'is given twice' if key in found else 'is no KEY=VALUE'}.")
+        found[key.replace("-", "_")] = value
+    return found
+
+
 async def _propose(
     settings: Settings,
-    document: dict[str, Any],
+    words: tuple[str, dict[str, str]],
     subject: str,
     namespace: str | None,
     evidence: tuple[str, ...],
     reason: str,
     recording: Path | None,
+    break_glass: bool,
 ) -> ProposalView:
-    from cluster.kinds import find_kind
-    from guardrails.action import target
+    from guardrails.action import from_words, target
     from oncall.asking import split
     from oncall.desk import evidence_of, open_desk, requester
 
     kind_word, name = split(subject)
-    kind = find_kind(kind_word)
-    on = target(kind.name if kind else kind_word, namespace, name)
+    on = target(_kind(kind_word), namespace, name)
+    action = from_words(*words)
     async with open_desk(settings, recording) as desk:
-        person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
+        if break_glass:
+            person = authenticated(desk.office.directory.authenticate)
+        else:
+            person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
         return await desk.gate.propose(
-            document,
+            action,
             on,
             cluster=desk.cluster,
             requester=person.name,
             evidence=evidence_of(evidence, from_agent=False),
             channel=CHANNEL,
             reason=reason,
+            break_glass=break_glass,
         )
+
+
+def _kind(word: str) -> str:
+    """The kind that a person means, in the words of kubectl; as it is when nothing is known by it."""
+    from cluster.kinds import find_kind
+    from guardrails.action import TARGET_RESOURCES
+
+    meant = next((r.kind for r in TARGET_RESOURCES.values() if word.lower() in (r.kind.lower(), r.plural)), None)
+    known = find_kind(word)
+    return meant or (known.name if known else word)
+
+
+@app.command("actions")
+def actions() -> None:
+    """The actions that exist, what each applies to, and its parameters."""
+    from guardrails.action import BY_NAME
+
+    for name, word in BY_NAME.items():
+        fields = ((key, field) for key, field in word.model_fields.items() if key != "action")
+        parameters = " ".join(key if field.is_required() else f"[{key}]" for key, field in fields)
+        typer.echo(f"{name}\t{', '.join(word.traits.kinds)}\t{word.traits.title}\t{parameters}")
+
+
+@app.command("recover")
+def recover(
+    context: typer.Context,
+    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+) -> None:
+    """Finish or settle what a process that died has left behind in this cluster, and expire what is over."""
+    invocation: Invocation = context.obj.with_context(cluster_context)
+    outcomes = asyncio.run(_recover(invocation.settings))
+    for outcome in outcomes:
+        _print_outcome(outcome)
+    if not outcomes:
+        typer.echo("nothing was left behind")
+    if any(outcome.needs_a_human for outcome in outcomes):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+async def _recover(settings: Settings) -> tuple[Outcome, ...]:
+    from oncall.desk import open_desk
+
+    async with open_desk(settings) as desk:
+        return await desk.gate.recover()
 
 
 @app.command("list")
@@ -158,7 +224,7 @@ async def _decide(settings: Settings, proposal: str, digest: str | None, verdict
     async with open_records(settings) as desk:
         shown = await desk.gate.status(proposal)
         named = digest or _confirmed(shown, verdict)
-        person = _authenticated(desk.office.directory.authenticate)
+        person = authenticated(desk.office.directory.authenticate)
         if verdict == "approve":
             return await desk.gate.approve(proposal, named, person, CHANNEL)
         return await desk.gate.deny(proposal, named, person, CHANNEL, reason=reason)
@@ -177,7 +243,7 @@ def _confirmed(shown: ProposalView, verdict: str) -> str:
     return shown.digest or ""
 
 
-def _authenticated(authenticate: Any) -> Person:
+def authenticated(authenticate: Any) -> Person:
     from oncall.errors import UsageError
 
     token = os.environ.get(TOKEN_VARIABLE)

@@ -43,7 +43,7 @@ def request(chance: random.Random) -> Facts:
         return values[0] if calm else chance.choice(values)
 
     replicas = None
-    action = chance.choice([*["rollout_restart", "scale"] * 4, *BY_NAME])
+    action = chance.choice(["rollout_restart"] * 8 + ["scale"] * 4 + list(BY_NAME))
     if action == "scale" and maybe(0.9):
         replicas = Replicas(chance.choice([0, 1, 3, 2**62]), chance.choice([0, 1, 10, 11, 30, 31, 2**62]))
     tenant = "other" if maybe(0.2) else "default"

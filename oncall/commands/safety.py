@@ -1,0 +1,131 @@
+"""`smokejumper kill-switch` and `smokejumper break-glass`: stopping everything, and going on without approval, each with a name to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from oncall.commands.proposals import TOKEN_VARIABLE, authenticated
+from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    from guardrails.budget import Switch
+    from guardrails.emergency import Emergency
+    from oncall.settings import Settings
+
+kill_switch = typer.Typer(help="Stop all writing at once, and let it go on.", no_args_is_help=True)
+break_glass = typer.Typer(help="Emergencies: half an hour without approvals and freezes, then a review.", no_args_is_help=True)
+
+Scope = Annotated[str | None, typer.Option("--cluster", help="Only this cluster, by its context; default: everything.")]
+Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
+Reason = Annotated[str, typer.Option(help="Why, for everybody who meets it.")]
+
+
+@kill_switch.command("on")
+def turn_on(context: typer.Context, reason: Reason, cluster: Scope = None, tenant: Tenant = None) -> None:
+    """Stop: nothing is written from the next request on, and what is half-way stops after the call that is out."""
+    invocation: Invocation = context.obj
+    asyncio.run(_turn(invocation.settings, _scope(cluster, tenant), reason, on=True))
+    typer.echo(f"on: {_scope(cluster, tenant)}")
+
+
+@kill_switch.command("off")
+def turn_off(context: typer.Context, reason: Reason, cluster: Scope = None, tenant: Tenant = None) -> None:
+    """Let writing go on. Needs your token: stopping is easy, going on is somebody's decision."""
+    invocation: Invocation = context.obj
+    asyncio.run(_turn(invocation.settings, _scope(cluster, tenant), reason, on=False))
+    typer.echo(f"off: {_scope(cluster, tenant)}")
+
+
+@kill_switch.command("show")
+def show(context: typer.Context) -> None:
+    """Every switch that was turned, those that are on first."""
+    invocation: Invocation = context.obj
+    for switch in asyncio.run(_switches(invocation.settings)):
+        typer.echo(f"{'on' if switch.on else 'off'}\t{switch.scope}\tby {switch.by} at {switch.at}\t{switch.reason}")
+
+
+def _scope(cluster: str | None, tenant: str | None) -> str:
+    from guardrails.budget import GLOBAL, TENANT
+    from oncall.errors import UsageError
+
+    if cluster and tenant:
+        raise UsageError("--cluster and --tenant contradict each other. Give one of them.")
+    return f"{TENANT}{tenant}" if tenant else cluster or GLOBAL
+
+
+async def _turn(settings: Settings, scope: str, reason: str, *, on: bool) -> None:
+    from oncall.desk import open_records, requester
+
+    async with open_records(settings) as desk:
+        if on:
+            person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
+            await desk.gate.pause(person.name, reason, cluster=scope)
+        else:
+            person = authenticated(desk.office.directory.authenticate)
+            await desk.gate.resume(person.name, reason, cluster=scope)
+
+
+async def _switches(settings: Settings) -> tuple[Switch, ...]:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        return await desk.gate.switches()
+
+
+@break_glass.command("open")
+def declare(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="What is happening, for who reviews it.")],
+    cluster: Annotated[str, typer.Option("--cluster", help="The cluster, by its context.")],
+) -> None:
+    """Declare an emergency, with your token. For 30 minutes `propose --break-glass` needs nobody else; denials and kill switch hold."""
+    invocation: Invocation = context.obj
+    emergency = asyncio.run(_declare(invocation.settings, cluster, reason))
+    typer.echo(f"{emergency.id}\tuntil {emergency.until.isoformat(timespec='seconds')}\t{emergency.cluster}")
+
+
+async def _declare(settings: Settings, cluster: str, reason: str) -> Emergency:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        person = authenticated(desk.office.directory.authenticate)
+        return await desk.gate.break_glass(person, reason, cluster=cluster)
+
+
+@break_glass.command("list")
+def listing(context: typer.Context) -> None:
+    """Emergencies, those that wait for a review first."""
+    invocation: Invocation = context.obj
+    for one in asyncio.run(_emergencies(invocation.settings)):
+        state = f"reviewed by {one.reviewed_by}: {one.review}" if one.reviewed_by else "waits for a review"
+        typer.echo(f"{one.id}\t{one.person}\t{one.cluster}\t{one.at.isoformat(timespec='seconds')}\t{one.reason}\t{state}")
+
+
+async def _emergencies(settings: Settings) -> tuple[Emergency, ...]:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        return await desk.gate.emergencies()
+
+
+@break_glass.command("review")
+def review(
+    context: typer.Context,
+    emergency: Annotated[str, typer.Argument(help="Of an emergency, like e-1a2b3c.")],
+    note: Annotated[str, typer.Option(help="What you found.")],
+) -> None:
+    """Say, with your token, that you looked at what was done in somebody else's emergency."""
+    invocation: Invocation = context.obj
+    asyncio.run(_review(invocation.settings, emergency, note))
+    typer.echo(f"{emergency}\treviewed")
+
+
+async def _review(settings: Settings, emergency: str, note: str) -> None:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        await desk.gate.review(emergency, authenticated(desk.office.directory.authenticate), note)

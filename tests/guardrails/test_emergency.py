@@ -1,0 +1,130 @@
+"""Breaking the glass lifts approvals and freezes for a while, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from guardrails.action import RolloutRestart
+from guardrails.directory import Directory, Person
+from guardrails.errors import Conflict, KillSwitchOn, NotApproved, NotEligible
+from guardrails.estate import Estate, Freeze
+from guardrails.gate import Gate
+from guardrails.office import PEOPLE, Office, open_office
+from guardrails.proposal import Evidence, State
+from guardrails.view import ProposalView
+from tests.guardrails.conftest import CALM, START, UNDO, WEB, FakeClock, numbered, person
+from tests.guardrails.fake_cluster import FakeCluster, break_down
+
+pytestmark = pytest.mark.anyio
+WHY = "the payment page is down for everybody"
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Directory:
+    directory = Directory.load(tmp_path / PEOPLE)
+    directory.add("ada", ["sre-oncall", "break-glass"], kubernetes_user="ada@example.org")
+    directory.add("bob", ["sre-oncall"])
+    return directory
+
+
+@pytest.fixture
+async def office(tmp_path: Path, clock: FakeClock, cluster: FakeCluster, people: Directory) -> AsyncIterator[Office]:
+    freezes = (Freeze(start=START, end=START + timedelta(days=1)),)
+    estate = Estate(freezes=freezes, namespace_environments={"shop": "staging"})
+    async with open_office(tmp_path, {"lab": cluster}, estate=estate, clock=clock, ids=numbered()) as office:
+        yield office
+
+
+async def invoke(gate: Gate, evidence: Evidence = CALM) -> ProposalView:
+    return await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=evidence, break_glass=True)
+
+
+async def test_it_lifts_the_freeze_and_the_approval_and_waits_for_a_review(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    ordinary = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM)
+    assert "deny-freeze" in ordinary.detail
+    emergency = await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    assert emergency.until - emergency.at == timedelta(minutes=30)
+    shown = await invoke(gate)
+    assert (shown.state, shown.missing) == ("pending", {}), shown.detail
+    assert (await gate.execute(shown.id, shown.digest or "", "ada")).state is State.SUCCEEDED
+    assert len(cluster.writes) == 1
+    with pytest.raises(NotEligible, match="Somebody else"):
+        await gate.review(emergency.id, person(office, "ada"), "fine")
+    assert [one.reviewed_by for one in await gate.emergencies()] == [""]
+    await gate.review(emergency.id, person(office, "bob"), "it was right")
+    assert [one.reviewed_by for one in await gate.emergencies()] == ["bob"]
+    with pytest.raises(Conflict):
+        await gate.review(emergency.id, person(office, "bob"), "again")
+
+
+async def test_who_may_declare_one(gate: Gate, office: Office) -> None:
+    with pytest.raises(NotEligible, match="break-glass"):
+        await gate.break_glass(person(office, "bob"), WHY, cluster="lab")
+    with pytest.raises(NotEligible, match="reason"):
+        await gate.break_glass(person(office, "ada"), "help", cluster="lab")
+    with pytest.raises(NotEligible):
+        await gate.break_glass(Person(name="stranger", groups=("break-glass",)), WHY, cluster="lab")
+
+
+async def test_it_covers_neither_agents_nor_other_clusters_nor_later(gate: Gate, office: Office, clock: FakeClock) -> None:
+    with pytest.raises(NotEligible, match="declared no emergency"):
+        await invoke(gate)
+    await gate.break_glass(person(office, "ada"), WHY, cluster="elsewhere")
+    with pytest.raises(NotEligible, match="declared no emergency"):
+        await invoke(gate)
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    with pytest.raises(NotEligible, match="agent"):
+        await invoke(gate, Evidence(tainted=True))
+    clock.pass_(minutes=30)
+    with pytest.raises(NotEligible, match="is over"):
+        await invoke(gate)
+
+
+async def test_it_is_over_when_it_is_over_also_for_what_was_proposed_in_it(gate: Gate, office: Office, clock: FakeClock) -> None:
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    clock.pass_(minutes=20)
+    shown = await invoke(gate)
+    assert shown.expires_at == START + timedelta(minutes=30)
+
+
+async def test_kill_switch_and_denials_hold(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    shown = await invoke(gate)
+    await gate.pause("bob", "stop", cluster="tenant:default")
+    with pytest.raises(KillSwitchOn):
+        await gate.execute(shown.id, shown.digest or "", "ada")
+    assert "deny-kill-switch" in (await invoke(gate)).detail
+    assert cluster.writes == []
+    assert [(one.scope, one.on) for one in await gate.switches()] == [("tenant:default", True)]
+
+
+async def test_a_switch_of_another_tenant_is_not_ours(gate: Gate, office: Office) -> None:
+    await gate.pause("bob", "stop", cluster="tenant:other")
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    assert (await invoke(gate)).state == "pending"
+
+
+async def test_two_failed_verifications_in_an_hour_end_what_runs_by_itself(
+    tmp_path: Path, clock: FakeClock, cluster: FakeCluster, people: Directory
+) -> None:
+    cluster.heal = break_down
+    estate = Estate(namespace_environments={"shop": "staging"})
+    async with open_office(tmp_path, {"lab": cluster}, estate=estate, clock=clock, ids=numbered()) as office:
+        gate = Gate(office)
+        for _ in range(2):
+            shown = await gate.propose(RolloutRestart(), WEB, cluster="lab", requester="ada", evidence=CALM)
+            assert shown.state == "approved", shown.detail
+            assert (await gate.execute(shown.id, shown.digest or "", "ada")).state is State.ROLLED_BACK
+        shown = await gate.propose(RolloutRestart(), WEB, cluster="lab", requester="ada", evidence=CALM)
+        assert shown.state == "pending"
+        assert shown.verdict is not None
+        assert shown.verdict.escalated_by == ("escalate-failing",)
+        with pytest.raises(NotApproved):
+            await gate.execute(shown.id, shown.digest or "", "ada")
+        clock.pass_(hours=1)
+        shown = await gate.propose(RolloutRestart(), WEB, cluster="lab", requester="ada", evidence=CALM)
+        assert shown.state == "approved"
