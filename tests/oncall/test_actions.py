@@ -219,6 +219,8 @@ def test_a_pod_is_resized_in_place(bench: Bench) -> None:
         statuses[0]["resources"] = found["spec"]["containers"][0]["resources"]
         bench.client.patch("v1", "Pod", name, {"status": {"containerStatuses": statuses}}, bench.space, "status")
 
+    # The API server takes a node that reports no resources of a container for one that cannot resize.
+    kubelet()
     with bench.played(kubelet):
         bench.do("set_resources", f"pod/{name}", "container=server", "cpu_request=1500m")
         assert bench.get("v1", "Pod", name)["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1500m"}
