@@ -38,7 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.suite_names
 
-# What is written from the code: pages' front matter, the tables of failures.
+# What is written from the code: pages' front matter and docs/failures.md.
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.runbooks.page_index
 	$(BIN)/python -m tests.runbooks.failures_page

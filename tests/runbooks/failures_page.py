@@ -29,7 +29,7 @@ INTRODUCTION = """# Failures, and how each is recognised
 
 Written by `make docs` from the catalogue of codes and the detectors; do not edit. A *cause* may be the root of other findings, a
 *symptom* counts as one only when nothing explains it, an *advisory* is true and breaks nothing now. What to do about a code is on its
-page in [runbooks/pages](../runbooks/pages); what is not recognised yet is in [failures-coverage.md](failures-coverage.md).
+page in [runbooks/pages](../runbooks/pages); what is not recognised yet is in [failures-limits.md](failures-limits.md).
 
 Limits that all share: the API server keeps events for an hour by default; of logs the tail is read, and only where a suspicion asks for
 it; metrics and alerts count only where a source is recorded or connected; Secrets are never read. What could not be read is named

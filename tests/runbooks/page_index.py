@@ -1,6 +1,6 @@
-"""What the catalogue of codes says about the pages: their front matter, and the table in docs/failures-coverage.md.
+"""What the catalogue of codes says about the pages: their front matter.
 
-`python -m tests.runbooks.page_index` writes both after a code was added, moved or retitled; the tests compare and never write. It
+`python -m tests.runbooks.page_index` writes it after a code was added, moved or retitled; the tests compare and never write. It
 writes nothing else: a page is prose, and a page for a new slug is for a person to write.
 """
 
@@ -11,14 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from runbooks.catalogue import Code, Role, catalogue
+from runbooks.catalogue import Code, catalogue
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "runbooks" / "pages"
-COVERAGE = ROOT / "docs" / "failures-coverage.md"
 FENCE = "---\n"
-BEGIN = "<!-- codes: written by python -m tests.runbooks.page_index -->\n"
-END = "<!-- end of codes -->\n"
 
 
 def codes_by_page() -> dict[str, dict[str, Code]]:
@@ -46,19 +43,8 @@ def front_matter(title: str, slug: str) -> str:
     return f"{FENCE}title: {title}\ncodes:\n{listed}{FENCE}"
 
 
-def table() -> str:
-    """Every code with its class, what it says and how it counts, by page."""
-    lines = [f"{len(catalogue())} codes on {len(codes_by_page())} pages, {len({code.class_ for code in catalogue().values()})} classes.\n"]
-    for slug, codes in codes_by_page().items():
-        lines += [f"\n### [{slug}](../runbooks/pages/{slug}.md)\n", "\n| code | class | what it says |\n|---|---|---|\n"]
-        for name, code in codes.items():
-            note = "" if code.role is Role.CAUSE else f" ({code.role.value})"
-            lines.append(f"| `{name}` | {code.class_} | {code.title}{note} |\n")
-    return "".join(lines)
-
-
 def main() -> int:
-    """Rewrite both; says which pages still have to be written."""
+    """Rewrite it; says which pages still have to be written."""
     missing = []
     for slug in codes_by_page():
         path = PAGES / f"{slug}.md"
@@ -67,9 +53,6 @@ def main() -> int:
             continue
         front, body = split(path.read_text("utf-8"))
         path.write_text(front_matter(str(front["title"]), slug) + body, "utf-8")
-    before, _, rest = COVERAGE.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    COVERAGE.write_text(f"{before}{BEGIN}{table()}{END}{after}", "utf-8")
     for slug in missing:
         print(f"runbooks/pages/{slug}.md has to be written")
     return 1 if missing else 0

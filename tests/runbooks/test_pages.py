@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server.runbooks import page_names, read_page
 from runbooks.catalogue import catalogue
-from tests.runbooks.page_index import BEGIN, COVERAGE, END, PAGES, codes_by_page, front_matter, split, table
+from tests.runbooks.page_index import PAGES, codes_by_page, front_matter, split
 
 FILES = sorted(PAGES.glob("*.md"))
 REFRESH = "run: python -m tests.runbooks.page_index"
@@ -92,8 +92,3 @@ def test_the_verb_is_found_behind_options() -> None:
 def test_the_tools_serve_them_by_their_slug() -> None:
     assert page_names() == sorted(file.stem for file in FILES)
     assert read_page("pending-pods") == (PAGES / "pending-pods.md").read_text("utf-8")
-
-
-def test_the_coverage_table_is_that_of_the_catalogue() -> None:
-    text = COVERAGE.read_text("utf-8")
-    assert text.partition(BEGIN)[2].partition(END)[0] == table(), REFRESH
