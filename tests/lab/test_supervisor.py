@@ -55,7 +55,7 @@ def test_programs_end_with_their_holder(holder: tuple[subprocess.Popen[str], lis
     process, pids = holder
     assert all(map(alive, pids))
     process.send_signal(number)
-    process.wait()
+    process.wait(30)
     _gone(pids)
     assert not folder.exists()
 
