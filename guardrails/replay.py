@@ -28,6 +28,7 @@ class Story(Struct):
     requester: str = ""
     contributors: tuple[str, ...] = ()
     draft: bytes = b""
+    emergency: str = ""
     state: State = State.PROPOSED
     version: int = 0
     reason: str = ""
@@ -49,6 +50,7 @@ class _Created(Struct):
     reason: str
     channel: str
     evidence: Any
+    emergency: str = ""
 
 
 class _Move(Struct, rename={"before": "from", "after": "to"}):
@@ -83,6 +85,12 @@ _sorted = json.Encoder(order="sorted").encode
 _DRAFT = ("action", "target", "reason", "channel", "evidence")
 
 
+class _Declared(Struct):
+    id: str
+    person: str
+    cluster: str
+
+
 class Replay:
     """Told entry by entry. `stories`: by proposal; `blobs`: by commitment, the naming entry and the kind; `erased`."""
 
@@ -90,6 +98,7 @@ class Replay:
         self.stories: dict[str, Story] = {}
         self.blobs: dict[str, tuple[int, str]] = {}
         self.erased: dict[str, int] = {}
+        self._emergencies: dict[str, _Declared] = {}
 
     def tell(self, seq: int, kind: str, proposal: str | None, body: str) -> str | None:
         """Add one entry; why it cannot have happened, None when it can."""
@@ -110,7 +119,12 @@ class Replay:
                 raise BadLedger(f"{proposal} was created twice.")
             self.stories[proposal] = _begin(_created(body))
         elif kind == "proposal.moved" and proposal is not None:
-            _turn(self.stories[proposal], _move(body))
+            story = self.stories[proposal]
+            _turn(story, _move(body))
+            self._refuse_unfounded(story)
+        elif kind == "emergency.declared":
+            declared = json.decode(body, type=_Declared)
+            self._emergencies[declared.id] = declared
         elif kind == "approval.given" and proposal is not None:
             _agree(self.stories[proposal], json.decode(body))
         elif kind == "blob.erased":
@@ -121,10 +135,18 @@ class Replay:
         elif proposal is not None and proposal not in self.stories:
             raise BadLedger(f"{proposal} was never created.")
 
+    def _refuse_unfounded(self, story: Story) -> None:
+        """Raise when a decision to ask people asks nobody, and no emergency of the requester in that cluster came before it."""
+        if story.effect != "approve" or story.requirement is None or story.requirement.approvals:
+            return
+        declared = self._emergencies.get(story.emergency)
+        if declared is None or (declared.person, declared.cluster) != (story.requester, story.cluster):
+            raise BadLedger("nobody had to agree, and no emergency was declared.")
+
 
 def draft_digest(draft: dict[str, Any]) -> bytes:
     """What was asked for, whatever the order of its fields."""
-    return hashlib.sha256(_sorted([draft[name] for name in _DRAFT])).digest()
+    return hashlib.sha256(_sorted([*(draft[name] for name in _DRAFT), draft.get("emergency", "")])).digest()
 
 
 def json_digest(text: str | bytes | Raw) -> bytes:
@@ -138,8 +160,8 @@ def approval_digest(approval: str) -> bytes:
 
 
 def _begin(created: _Created) -> Story:
-    draft = draft_digest({name: getattr(created, name) for name in _DRAFT})
-    return Story(created.cluster, created.requester, created.contributors, draft)
+    draft = draft_digest({name: getattr(created, name) for name in (*_DRAFT, "emergency")})
+    return Story(created.cluster, created.requester, created.contributors, draft, created.emergency)
 
 
 def _agree(story: Story, body: dict[str, Any]) -> None:

@@ -78,10 +78,11 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
 
 
 def _rehearsed(detail: str) -> Iterator[str]:
-    """The request as the rehearsal wrote it: its head, and the body with precondition and receipt on one line."""
-    head, _, body = detail.partition("\n\n")
-    yield from (f"  {line.removeprefix('Rehearsed: ')}" for line in head.splitlines())
-    yield f"  {present(' '.join(part.strip() for part in body.splitlines()), BODY_LIMIT)}"
+    """The requests as the rehearsal wrote them: of each its head, and the body with precondition and receipt on one line."""
+    parts = detail.split("\n\n")
+    for head, body in zip(parts[::2], parts[1::2], strict=False):
+        yield from (f"  {line.removeprefix('Rehearsed: ')}" for line in head.splitlines())
+        yield f"  {present(' '.join(part.strip() for part in body.splitlines()), BODY_LIMIT)}"
 
 
 def _request(request: dict[str, Any]) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from guardrails.action import RolloutRestart
 from guardrails.directory import Directory, Person
@@ -15,6 +18,8 @@ from guardrails.estate import Estate, Freeze
 from guardrails.gate import Gate
 from guardrails.office import PEOPLE, Office, open_office
 from guardrails.proposal import Evidence, State
+from guardrails.replay import Replay
+from guardrails.store import entries
 from guardrails.view import ProposalView
 from tests.guardrails.conftest import CALM, START, UNDO, WEB, FakeClock, numbered, person
 from tests.guardrails.fake_cluster import FakeCluster, break_down
@@ -59,6 +64,24 @@ async def test_it_lifts_the_freeze_and_the_approval_and_waits_for_a_review(gate:
     assert [one.reviewed_by for one in await gate.emergencies()] == ["bob"]
     with pytest.raises(Conflict):
         await gate.review(emergency.id, person(office, "bob"), "again")
+
+
+async def test_the_ledger_tells_an_emergency_from_an_approval_that_nobody_gave(gate: Gate, office: Office) -> None:
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    shown = await invoke(gate)
+    await gate.execute(shown.id, shown.digest or "", "ada")
+    async with office.store.read() as connection:
+        rows = [(r.seq, r.type, r.proposal, json.loads(r.entry)["body"]) for r in (await connection.execute(select(entries))).all()]
+
+    def told(rows: list[tuple[int, str, str | None, Any]]) -> list[str]:
+        replay = Replay()
+        return [why for seq, kind, name, body in rows if (why := replay.tell(seq, kind, name, json.dumps(body)))]
+
+    assert told(rows) == []
+    undeclared = [row for row in rows if row[1] != "emergency.declared"]
+    assert "no emergency was declared" in told(undeclared)[0]
+    other = [(s, k, n, {**b, "person": "bob"} if k == "emergency.declared" else b) for s, k, n, b in rows]
+    assert "no emergency was declared" in told(other)[0]
 
 
 async def test_who_may_declare_one(gate: Gate, office: Office) -> None:
