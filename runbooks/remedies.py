@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
+from cluster.facts.storage import PersistentVolumeClaim, StorageClass
 from cluster.facts.workload import DaemonSet, Deployment, HorizontalPodAutoscaler, ReplicaSet, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import World
@@ -26,6 +28,8 @@ from runbooks.revisions import Rollout, failing, pods_of_revision, rollout_of
 
 # A revision that was the current one this long before it was replaced counts as having worked.
 PROBATION = timedelta(minutes=15)
+GROWTH = 1.5
+GIBIBYTE = 2**30
 TEXT_LIMIT = 2_000
 
 _ROLLOUT_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
@@ -69,7 +73,14 @@ def candidates(cause: Cause, world: World, others: Iterable[Cause] = ()) -> tupl
     they can forbid a remedy. A cause that is only possible gets none."""
     if cause.certainty is Certainty.POSSIBLE:
         return ()
-    makers = (_undo(cause, world), _scale_up(cause, world), _restart(cause, world), _replace_pod(cause, world), _node(cause, world, others))
+    makers = (
+        _undo(cause, world),
+        _scale_up(cause, world),
+        _restart(cause, world),
+        _replace_pod(cause, world),
+        _expand(cause, world),
+        _node(cause, world, others),
+    )
     return tuple(_shown(candidate) for made in makers for candidate in made)
 
 
@@ -188,6 +199,27 @@ def _delete(cause: Cause, pod: Pod, why: str) -> Candidate:
         f"The pod still has uid {pod.metadata.uid or '(unknown)'} and a controller.",
         f"Recreated by its owner {pod.controller.kind}/{pod.controller.name}." if pod.controller else "None.",
         "A pod of the same owner becomes ready.",
+        tuple(item.id for item in cause.evidence),
+    )
+
+
+def _expand(cause: Cause, world: World) -> Iterator[Candidate]:
+    """Half as much again for a full volume, where its class allows that; what fills it may fill that too, so a person decides."""
+    claim = world.find(cause.object)
+    if cause.class_ != "storage/volume-full" or not isinstance(claim, PersistentVolumeClaim) or claim.status.phase != "Bound":
+        return
+    allowed = any(item.name == claim.spec.storage_class_name and item.allow_volume_expansion for item in world.all(StorageClass))
+    if not allowed or claim.requested_bytes is None:
+        return
+    size = f"{ceil(claim.requested_bytes * GROWTH / GIBIBYTE)}Gi"
+    yield Candidate(
+        "expand_pvc",
+        cause.object,
+        {"size": size},
+        f"{cause.object} is full, and StorageClass/{claim.spec.storage_class_name} lets it grow. What fills it may fill {size} too.",
+        f"{cause.object} is bound and asks for less than {size}.",
+        "None: a volume never shrinks.",
+        f"The volume has {size}.",
         tuple(item.id for item in cause.evidence),
     )
 

@@ -130,3 +130,35 @@ def test_a_dead_device_plugin_is_replaced_only_where_a_controller_makes_another(
     assert [(item.action, str(item.target)) for item in found] == [("delete_pod", "Pod/gpu/nvidia-device-plugin-x1")]
     assert "Recreated by its owner DaemonSet" in found[0].inverse
     assert remedies(world(PLUGIN.replace(", controller: true", "")), N1, "gpu/device-plugin-down") == ()
+
+
+FULL = """
+kind: PersistentVolumeClaim
+metadata: {name: models, namespace: ml}
+spec: {storageClassName: fast, resources: {requests: {storage: 100Gi}}}
+status: {phase: Bound}
+---
+kind: StorageClass
+metadata: {name: fast}
+provisioner: disk.example.com
+allowVolumeExpansion: true
+"""
+MODELS = ObjectRef("PersistentVolumeClaim", "ml", "models")
+
+
+def test_a_full_volume_may_grow_where_its_class_allows_it() -> None:
+    (found,) = remedies(world(FULL), MODELS, "storage/volume-full")
+    assert found.document == {"action": "expand_pvc", "size": "150Gi"}
+    assert "never shrinks" in found.inverse
+
+
+@pytest.mark.parametrize(
+    "change", [("Expansion: true", "Expansion: false"), ("name: fast", "name: other"), ("Bound", "Lost"), ("storage: 100Gi", "storage: x")]
+)
+def test_a_volume_that_cannot_grow_is_not_offered_to(change: tuple[str, str]) -> None:
+    assert FULL.replace(*change) != FULL
+    assert remedies(world(FULL.replace(*change)), MODELS, "storage/volume-full") == ()
+
+
+def test_a_full_disk_that_is_no_claim_cannot_grow() -> None:
+    assert remedies(world(FULL), MODELS, "storage/disk-full") == ()
