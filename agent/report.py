@@ -38,7 +38,7 @@ def markdown(
         "Suspected, not proven", diagnosis.not_proven, lambda item: f"`{item.code}` {item.object}: {item.text} Lacks: {item.lacks}"
     )
     lines += _section("Ruled out", diagnosis.ruled_out, lambda item: f"`{item.code}` {item.object}: {item.why}")
-    lines += _section("Could not be seen", _alike(diagnosis.cannot_see), _unseen)
+    lines += _section("Could not be seen", alike(diagnosis.cannot_see), _unseen)
     if proposal:
         lines += [
             "## Remediation",
@@ -53,7 +53,7 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _alike(missing: Sequence[Missing]) -> list[tuple[Missing, ...]]:
+def alike(missing: Sequence[Missing]) -> list[tuple[Missing, ...]]:
     """What could not be seen for one and the same reason, together, in the order of the first of each."""
     groups: dict[tuple[object, ...], list[Missing]] = defaultdict(list)
     for item in missing:
@@ -61,10 +61,10 @@ def _alike(missing: Sequence[Missing]) -> list[tuple[Missing, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _unseen(alike: tuple[Missing, ...]) -> str:
-    first = alike[0]
-    names = ", ".join(item.what for item in alike[:NAMES_SHOWN])
-    more = f" and {len(alike) - NAMES_SHOWN} more" if len(alike) > NAMES_SHOWN else ""
+def _unseen(together: tuple[Missing, ...]) -> str:
+    first = together[0]
+    names = ", ".join(item.what for item in together[:NAMES_SHOWN])
+    more = f" and {len(together) - NAMES_SHOWN} more" if len(together) > NAMES_SHOWN else ""
     return "; ".join(part for part in (f"{names}{more} ({first.why.value})", first.detail, first.next_step) if part)
 
 

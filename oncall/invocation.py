@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oncall.settings import Settings
 
+# Where a person's token is looked for; never an argument, which other users of the machine can read.
+TOKEN_VARIABLE = "SMOKEJUMPER_TOKEN"  # noqa: S105 (the name of a variable)
+
 
 @dataclass(frozen=True)
 class Invocation:

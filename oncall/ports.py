@@ -17,9 +17,9 @@ from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Caller, Investigated, Ports, ToolContext
 from oncall.assembly import investigate
 from oncall.desk import Desk, desk_over, evidence_of, open_records, requester
+from oncall.invocation import TOKEN_VARIABLE
 from oncall.settings import Settings
 
-TOKEN_VARIABLE = "SMOKEJUMPER_TOKEN"  # noqa: S105 (the name of a variable)
 Progress = Callable[[str], Awaitable[None]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from cluster.reading import Missing, Why
+from agent.report import alike
+from cluster.reading import Missing
 from runbooks.finding import Cause, Certainty, Diagnosis, Evidence
 from runbooks.remedies import Candidate
 
@@ -55,11 +55,8 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, remedies: Sequence[t
 
 def gaps(missing: Sequence[Missing]) -> list[str]:
     """What could not be seen, a line for each reason: gaps that have reason and next step in common are listed together."""
-    groups: dict[tuple[Why, str, str], list[Missing]] = defaultdict(list)
-    for item in missing:
-        groups[(item.why, item.detail, item.next_step)].append(item)
     lines = []
-    for group in groups.values():
+    for group in alike(missing):
         names = ", ".join(item.kind or item.what for item in group[:GAP_NAMES_SHOWN])
         more = f" and {len(group) - GAP_NAMES_SHOWN} more" if len(group) > GAP_NAMES_SHOWN else ""
         what = group[0].what if len(group) == 1 else names + more

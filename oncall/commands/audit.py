@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oncall.invocation import Invocation
+from oncall.invocation import TOKEN_VARIABLE, Invocation
 
 if TYPE_CHECKING:
     from guardrails.audit import Report
@@ -248,5 +248,5 @@ async def _erase(settings: Settings, blob: str, reason: str) -> int:
     from oncall.desk import open_records, requester
 
     async with open_records(settings) as desk:
-        person = requester(desk.office.directory, os.environ.get("SMOKEJUMPER_TOKEN"))
+        person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
         return await desk.office.ledger.erase(blob, by=person.name, reason=present(reason, BODY_LIMIT))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from oncall.interruption import change_under_way
-from oncall.invocation import Invocation
+from oncall.invocation import TOKEN_VARIABLE, Invocation
 
 if TYPE_CHECKING:
     from agent.investigation import Conclusion
@@ -144,7 +144,7 @@ async def _remediation(settings: Settings, reader: Reader) -> AsyncIterator[Reme
     from oncall.desk import desk_over, remediation, requester
 
     async with desk_over(settings, reader) as desk:
-        person = requester(desk.office.directory, os.environ.get("SMOKEJUMPER_TOKEN"))
+        person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
         yield remediation(desk, person, "cli")
 
 

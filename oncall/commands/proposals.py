@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oncall.interruption import change_under_way
-from oncall.invocation import Invocation
+from oncall.invocation import TOKEN_VARIABLE, Invocation
 
 if TYPE_CHECKING:
     from guardrails.directory import Person
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from guardrails.view import ProposalView
     from oncall.settings import Settings
 
-TOKEN_VARIABLE = "SMOKEJUMPER_TOKEN"  # noqa: S105 (the name of a variable)
 CHANNEL = "cli"
 EXIT_REFUSED = 1
 

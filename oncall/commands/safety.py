@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oncall.commands.proposals import TOKEN_VARIABLE, authenticated
-from oncall.invocation import Invocation
+from oncall.commands.proposals import authenticated
+from oncall.invocation import TOKEN_VARIABLE, Invocation
 
 if TYPE_CHECKING:
     from guardrails.budget import Switch
