@@ -75,8 +75,13 @@ def propose_command(candidate: Candidate) -> str:
     """The command line that proposes a candidate."""
     target = candidate.target
     where = f" -n {target.namespace}" if target.namespace else ""
-    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in candidate.parameters.items() if value is not None)
+    options = "".join(_option(name, value) for name, value in candidate.parameters.items() if value is not None)
     return f"smokejumper propose {candidate.action} {target.kind}/{target.name}{where}{options}"
+
+
+def _option(name: str, value: object) -> str:
+    """A parameter as `propose` takes it: two have options of their own, the rest go through --set."""
+    return f" --{name.replace('_', '-')} {value}" if name in ("to_revision", "replicas") else f" --set {name}={value}"
 
 
 def age(at: datetime | None, now: datetime) -> str:
