@@ -5,6 +5,7 @@ A switch that cannot be read is on. Rates are facts that the policy judges; this
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -13,11 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.errors import BudgetSpent, GuardrailsError, KillSwitchOn
 from guardrails.ledger import Writing
-from guardrails.store import Store, locks, proposals, spending, switches
+from guardrails.store import Store, approvals, locks, proposals, spending, switches
 
 GLOBAL = "*"
 TENANT = "tenant:"
 WINDOW = timedelta(hours=1)
+# Six seconds for each: less than anybody needs to read what would change.
+APPROVALS_PER_MINUTE = 10
 
 
 class Counters(Struct, frozen=True):
@@ -42,6 +45,15 @@ async def count(connection: AsyncConnection, cluster: str, action: str, now: dat
     changes, automatic = (await connection.execute(spent)).one()
     failures = select(func.count()).where(proposals.c.cluster == cluster, proposals.c.action == action, proposals.c.failed_at > since)
     return Counters(changes, automatic, (await connection.execute(failures)).scalar_one())
+
+
+async def approvals_lately(connection: AsyncConnection, person: str, now: datetime) -> int:
+    """How many approvals a person gave in the last minute, at most `APPROVALS_PER_MINUTE`."""
+    theirs = (approvals.c.approver == person.casefold(), approvals.c.approval.contains('"verdict":"approve"'))
+    query = select(approvals.c.approval).where(*theirs).order_by(approvals.c.entry.desc()).limit(APPROVALS_PER_MINUTE)
+    given = (json.loads(text) for text in (await connection.execute(query)).scalars().all())
+    since = now - timedelta(minutes=1)
+    return sum(datetime.fromisoformat(one["at"]) > since for one in given)
 
 
 async def spend(connection: AsyncConnection, proposal: str, cluster: str, *, automatic: bool, now: datetime) -> None:

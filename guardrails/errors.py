@@ -139,6 +139,12 @@ class BudgetSpent(GuardrailsError):
     code = "budget"
 
 
+class TooManyApprovals(GuardrailsError):
+    """One person approves faster than anybody can read."""
+
+    code = "approval_rate"
+
+
 class NotAuthenticated(GuardrailsError):
     """The token belongs to nobody in the directory."""
 

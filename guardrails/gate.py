@@ -15,16 +15,14 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.action import Action, Target, check_target, parse_action
-from guardrails.approval import Approval, Tally, admit, tally
+from guardrails.approval import Approval, Tally, tally
 from guardrails.budget import GLOBAL, Switch, all_switches, count, stamp, switch, switched_on
+from guardrails.consent import consent
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, current, declare, review, waived
 from guardrails.emergency import listing as emergencies
 from guardrails.errors import (
-    DigestMismatch,
-    Expired,
     Forbidden,
-    IllegalTransition,
     InvalidAction,
     NotEligible,
     TargetNotFound,
@@ -36,7 +34,7 @@ from guardrails.ledger import Writing
 from guardrails.office import Office
 from guardrails.policy import NearMiss, decide, near_misses
 from guardrails.proposal import TERMINAL, Evidence, Proposal, State
-from guardrails.record import Draft, Record, add_approval, approvals_of, create, find_by_key, listing, load, move
+from guardrails.record import Draft, Record, approvals_of, create, find_by_key, listing, load, move
 from guardrails.redact import present
 from guardrails.view import REASON_LIMIT, ProposalView, view
 
@@ -120,13 +118,16 @@ class Gate:
     async def approve(self, proposal_id: str, digest: str, person: Person, channel: str, *, assurance: int = 1) -> ProposalView:
         """Record that a person agrees with this digest. Saying it again, on any channel, changes nothing.
 
-        Raises DigestMismatch, OwnApproval, NotEligible, Expired, and IllegalTransition when it is not pending.
+        Raises DigestMismatch, OwnApproval, NotEligible, Expired, TooManyApprovals, and IllegalTransition when it is not pending.
         """
-        return await self._person_decides(proposal_id, digest, person, channel, assurance, "approve", "")
+        await consent(self._office, proposal_id, digest, person, channel=channel, assurance=assurance, verdict="approve")
+        return await self.status(proposal_id)
 
     async def deny(self, proposal_id: str, digest: str, person: Person, channel: str, *, reason: str = "") -> ProposalView:
         """Record that a person who may approve refuses: the proposal is denied. Raises like `approve`."""
-        return await self._person_decides(proposal_id, digest, person, channel, 1, "deny", present(reason, REASON_LIMIT))
+        why = present(reason, REASON_LIMIT)
+        await consent(self._office, proposal_id, digest, person, channel=channel, assurance=1, verdict="deny", reason=why)
+        return await self.status(proposal_id)
 
     async def withdraw(self, proposal_id: str, by: str, *, reason: str = "") -> ProposalView:
         """Take a pending proposal back; only its requester may. Raises NotEligible, IllegalTransition."""
@@ -289,59 +290,6 @@ class Gate:
             now=now,
             break_glass=emergency is not None,
         )
-
-    async def _person_decides(
-        self, proposal_id: str, digest: str, person: Person, channel: str, assurance: int, verdict: Any, reason: str
-    ) -> ProposalView:
-        office = self._office
-        members = office.members()
-        if person.name not in members:
-            raise NotEligible(f"{person.name} is not in the directory.", next_step="Add them: smokejumper people add NAME.")
-        overdue: Record | None = None
-        async with office.ledger.transaction() as writing:
-            record = await load(writing.connection, proposal_id)
-            if record.state is State.EXPIRED:
-                raise Expired(f"{record.id} expired at {record.expires_at}.", next_step="Propose again.")
-            if record.digest is None or record.requirement is None:
-                raise IllegalTransition(f"{record.id} is {record.state}; nobody is asked for approval.")
-            if digest != record.digest:
-                raise DigestMismatch(f"The digest of {record.id} is {record.digest}, not {digest[:80]}.", next_step="Look at it again.")
-            given = await approvals_of(writing.connection, record.id)
-            said = next((a for a in given if a.approver.casefold() == person.name.casefold()), None)
-            repeated = said is not None and said.verdict == verdict
-            if not repeated and record.state is not State.PENDING:
-                raise IllegalTransition(f"{record.id} is {record.state}; only a pending proposal can be approved or denied.")
-            if not repeated and record.expires_at is not None and writing.now >= record.expires_at:
-                overdue = await move(writing, record, State.EXPIRED, by="gate", reason="Its time is over.")
-            elif not repeated:
-                admit(
-                    record.requirement,
-                    digest=record.digest,
-                    named_digest=digest,
-                    person=person.name,
-                    groups=members[person.name],
-                    requester=record.requester,
-                    contributors=record.contributors,
-                )
-                if said is not None:
-                    raise IllegalTransition(f"{person.name} has already decided on {record.id}.")
-                approval = Approval(
-                    proposal_id=record.id,
-                    digest=digest,
-                    approver=person.name,
-                    channel=channel,
-                    assurance=assurance,
-                    verdict=verdict,
-                    at=writing.now,
-                )
-                await add_approval(writing, approval, members[person.name])
-                if verdict == "deny":
-                    await move(writing, record, State.DENIED, by=person.name, reason=reason or f"{person.name} denied it.")
-                elif _tally(record, (*given, approval), members).enough:
-                    await move(writing, record, State.APPROVED, by="gate", reason="Enough people agreed.")
-        if overdue is not None:
-            raise Expired(f"{overdue.id} expired at {overdue.expires_at}.", next_step="Propose again.")
-        return await self.status(proposal_id)
 
     async def _emergency(self, person: Person, cluster: str, evidence: Evidence) -> Emergency:
         """The emergency that this proposal invokes. What an agent or free text argues for gets none. Raises NotEligible."""

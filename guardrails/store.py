@@ -61,6 +61,7 @@ approvals = Table(
     Column("approval", Text, nullable=False),
     Column("entry", Integer, nullable=False),
     UniqueConstraint("proposal", "approver"),
+    Index("approval_approver", "approver", "entry"),
 )
 steps = Table(
     "step",

@@ -74,7 +74,6 @@ SIGNS: dict[str, tuple[tuple[str, str], ...]] = {
     "elicitation": (("mcp_server/**/*.py", "elicit"), ("mcp_server/**/*.py", "InputRequired")),
     "prometheus": (("cluster/prometheus*", ""), ("cluster/**/*.py", "/api/v1/query_range"), ("cluster/loki*", "")),
     "external tools": (("mcp_server/**/*.py", "ClientSession"), ("agent/**/*.py", "ClientSession"), ("agent/**/*.py", "mcp.client")),
-    "approval rate": (("guardrails/**/*.py", "APPROVALS_PER_MINUTE"), ("guardrails/**/*.py", "approvals_per_minute")),
 }
 
 

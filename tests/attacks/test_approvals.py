@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from guardrails.action import Scale
+from guardrails.action import Scale, target
+from guardrails.budget import APPROVALS_PER_MINUTE
 from guardrails.bundle import SHIPPED
-from guardrails.errors import GuardrailsError
+from guardrails.errors import GuardrailsError, TooManyApprovals
 from guardrails.gate import Gate
 from guardrails.office import Office
 from guardrails.proposal import State
@@ -97,6 +98,40 @@ async def test_the_same_steps_without_the_attack_go_through(play: Play) -> None:
     for step in ("propose", {"approve": "bob"}, "execute"):
         await play.step(step)
     assert len(play.cluster.writes) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("attack", runnable("approvals", "approval rate"), ids=str)
+async def test_nobody_approves_faster_than_they_read(attack: Attack, play: Play) -> None:
+    number, seconds = attack.input["approvals"], attack.input["seconds"]
+    asked = []
+    for index in range(number):
+        play.cluster.put(deployment(name=f"web-{index}"))
+        on = target("Deployment", "shop", f"web-{index}")
+        asked.append(await play.gate.propose(Scale(replicas=4), on, cluster="lab", requester="ada", evidence=CALM))
+    refused, codes = [], set()
+    for shown in asked:
+        try:
+            await play.gate.approve(shown.id, shown.digest or "", person(play.office, "bob"), "slack")
+        except GuardrailsError as error:
+            refused.append(shown.id)
+            codes.add(error.code)
+        if shown is not asked[-1]:
+            play.clock.pass_(seconds=seconds / number)
+    assert codes == {attack.expect}
+    assert len(refused) == number - APPROVALS_PER_MINUTE
+    assert {view.id for view in await play.gate.list() if view.state is State.PENDING} == set(refused)
+    flagged = [entry for entry in await play.office.ledger.entries() if entry.type == "approval.limited"]
+    assert [entry.proposal for entry in flagged] == refused
+    assert {(entry.body["approver"], entry.body["channel"]) for entry in flagged} == {("bob", "slack")}
+    # It is bob who is held up, not the proposal; refusing is never held up, nor does it hide an approval; a minute later he may go on.
+    first, second, third, *_ = [shown for shown in asked if shown.id in refused]
+    assert (await play.gate.approve(first.id, first.digest or "", person(play.office, "cleo"), "cli")).state is State.APPROVED
+    assert (await play.gate.deny(second.id, second.digest or "", person(play.office, "bob"), "slack")).state is State.DENIED
+    with pytest.raises(TooManyApprovals):
+        await play.gate.approve(third.id, third.digest or "", person(play.office, "bob"), "slack")
+    play.clock.pass_(seconds=60)
+    assert (await play.gate.approve(third.id, third.digest or "", person(play.office, "bob"), "slack")).state is State.APPROVED
 
 
 @pytest.mark.anyio

@@ -1,0 +1,106 @@
+"""What people say about a proposal, taken down: an approval or a refusal, by one person, on one digest, once.
+
+Whether it is enough is counted elsewhere and again at execution. Nobody approves faster than they can read: more in a minute than a
+person manages is refused and told in the ledger, because it looks like a leaked account or a script.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from guardrails.approval import Approval, admit, tally
+from guardrails.budget import APPROVALS_PER_MINUTE, approvals_lately
+from guardrails.directory import Person
+from guardrails.errors import DigestMismatch, Expired, GuardrailsError, IllegalTransition, NotEligible, TooManyApprovals
+from guardrails.ledger import Writing
+from guardrails.office import Office
+from guardrails.proposal import State
+from guardrails.record import Record, add_approval, approvals_of, load, move
+
+Verdict = Literal["approve", "deny"]
+
+
+async def consent(
+    office: Office, proposal_id: str, digest: str, person: Person, *, channel: str, assurance: int, verdict: Verdict, reason: str = ""
+) -> None:
+    """Take down what a person says. Saying the same again changes nothing.
+
+    Raises DigestMismatch, OwnApproval, NotEligible, Expired, TooManyApprovals, and IllegalTransition when it is not pending.
+    """
+    members = office.members()
+    if person.name not in members:
+        raise NotEligible(f"{person.name} is not in the directory.", next_step="Add them: smokejumper people add NAME.")
+    refusal: GuardrailsError | None
+    async with office.ledger.transaction() as writing:
+        record = await load(writing.connection, proposal_id)
+        approval = Approval(
+            proposal_id=record.id,
+            digest=digest,
+            approver=person.name,
+            channel=channel,
+            assurance=assurance,
+            verdict=verdict,
+            at=writing.now,
+        )
+        refusal = await _take_down(writing, record, approval, members, reason)
+    if refusal is not None:
+        raise refusal
+
+
+async def _take_down(
+    writing: Writing, record: Record, approval: Approval, members: dict[str, tuple[str, ...]], reason: str
+) -> GuardrailsError | None:
+    """Store it. What is raised leaves no trace; a refusal that is returned leaves its entry."""
+    person = approval.approver
+    if record.state is State.EXPIRED:
+        raise Expired(f"{record.id} expired at {record.expires_at}.", next_step="Propose again.")
+    if record.digest is None or record.requirement is None:
+        raise IllegalTransition(f"{record.id} is {record.state}; nobody is asked for approval.")
+    if approval.digest != record.digest:
+        raise DigestMismatch(f"The digest of {record.id} is {record.digest}, not {approval.digest[:80]}.", next_step="Look at it again.")
+    given = await approvals_of(writing.connection, record.id)
+    said = next((a for a in given if a.approver.casefold() == person.casefold()), None)
+    if said is not None and said.verdict == approval.verdict:
+        return None
+    if record.state is not State.PENDING:
+        raise IllegalTransition(
+            f"{record.id} is {record.state}; only a pending proposal can be approved or denied. {record.reason}".strip()
+        )
+    if record.expires_at is not None and writing.now >= record.expires_at:
+        await move(writing, record, State.EXPIRED, by="gate", reason="Its time is over.")
+        return Expired(f"{record.id} expired at {record.expires_at}.", next_step="Propose again.")
+    admit(
+        record.requirement,
+        digest=record.digest,
+        named_digest=approval.digest,
+        person=person,
+        groups=members[person],
+        requester=record.requester,
+        contributors=record.contributors,
+    )
+    if said is not None:
+        raise IllegalTransition(f"{person} has already decided on {record.id}.")
+    if approval.verdict == "deny":
+        await add_approval(writing, approval, members[person])
+        await move(writing, record, State.DENIED, by=person, reason=reason or f"{person} denied it.")
+        return None
+    lately = await approvals_lately(writing.connection, person, writing.now)
+    if lately >= APPROVALS_PER_MINUTE:
+        body = {"approver": person, "channel": approval.channel, "digest": approval.digest, "in_the_last_minute": lately}
+        await writing.append("approval.limited", record.id, body)
+        return TooManyApprovals(
+            f"{person} has approved {lately} proposals in the last minute, and nobody reads that fast; {record.id} is not approved.",
+            next_step=f"Wait a minute. If it was not {person}: smokejumper people remove {person}",
+        )
+    await add_approval(writing, approval, members[person])
+    counted = tally(
+        record.requirement,
+        (*given, approval),
+        members,
+        digest=record.digest,
+        requester=record.requester,
+        contributors=record.contributors,
+    )
+    if counted.enough:
+        await move(writing, record, State.APPROVED, by="gate", reason="Enough people agreed.")
+    return None
