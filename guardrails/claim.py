@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from guardrails.approval import Approval, tally
-from guardrails.budget import count, lock, refuse_when_switched_on, spend, stamp, switched_on
+from guardrails.budget import lock, refuse_when_switched_on, spend, stamp
 from guardrails.change import observed_fields
 from guardrails.directory import Person
 from guardrails.emergency import current, waived
@@ -25,7 +25,8 @@ from guardrails.errors import (
     Stale,
     TargetNotFound,
 )
-from guardrails.examination import Examination, examine, facts
+from guardrails.examination import Examination, examine
+from guardrails.inquiry import inquire
 from guardrails.ledger import Writing
 from guardrails.office import Office
 from guardrails.policy import Requirement, decide
@@ -89,9 +90,9 @@ class Claims:
             examination = await examine(port, sealed.action, sealed.target, requester, now=record.created_at)
         except TargetNotFound as error:
             return await self._stale(record, str(error))
-        difference = _difference(sealed, examination)
-        if difference:
-            return await self._stale(record, difference)
+        other = difference(sealed, examination)
+        if other:
+            return await self._stale(record, other)
         refusal: GuardrailsError | None = None
         async with self._office.ledger.transaction() as writing:
             current = await load(writing.connection, record.id)
@@ -121,18 +122,7 @@ class Claims:
         emergency = None
         if record.draft.get("emergency"):
             emergency = await current(writing.connection, record.requester, record.cluster, writing.now)
-        asked = facts(
-            examination,
-            sealed.action,
-            requester,
-            self._office.estate,
-            cluster=record.cluster,
-            counters=await count(writing.connection, record.cluster, record.action, writing.now),
-            tainted=sealed.evidence.tainted,
-            killed=await switched_on(writing.connection, record.cluster, record.tenant) is not None,
-            now=writing.now,
-            break_glass=emergency is not None,
-        )
+        asked = await inquire(self._office, writing.connection, record, sealed.action, examination, requester, emergency=emergency)
         verdict = waived(decide(self._office.bundles.policy, asked), emergency, writing.now)
         if verdict.effect == "deny":
             why = " ".join((verdict.reason, *examination.problems))
@@ -207,7 +197,7 @@ def moved(sealed: Proposal, observed: Observed) -> str:
     return next((f"{name} of {sealed.target} changed." for name, value in sealed.change.observed.items() if now.get(name) != value), "")
 
 
-def _difference(sealed: Proposal, examination: Examination) -> str:
+def difference(sealed: Proposal, examination: Examination) -> str:
     """Why the object, or the plan that follows from it, is no longer what was agreed; empty when it is.
 
     What was agreed to go and has gone by itself is no difference: nothing is sent that was not agreed.

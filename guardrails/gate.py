@@ -7,34 +7,27 @@ keeps the order, and leaves an entry for each step in the transaction of that st
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.action import Action, Target, check_target, parse_action
 from guardrails.approval import Approval, Tally, tally
-from guardrails.budget import GLOBAL, Switch, all_switches, count, stamp, switch, switched_on
+from guardrails.budget import GLOBAL, Switch, all_switches, switch
 from guardrails.consent import consent
 from guardrails.directory import Person
-from guardrails.emergency import Emergency, current, declare, review, waived
+from guardrails.emergency import Emergency, declare, review
 from guardrails.emergency import listing as emergencies
 from guardrails.errors import (
-    Forbidden,
-    InvalidAction,
     NotEligible,
-    TargetNotFound,
-    Unreachable,
 )
-from guardrails.examination import Examination, examine, facts
 from guardrails.executor import Executor, Outcome
-from guardrails.ledger import Writing
+from guardrails.intake import Intake
 from guardrails.office import Office
-from guardrails.policy import NearMiss, decide, near_misses
-from guardrails.proposal import TERMINAL, Evidence, Proposal, State
-from guardrails.record import Draft, Record, approvals_of, create, find_by_key, listing, load, move
+from guardrails.policy import NearMiss
+from guardrails.proposal import TERMINAL, Evidence, State
+from guardrails.record import Draft, Record, approvals_of, listing, load, move
 from guardrails.redact import present
 from guardrails.view import REASON_LIMIT, ProposalView, view
 
@@ -48,6 +41,7 @@ class Gate:
 
     def __init__(self, office: Office) -> None:
         self._office = office
+        self._intake = Intake(office)
         self._executor = Executor(office)
 
     async def propose(
@@ -67,42 +61,22 @@ class Gate:
         """Propose a change; it ends pending, approved, denied or rejected, and `detail` says why.
 
         The requester is the human behind the agent; with `break_glass` the caller has authenticated them just now. The same `key`
-        returns the proposal made under it before, so a caller that was killed may ask again. Raises InvalidAction, UnknownCluster,
+        returns the proposal made under it before, so a caller that was killed may ask again; so does the same wish while it is open.
+        A different wish of theirs for the same object takes the place of the open one. Raises InvalidAction, UnknownCluster,
         NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
-        office = self._office
-        port = office.port(cluster)
+        self._office.port(cluster)
         word = parse_action(action) if isinstance(action, dict | str) else action
         check_target(word, target)
-        person = self._person(requester)
-        who = (person.name, *(self._person(name).name for name in contributors[:PEOPLE_MAX]))
-        evidence = evidence or Evidence()
-        emergency = await self._emergency(person, cluster, evidence) if break_glass else None
+        who = tuple(self._intake.person(name) for name in (requester, *contributors[:PEOPLE_MAX]))
         draft = Draft(
             word.model_dump(mode="json"),
             target.model_dump(mode="json"),
             present(reason, REASON_LIMIT),
             channel,
-            evidence.model_dump(mode="json"),
-            emergency.id if emergency else "",
+            (evidence or Evidence()).model_dump(mode="json"),
         )
-        async with office.ledger.transaction() as writing:
-            known = await find_by_key(writing.connection, key) if key else None
-            if known is None:
-                new = office.ids("p")
-                await create(writing, new, tenant=office.estate.tenant, cluster=cluster, action=word.action, draft=draft, who=who, key=key)
-                record = await move(writing, await load(writing.connection, new), State.VALIDATING, by="gate")
-        if known is not None:
-            return await self.status(known.id)
-        try:
-            examination = await examine(port, word, target, person, now=record.created_at)
-        except (TargetNotFound, Forbidden, Unreachable) as error:
-            async with office.ledger.transaction() as writing:
-                await move(writing, record, State.REJECTED, by="gate", reason=str(error))
-            raise
-        async with office.ledger.transaction() as writing:
-            await self._decide(writing, record, word, examination, person, evidence, emergency)
-        return await self.status(record.id)
+        return await self.status(await self._intake.take(word, target, draft, cluster=cluster, who=who, key=key, break_glass=break_glass))
 
     async def status(self, proposal_id: str) -> ProposalView:
         """One proposal as it stands. Raises UnknownProposal."""
@@ -130,7 +104,7 @@ class Gate:
         return await self.status(proposal_id)
 
     async def withdraw(self, proposal_id: str, by: str, *, reason: str = "") -> ProposalView:
-        """Take a pending proposal back; only its requester may. Raises NotEligible, IllegalTransition."""
+        """Take back a proposal that is not executed yet; only its requester may. Raises NotEligible, IllegalTransition."""
         async with self._office.ledger.transaction() as writing:
             record = await load(writing.connection, proposal_id)
             if by.casefold() != record.requester.casefold():
@@ -202,113 +176,8 @@ class Gate:
         shown = await self.status(proposal_id)
         async with self._office.store.read() as connection:
             record = await load(connection, proposal_id)
-        word = parse_action(record.draft["action"])
-        target = Target.model_validate(record.draft["target"])
-        person = self._person(record.requester)
-        port = self._office.port(record.cluster)
-        examination = await examine(port, word, target, person, now=record.created_at)
-        async with self._office.store.read() as connection:
-            asked = await self._facts(connection, record, word, examination, person, tainted=bool(record.draft["evidence"]["tainted"]))
-        return shown, near_misses(self._office.bundles.policy, asked)
-
-    async def _decide(
-        self,
-        writing: Writing,
-        record: Record,
-        word: Action,
-        examination: Examination,
-        person: Person,
-        evidence: Evidence,
-        emergency: Emergency | None,
-    ) -> None:
-        office, dry_run = self._office, examination.shown()
-        if examination.change is None or examination.problems:
-            reason = " ".join(examination.problems)
-            await move(writing, record, State.REJECTED, by="gate", reason=present(reason, REASON_LIMIT), dry_run=_json(dry_run))
-            return
-        asked = await self._facts(writing.connection, record, word, examination, person, tainted=evidence.tainted, emergency=emergency)
-        verdict = waived(decide(office.bundles.policy, asked), emergency, writing.now)
-        body = {"decision": verdict.model_dump(mode="json")}
-        if verdict.effect == "deny":
-            columns = {"verdict": verdict.model_dump_json(), "dry_run": _json(dry_run)}
-            await move(writing, record, State.DENIED, by="policy", reason=verdict.reason, body=body, **columns)
-            return
-        not_after = record.created_at + timedelta(seconds=verdict.requirement.ttl_seconds)
-        sealed = Proposal(
-            id=record.id,
-            tenant=record.tenant,
-            cluster=record.cluster,
-            cluster_uid=examination.observed.cluster_uid,
-            action=word,
-            target=examination.observed.target,
-            change=examination.change,
-            evidence=evidence,
-            requester=record.requester,
-            contributors=record.contributors,
-            reason=record.draft["reason"],
-            not_after=not_after,
-            requirement=verdict.requirement,
-            automatic=verdict.effect == "auto",
-            bundle=verdict.bundle,
-        )
-        await move(
-            writing,
-            record,
-            State.APPROVED if sealed.automatic else State.PENDING,
-            by="policy",
-            reason=verdict.reason,
-            body={**body, "digest": sealed.digest, "requirement": verdict.requirement.model_dump(mode="json")},
-            digest=sealed.digest,
-            document=sealed.model_dump_json(),
-            verdict=verdict.model_dump_json(),
-            requirement=verdict.requirement.model_dump_json(),
-            dry_run=_json(dry_run),
-            expires_at=stamp(not_after),
-        )
-
-    async def _facts(
-        self,
-        connection: AsyncConnection,
-        record: Record,
-        word: Action,
-        examination: Examination,
-        person: Person,
-        *,
-        tainted: bool,
-        emergency: Emergency | None = None,
-    ) -> Any:
-        now = self._office.clock.now()
-        return facts(
-            examination,
-            word,
-            person,
-            self._office.estate,
-            cluster=record.cluster,
-            counters=await count(connection, record.cluster, word.action, now),
-            tainted=tainted,
-            killed=await switched_on(connection, record.cluster, record.tenant) is not None,
-            now=now,
-            break_glass=emergency is not None,
-        )
-
-    async def _emergency(self, person: Person, cluster: str, evidence: Evidence) -> Emergency:
-        """The emergency that this proposal invokes. What an agent or free text argues for gets none. Raises NotEligible."""
-        if evidence.tainted:
-            raise NotEligible("An emergency covers what a person asks for, not what rests on a cluster's text or on an agent.")
-        async with self._office.store.read() as connection:
-            found = await current(connection, person.name, cluster, self._office.clock.now())
-        if found is None:
-            raise NotEligible(
-                f"{person.name} has declared no emergency in {cluster}, or it is over.", next_step="smokejumper break-glass open"
-            )
-        return found
-
-    def _person(self, name: str) -> Person:
-        self._office.directory.refresh()
-        try:
-            return self._office.directory.find(name) or Person(name=name)
-        except ValidationError as error:
-            raise InvalidAction(f"{name[:60]!r} is no legal name of a person.") from error
+        word, target = parse_action(record.draft["action"]), Target.model_validate(record.draft["target"])
+        return shown, await self._intake.near_misses(record, word, target)
 
     async def _view(self, connection: AsyncConnection, record: Record) -> ProposalView:
         given = await approvals_of(connection, record.id)
@@ -326,7 +195,3 @@ def _tally(record: Record, given: tuple[Approval, ...], members: dict[str, tuple
         requester=record.requester,
         contributors=record.contributors,
     )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value)

@@ -24,7 +24,11 @@ _SAFE_INTEGER = 2**53 - 1
 
 
 class State(StrEnum):
-    """Where a proposal stands. `rehearsed`: carried out against a recording, which cannot change."""
+    """Where a proposal stands.
+
+    `superseded`: its requester asked for something else of the same object. `rehearsed`: carried out against a recording, which cannot
+    change.
+    """
 
     PROPOSED = "proposed"
     VALIDATING = "validating"
@@ -34,6 +38,7 @@ class State(StrEnum):
     APPROVED = "approved"
     EXPIRED = "expired"
     WITHDRAWN = "withdrawn"
+    SUPERSEDED = "superseded"
     EXECUTING = "executing"
     STALE = "stale"
     REHEARSED = "rehearsed"
@@ -52,14 +57,16 @@ S = State
 TRANSITIONS: dict[State, frozenset[State]] = {
     S.PROPOSED: frozenset({S.VALIDATING}),
     S.VALIDATING: frozenset({S.REJECTED, S.DENIED, S.PENDING, S.APPROVED}),
-    S.PENDING: frozenset({S.APPROVED, S.DENIED, S.EXPIRED, S.WITHDRAWN}),
-    S.APPROVED: frozenset({S.EXECUTING, S.STALE, S.EXPIRED, S.PENDING}),
+    S.PENDING: frozenset({S.APPROVED, S.DENIED, S.EXPIRED, S.WITHDRAWN, S.SUPERSEDED}),
+    S.APPROVED: frozenset({S.EXECUTING, S.STALE, S.EXPIRED, S.PENDING, S.WITHDRAWN, S.SUPERSEDED}),
     S.EXECUTING: frozenset({S.VERIFYING, S.FAILED, S.UNKNOWN, S.REHEARSED}),
     S.VERIFYING: frozenset({S.SUCCEEDED, S.FAILED, S.INCONCLUSIVE}),
     S.FAILED: frozenset({S.ROLLING_BACK, S.CLOSED}),
     S.ROLLING_BACK: frozenset({S.ROLLED_BACK, S.ROLLBACK_FAILED}),
 }
 TERMINAL = frozenset(State) - frozenset(TRANSITIONS)
+# Decided on or waiting for it, and nothing done yet.
+OPEN = frozenset({S.PENDING, S.APPROVED})
 NEEDS_A_HUMAN = frozenset({S.UNKNOWN, S.INCONCLUSIVE, S.ROLLBACK_FAILED})
 RUNNING = frozenset({S.EXECUTING, S.VERIFYING, S.FAILED, S.ROLLING_BACK})
 

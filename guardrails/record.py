@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.approval import Approval
@@ -19,8 +19,8 @@ from guardrails.budget import stamp
 from guardrails.errors import BadLedger, Conflict, UnknownProposal
 from guardrails.ledger import Writing
 from guardrails.policy import Requirement, Verdict
-from guardrails.proposal import Proposal, State, check_transition
-from guardrails.store import approvals, proposals
+from guardrails.proposal import OPEN, Proposal, State, check_transition
+from guardrails.store import approvals, keys, proposals
 
 
 class Draft(Struct, frozen=True):
@@ -141,9 +141,32 @@ async def load(connection: AsyncConnection, record_id: str) -> Record:
 
 
 async def find_by_key(connection: AsyncConnection, key: str) -> Record | None:
-    """The proposal that was made under an idempotency key, if any."""
-    row = (await connection.execute(select(proposals).where(proposals.c.key == key))).one_or_none()
+    """The proposal that was asked for under an idempotency key, if any."""
+    also = select(keys.c.proposal).where(keys.c.key == key).scalar_subquery()
+    row = (await connection.execute(select(proposals).where(or_(proposals.c.key == key, proposals.c.id == also)))).one_or_none()
     return None if row is None else _record(row)
+
+
+async def remember_key(connection: AsyncConnection, key: str, record_id: str) -> None:
+    """Let a further key stand for a proposal that was there already."""
+    await connection.execute(insert(keys).values(key=key, proposal=record_id))
+
+
+async def open_of(connection: AsyncConnection, *, requester: str, cluster: str, action: str, target: dict[str, Any]) -> tuple[Record, ...]:
+    """What somebody has asked for that is pending or approved: this kind of action on this object, newest first."""
+    where = (
+        proposals.c.requester == requester,
+        proposals.c.cluster == cluster,
+        proposals.c.action == action,
+        proposals.c.state.in_([state.value for state in OPEN]),
+    )
+    query = select(proposals.c.id, proposals.c.draft).where(*where).order_by(proposals.c.created_at.desc(), proposals.c.id)
+    found = [row.id for row in (await connection.execute(query)).all() if _place(json.loads(row.draft)["target"]) == _place(target)]
+    return tuple([await load(connection, one) for one in found])
+
+
+def _place(target: dict[str, Any]) -> tuple[Any, ...]:
+    return target["kind"], target.get("namespace"), target["name"]
 
 
 async def listing(connection: AsyncConnection, *, states: tuple[State, ...] = (), limit: int = 100) -> tuple[Record, ...]:

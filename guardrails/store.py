@@ -53,6 +53,13 @@ proposals = Table(
     Column("key", String, unique=True),
     Index("proposal_state", "state"),
 )
+# Further idempotency keys under which a proposal was asked for, beside the one it was made with.
+keys = Table(
+    "proposal_key",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("proposal", String, nullable=False),
+)
 approvals = Table(
     "approval",
     metadata,

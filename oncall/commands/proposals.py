@@ -192,7 +192,7 @@ async def _status(settings: Settings, proposal: str) -> ProposalView:
 
 @app.command("withdraw")
 def withdraw(context: typer.Context, proposal: Id, reason: Annotated[str, typer.Option(help="Why.")] = "") -> None:
-    """Take back a pending proposal of yours."""
+    """Take back a proposal of yours that is not executed yet."""
     invocation: Invocation = context.obj
     _print(asyncio.run(_withdraw(invocation.settings, proposal, reason)))
 

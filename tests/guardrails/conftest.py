@@ -102,7 +102,7 @@ def person(office: Office, name: str) -> Person:
     return found
 
 
-async def propose_undo(gate: Gate) -> ProposalView:
-    shown = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM)
+async def propose_undo(gate: Gate, requester: str = "ada") -> ProposalView:
+    shown = await gate.propose(UNDO, WEB, cluster="lab", requester=requester, evidence=CALM)
     assert shown.state == "pending", shown.detail
     return shown

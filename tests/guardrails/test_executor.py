@@ -38,8 +38,8 @@ def die_at(step: str) -> Callable[[str], None]:
     return on_step
 
 
-async def _approved(gate: Gate, office: Office) -> ProposalView:
-    shown = await propose_undo(gate)
+async def _approved(gate: Gate, office: Office, requester: str = "ada") -> ProposalView:
+    shown = await propose_undo(gate, requester)
     return await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
 
 
@@ -233,7 +233,7 @@ class _Slow:
 
 
 async def test_one_change_per_object_at_a_time(gate: Gate, office: Office, cluster: FakeCluster) -> None:
-    first, second = await _approved(gate, office), await _approved(gate, office)
+    first, second = await _approved(gate, office), await _approved(gate, office, "cleo")
     with pytest.raises(Killed):
         await _execute(office, first, die_at("change:intended"))
     with pytest.raises(BudgetSpent, match=first.id):

@@ -102,7 +102,7 @@ async def test_another_digest_is_refused(gate: Gate, office: Office, cluster: Fa
 
 
 async def test_an_approval_of_one_proposal_is_none_of_another(gate: Gate, office: Office) -> None:
-    first, second = await propose_undo(gate), await propose_undo(gate)
+    first, second = await propose_undo(gate), await propose_undo(gate, "cleo")
     assert first.digest != second.digest
     with pytest.raises(DigestMismatch):
         await gate.approve(second.id, first.digest or "", person(office, "bob"), "cli")

@@ -15,12 +15,12 @@ from guardrails.proposal import NEEDS_A_HUMAN, RUNNING, TERMINAL, TRANSITIONS, E
 from guardrails.request import MERGE_PATCH, ApiRequest
 from tests.guardrails.conftest import START
 
-# The design's section 2 once more, as it is written there; `rehearsed` is the one addition.
+# The design's section 2 once more, as it is written there, with `rehearsed`, `superseded`, and a withdrawal until it is executed.
 WRITTEN = """
 proposed → validating
 validating → rejected denied pending approved
-pending → approved denied expired withdrawn
-approved → executing stale expired pending
+pending → approved denied expired withdrawn superseded
+approved → executing stale expired pending withdrawn superseded
 executing → verifying failed unknown rehearsed
 verifying → succeeded failed inconclusive
 failed → rolling_back closed

@@ -1,0 +1,123 @@
+"""One open proposal for one wish: what is asked twice, what takes the place of what, and what must not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guardrails.action import Scale
+from guardrails.audit import verify
+from guardrails.errors import IllegalTransition
+from guardrails.gate import Gate
+from guardrails.note import Signer
+from guardrails.office import ANCHOR, KEY, Office
+from guardrails.proposal import Evidence, State
+from guardrails.view import ProposalView
+from tests.guardrails.conftest import CALM, UNDO, WEB, FakeClock, person, propose_undo
+from tests.guardrails.fake_cluster import FakeCluster
+
+pytestmark = pytest.mark.anyio
+TAINTED = Evidence(root="r", ids=("e1",), tainted=True)
+
+
+async def scale(gate: Gate, replicas: int, requester: str = "ada", evidence: Evidence = CALM) -> ProposalView:
+    return await gate.propose(Scale(replicas=replicas), WEB, cluster="lab", requester=requester, evidence=evidence)
+
+
+async def state(gate: Gate, shown: ProposalView) -> State:
+    return (await gate.status(shown.id)).state
+
+
+async def test_the_same_wish_is_one_proposal_and_keeps_its_approvals(gate: Gate, office: Office) -> None:
+    first = await scale(gate, 0)
+    await gate.approve(first.id, first.digest or "", person(office, "bob"), "cli")
+    again = await gate.propose(Scale(replicas=0), WEB, cluster="lab", requester="ada", evidence=CALM, reason="still needed")
+    assert (again.id, again.missing) == (first.id, {"sre-oncall": 1})
+    assert len(await gate.list()) == 1
+
+
+async def test_another_wish_for_the_same_object_supersedes(gate: Gate, office: Office, cluster: FakeCluster, tmp_path: Path) -> None:
+    first = await scale(gate, 4)
+    await gate.approve(first.id, first.digest or "", person(office, "bob"), "cli")
+    second = await scale(gate, 5)
+    assert second.state is State.PENDING
+    before = await gate.status(first.id)
+    assert (before.state, before.detail) == (State.SUPERSEDED, f"ada asked anew: {second.id}.")
+    assert before.next_step == ""
+    with pytest.raises(IllegalTransition, match=f"superseded.*{second.id}"):
+        await gate.execute(first.id, first.digest or "", "ada")
+    with pytest.raises(IllegalTransition, match="superseded"):
+        await gate.approve(first.id, first.digest or "", person(office, "cleo"), "cli")
+    assert [shown.id for shown in await gate.list(open_only=True)] == [second.id]
+    assert cluster.writes == []
+    report = await verify(office.store, Signer.load_or_create(tmp_path / KEY).verifier, anchor=tmp_path / ANCHOR)
+    assert report.status == "intact", report.problems
+
+
+async def test_what_supersedes_nothing(gate: Gate, cluster: FakeCluster) -> None:
+    """Another person's wish, another action, a wish that comes to nothing, and an agent's wish over a person's own."""
+    first = await scale(gate, 4)
+    await scale(gate, 5, requester="bob")
+    await propose_undo(gate)
+    assert (await scale(gate, 31)).state is State.DENIED
+    assert (await scale(gate, 3)).state is State.REJECTED
+    assert (await scale(gate, 6, evidence=TAINTED)).state is State.PENDING
+    assert await state(gate, first) is State.PENDING
+
+
+async def test_a_person_supersedes_an_agent_that_asked_for_them_and_an_agent_itself(gate: Gate) -> None:
+    agents = await scale(gate, 4, evidence=TAINTED)
+    later = await scale(gate, 5, evidence=TAINTED)
+    assert await state(gate, agents) is State.SUPERSEDED
+    persons = await scale(gate, 5)
+    assert persons.id != later.id, "what a person asks for without an agent is another thing to approve"
+    assert await state(gate, later) is State.SUPERSEDED
+
+
+async def test_the_same_wish_after_the_object_changed_is_a_new_one(gate: Gate, cluster: FakeCluster) -> None:
+    first = await scale(gate, 4)
+    cluster.edit(cluster.get("Deployment", "web", "shop"))
+    second = await scale(gate, 4)
+    assert second.id != first.id
+    assert await state(gate, first) is State.SUPERSEDED
+
+
+async def test_the_same_wish_after_its_end_is_a_new_one(gate: Gate, office: Office, clock: FakeClock) -> None:
+    first = await scale(gate, 4)
+    clock.pass_(hours=1)
+    second = await scale(gate, 4)
+    assert second.id != first.id
+    await gate.deny(second.id, second.digest or "", person(office, "bob"), "cli")
+    third = await scale(gate, 4)
+    assert third.id not in (first.id, second.id)
+
+
+async def test_the_same_wish_is_judged_again(gate: Gate) -> None:
+    first = await scale(gate, 4)
+    await gate.pause("bob", "stop")
+    second = await scale(gate, 4)
+    assert (second.state, second.id != first.id) == (State.DENIED, True)
+    assert await state(gate, first) is State.PENDING
+
+
+async def test_a_second_key_finds_the_same_proposal_also_when_it_has_ended(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    """A caller that was killed asks again under its key: what was done for it meanwhile must not be done twice."""
+    first = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-1")
+    second = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-2")
+    assert second.id == first.id
+    await gate.approve(first.id, first.digest or "", person(office, "bob"), "cli")
+    await gate.execute(first.id, first.digest or "", "ada")
+    for key in ("incident-1", "incident-2"):
+        again = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, key=key)
+        assert (again.id, again.state) == (first.id, State.SUCCEEDED)
+    assert len(cluster.writes) == 1
+
+
+async def test_an_approved_proposal_can_be_withdrawn(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    shown = await propose_undo(gate)
+    await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
+    assert (await gate.withdraw(shown.id, "ada", reason="solved otherwise")).state is State.WITHDRAWN
+    with pytest.raises(IllegalTransition):
+        await gate.execute(shown.id, shown.digest or "", "ada")
+    assert cluster.writes == []
