@@ -1,17 +1,19 @@
-"""What every test shares: anyio on asyncio, and the lab for tests that need a real control plane."""
+"""What every test shares: anyio on asyncio, and the lab for tests that need a real control plane or a real Prometheus."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
+    from tests.lab.monitoring import Prometheus
 
+T = TypeVar("T")
 # "required" makes a lab that cannot run a failure instead of a skip; "off" skips its tests without trying.
 LAB_SETTING = "SMOKEJUMPER_LAB"
 _LAB_MISSING = pytest.StashKey[str]()
@@ -32,27 +34,43 @@ def anyio_backend() -> str:
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The real control plane, one for the session. Tests that use it carry the marker `lab`."""
     # Imported here: most test runs need neither the lab nor its HTTP client.
-    from tests.lab.build import LabUnavailableError, find_or_build
+    from tests.lab.build import find_or_build
     from tests.lab.lab import Lab
+
+    with Lab(_built(request, find_or_build)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prometheus(request: pytest.FixtureRequest) -> Iterator[Prometheus]:
+    """The real Prometheus, one for the session: each test writes series under labels of its own. Marked `lab` as well."""
+    from tests.lab.build import find_or_build_prometheus
+    from tests.lab.monitoring import Prometheus
+
+    with Prometheus(_built(request, find_or_build_prometheus)) as running:
+        yield running
+
+
+def _built(request: pytest.FixtureRequest, build: Callable[[], T]) -> T:
+    """The binaries; where they cannot be had, the test is skipped, or fails where the lab is required."""
+    from tests.lab.build import LabUnavailableError
 
     setting = os.environ.get(LAB_SETTING, "")
     try:
         if setting == "off":
             raise LabUnavailableError(f"{LAB_SETTING}=off")
-        binaries = find_or_build()
+        return build()
     except LabUnavailableError as error:
         if setting == "required":
             pytest.fail(f"{LAB_SETTING}=required, but {error}", pytrace=False)
         request.config.stash[_LAB_MISSING] = str(error)
         pytest.skip(str(error))
-    with Lab(binaries) as running:
-        yield running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the lab is marked so, and comes last: everything quick has failed by then."""
     for item in items:
-        if "lab" in getattr(item, "fixturenames", ()):
+        if not {"lab", "prometheus"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.lab)
     items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
 
@@ -60,4 +78,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     missing = config.stash.get(_LAB_MISSING, None)
     if missing is not None:
-        terminalreporter.write_line(f"lab: all tests that need a real control plane were skipped: {missing}", yellow=True)
+        terminalreporter.write_line(f"lab: all tests that need the lab's real servers were skipped: {missing}", yellow=True)

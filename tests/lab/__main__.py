@@ -203,6 +203,7 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _build(_options: argparse.Namespace) -> int:
     print(build.find_or_build().kube_apiserver.parent)
+    print(build.find_or_build_prometheus().parent)
     return 0
 
 

