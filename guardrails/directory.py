@@ -94,6 +94,11 @@ class Directory:
         """Whose account on this machine that is."""
         return next((entry.person for entry in self._content.people if user in entry.person.os_users), None)
 
+    def by_kubernetes_user(self, user: str) -> Person | None:
+        """Who clusters know by that name; nobody when two people are said to be."""
+        found = [entry.person for entry in self._content.people if entry.person.kubernetes_user == user]
+        return found[0] if len(found) == 1 else None
+
     def find(self, name: str) -> Person | None:
         return next((entry.person for entry in self._content.people if entry.person.name == name), None)
 

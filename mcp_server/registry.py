@@ -26,6 +26,8 @@ from mcp_server.errors import ToolRefusal as ToolRefusal
 from runbooks.finding import Diagnosis
 from runbooks.remedies import Candidate
 
+STDIO_CHANNEL = "mcp"
+
 
 class Access(enum.Enum):
     """READ changes nothing anywhere. PROPOSE writes only our own store. GATED may change the cluster, and only under a grant."""
@@ -107,11 +109,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. Over stdio `subject` is the operating system's user; over HTTP, the token's subject."""
+    """Who asks. Over stdio `subject` is the operating system's user; over HTTP, the name and groups by which clusters know them."""
 
     subject: str
     groups: tuple[str, ...] = ()
-    channel: str = "mcp"
+    channel: str = STDIO_CHANNEL
 
 
 class Investigated(Struct, frozen=True):
@@ -132,7 +134,7 @@ class Ports:
 
     investigate: Callable[[Scope, str | None, Callable[[str], Awaitable[None]]], Awaitable[Investigated]]
     propose: Callable[[dict[str, Any], Caller], Awaitable[dict[str, Any]]]
-    status: Callable[[str], Awaitable[dict[str, Any]]]
+    status: Callable[[str, Caller], Awaitable[dict[str, Any]]]
     execute: Callable[[str, str, Caller], Awaitable[dict[str, Any]]]
 
 

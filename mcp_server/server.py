@@ -1,4 +1,4 @@
-"""The tools over the Model Context Protocol: one server for both protocol eras, over stdio. It decides nothing and holds no permission.
+"""The tools over the Model Context Protocol: one server for both protocol eras. It decides nothing and holds no permission.
 
 Answers are text for models and structured content for programs. Refusals are tool errors in words; a crash shows nothing but its
 tool's name to the client, and its trace to stderr. stdout belongs to the protocol.
@@ -7,10 +7,11 @@ tool's name to the client, and its trace to stderr. stdout belongs to the protoc
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server.caching import CacheHint
@@ -32,7 +33,10 @@ from mcp_server.result import text_of
 from mcp_server.runbooks import page_names, read_page
 from mcp_server.schema import input_schema, output_schema
 
-ContextFactory = Callable[[], Awaitable[ToolContext]]
+if TYPE_CHECKING:
+    from mcp_server.authentication import Authentication
+
+ContextFactory = Callable[[], AbstractAsyncContextManager[ToolContext]]
 
 NAME = "smokejumper"
 REFUSAL_LIMIT = 2_000
@@ -73,9 +77,13 @@ class _ServedTool(Tool):
     _toolset: Toolset = PrivateAttr()
     _context_factory: ContextFactory = PrivateAttr()
     _deadline_seconds: float | None = PrivateAttr()
+    _authentication: Authentication | None = PrivateAttr()
 
     async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> CallToolResult:
         """The rendered answer. Raises ToolError for everything that the caller can read and act on."""
+        lacking = self._authentication.missing_scope(self._toolset.spec(self.name).access) if self._authentication else None
+        if lacking is not None:
+            raise ToolError(f"{self.name} needs the scope {lacking}, which this access token lacks; sign in again and ask for it")
         steps = 0
 
         async def progress(message: str) -> None:
@@ -85,8 +93,8 @@ class _ServedTool(Tool):
 
         try:
             with anyio.fail_after(self._deadline_seconds):
-                held = await self._context_factory()
-                answer = await self._toolset.call(self.name, arguments, replace(held, progress=progress))
+                async with self._context_factory() as held:
+                    answer = await self._toolset.call(self.name, arguments, replace(held, progress=progress))
             page = answer.render()
         except TimeoutError as error:
             raise ToolError(f"{self.name} took longer than {self._deadline_seconds:g} s; ask about one namespace or one object") from error
@@ -105,25 +113,32 @@ def build_server(
     *,
     cluster: str = "",
     deadline_seconds: float = DEADLINE_SECONDS,
+    authentication: Authentication | None = None,
 ) -> MCPServer:
-    """A server of these tools. `context_factory` gives the reader, caller and ports of each call; `cluster` names it for people."""
+    """A server of these tools. `context_factory` opens the reader, caller and ports of each call; `cluster` names it for people.
+
+    With `authentication`, every request over HTTP needs a token, and every tool the scope of its access.
+    """
     served: MCPServer = MCPServer(
         NAME,
         title="Smokejumper",
         description="AI SRE for Kubernetes: diagnoses with evidence, remedies under approval.",
         instructions=INSTRUCTIONS,
         version=_version(),
-        tools=[_served(spec, toolset, context_factory, deadline_seconds) for spec in toolset],
+        tools=[_served(spec, toolset, context_factory, deadline_seconds, authentication) for spec in toolset],
         resources=[_capabilities(toolset, cluster), *(_page(name) for name in page_names())],
         cache_hints={"tools/list": CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")},
         log_level="WARNING",
+        token_verifier=authentication.tokens if authentication else None,
+        auth=authentication.settings if authentication else None,
     )
 
     @served.prompt(name="triage_incident", title="Triage an incident")
     async def triage_incident(question: str, namespace: str = "") -> str:
         """The diagnosis of an incident, ready to discuss: causes, evidence, what is open and what could be proposed."""
         arguments = {"question": question, "namespace": namespace}
-        answer = await toolset.call("investigate", arguments, await context_factory())
+        async with context_factory() as held:
+            answer = await toolset.call("investigate", arguments, held)
         return f"{text_of(answer.render())}\n\n{EXPLAIN}"
 
     return served
@@ -134,7 +149,13 @@ async def serve_stdio(server: MCPServer) -> None:
     await server.run_stdio_async()
 
 
-def _served(spec: ToolSpec, toolset: Toolset, context_factory: ContextFactory, deadline_seconds: float) -> Tool:
+def _served(
+    spec: ToolSpec,
+    toolset: Toolset,
+    context_factory: ContextFactory,
+    deadline_seconds: float,
+    authentication: Authentication | None,
+) -> Tool:
     tool = _ServedTool(
         fn=spec.run,
         name=spec.name,
@@ -147,7 +168,7 @@ def _served(spec: ToolSpec, toolset: Toolset, context_factory: ContextFactory, d
         annotations=hints(spec.access),
         meta=_meta(spec),
     )
-    tool._toolset, tool._context_factory = toolset, context_factory
+    tool._toolset, tool._context_factory, tool._authentication = toolset, context_factory, authentication
     tool._deadline_seconds = None if spec.access is Access.GATED else deadline_seconds
     return tool
 

@@ -16,6 +16,7 @@ from agent.incident import Incident
 from agent.investigation import Conclusion, in_process, run
 from agent.planner import Planner, RulePlanner
 from agent.remediation import Decision, Remediation
+from cluster.credentials import Impersonation
 from cluster.errors import UnreachableClusterError
 from cluster.facts.config import ConfigMap
 from cluster.fleet import Fleet
@@ -48,8 +49,13 @@ def fleet(settings: Settings) -> Fleet:
 
 
 @asynccontextmanager
-async def open_reader(settings: Settings, recording: Path | None, now: datetime | None = None) -> AsyncIterator[Reader]:
-    """The reader of a recording, or of the live cluster, which must answer: raises UnreachableClusterError before anything is diagnosed."""
+async def open_reader(
+    settings: Settings, recording: Path | None, now: datetime | None = None, impersonate: Impersonation | None = None
+) -> AsyncIterator[Reader]:
+    """The reader of a recording, or of the live cluster, which must answer: raises UnreachableClusterError before anything is diagnosed.
+
+    With `impersonate` the cluster decides what that person may read.
+    """
     if recording is not None:
         async with RecordedReader.open(recording, now) as recorded:
             yield recorded
@@ -57,7 +63,7 @@ async def open_reader(settings: Settings, recording: Path | None, now: datetime 
     from cluster.kube import KubeReader
 
     unread = frozenset() if settings.read_configmaps else frozenset({ConfigMap.kind})
-    connection = await fleet(settings).connect(settings.context)
+    connection = await fleet(settings).connect(settings.context, impersonate)
     async with KubeReader(connection, seconds=settings.request_timeout_seconds, unread=unread) as live:
         version = await live.version()
         if version.missing:

@@ -137,6 +137,17 @@ def requester(directory: Directory, token: str | None, account: str | None = Non
     return person
 
 
+def signed_in(directory: Directory, user: str) -> Person:
+    """The person whom clusters know by the name that an access token gave. Raises NotAuthenticated."""
+    person = directory.by_kubernetes_user(user) if user else None
+    if person is None:
+        raise NotAuthenticated(
+            f"Nobody in the directory is known to clusters as {user[:200]!r}, so it cannot be told who asks.",
+            next_step="Link them once, and to one person only: smokejumper people add NAME --group GROUP --kubernetes-user USER.",
+        )
+    return person
+
+
 def people(settings: Settings) -> Directory:
     """The directory of the state folder. Raises BadDirectory."""
     return Directory.load(settings.state_dir / PEOPLE)

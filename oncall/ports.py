@@ -14,9 +14,9 @@ from guardrails.action import target
 from guardrails.errors import GuardrailsError
 from guardrails.view import ProposalView
 from mcp_server.errors import ToolRefusal
-from mcp_server.registry import Caller, Investigated, Ports, ToolContext
+from mcp_server.registry import STDIO_CHANNEL, Caller, Investigated, Ports, ToolContext
 from oncall.assembly import investigate
-from oncall.desk import Desk, desk_over, evidence_of, open_records, requester
+from oncall.desk import Desk, desk_over, evidence_of, open_records, requester, signed_in
 from oncall.invocation import TOKEN_VARIABLE
 from oncall.settings import Settings
 
@@ -49,8 +49,10 @@ def ports(settings: Settings, reader: Reader) -> Ports:
             )
             return _document(shown)
 
-    async def status(proposal: str) -> dict[str, Any]:
+    async def status(proposal: str, caller: Caller) -> dict[str, Any]:
         async with _answering(open_records(settings)) as desk:
+            if caller.channel != STDIO_CHANNEL:
+                _who(desk, caller)
             return _document(await desk.gate.status(proposal))
 
     async def execute(proposal: str, digest: str, caller: Caller) -> dict[str, Any]:
@@ -62,8 +64,13 @@ def ports(settings: Settings, reader: Reader) -> Ports:
 
 
 def _who(desk: Desk, caller: Caller) -> str:
-    """The human behind the client: over stdio, the account that the server runs as."""
-    return requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE), caller.subject).name
+    """The human behind the client: over stdio, the account that the server runs as; over HTTP, the holder of the access token.
+
+    What stands in the server's own environment never speaks for somebody at the other end of a network.
+    """
+    if caller.channel == STDIO_CHANNEL:
+        return requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE), caller.subject).name
+    return signed_in(desk.office.directory, caller.subject).name
 
 
 def _document(shown: ProposalView) -> dict[str, Any]:

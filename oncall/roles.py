@@ -2,7 +2,8 @@
 
 Every rule is derived: the reader's from the kinds that are read, the executor's from the vocabulary of actions and from what planning
 and verifying them reads. So a role never grants what no code uses, and a new kind or action shows up in review as a change of a role.
-There is no wildcard, no Secret, no exec, attach, port-forward, proxy or ephemeral container, no token, no impersonation in any of them.
+There is no wildcard, no Secret, no exec, attach, port-forward, proxy or ephemeral container, no token in any of them. Only the front of
+an HTTP server, printed when asked for, may impersonate: it reads as whoever calls, and holds no other right.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ NAMESPACE = "smokejumper"
 READER = "smokejumper-reader"
 EXECUTOR = "smokejumper-executor"
 DRY_RUN = "smokejumper-dry-run"
+FRONT = "smokejumper-front"
 IDENTITY = "smokejumper-cluster-identity"
 # Service accounts, all in NAMESPACE: the model lives with the reader, approved changes leave through the executor, and what has not
 # been approved yet is tried as the dry-run account, which the fence keeps from storing anything.
+# The front of an HTTP server is a fourth, where callers are impersonated.
+FRONT_ACCOUNT = "front"
 ACCOUNTS = {READER: "reader", EXECUTOR: "executor", DRY_RUN: "dryrun"}
 REVIEWS = "authorization.k8s.io"
 RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -39,14 +43,15 @@ class Rule(Struct, frozen=True, order=True):
     name: str = ""
 
 
-def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = True) -> tuple[Document, ...]:
+def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = True, callers: bool = False) -> tuple[Document, ...]:
     """Namespace, service accounts, roles and bindings; roles of `namespaces` alone when there are any, else of the whole cluster.
 
     Confined to namespaces there is no ClusterRole: nodes, volumes and other kinds without a namespace are then neither read nor
     written. Without `configmaps` no account of ours may read or write ConfigMaps; set `read_configmaps = false` to go with it.
+    With `callers` there is a front account that may impersonate users and groups, which RBAC can grant for a whole cluster only.
     """
     tenants = tuple(dict.fromkeys(namespaces))
-    head = (_namespace(), *(_account(name) for name in ACCOUNTS.values()))
+    head = (_namespace(), *(_account(name) for name in ACCOUNTS.values()), *(_front() if callers else ()))
     if not tenants:
         granted = {
             READER: reader_rules(),
@@ -71,6 +76,15 @@ def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = Tr
     # Asked for by name, a namespace counts as living in itself, so a Role there can grant the look at its uid.
     identity = (_role(IDENTITY, _cluster_identity(), "kube-system"), _binding(IDENTITY, "executor", "kube-system", "dryrun"))
     return (*head, *identity, *confined)
+
+
+def front_rules() -> frozenset[Rule]:
+    """What reading as the caller takes."""
+    return frozenset({Rule("", "users", "impersonate"), Rule("", "groups", "impersonate")})
+
+
+def _front() -> tuple[Document, ...]:
+    return (_account(FRONT_ACCOUNT), _role(FRONT, front_rules()), _binding(FRONT, FRONT_ACCOUNT))
 
 
 def _chosen(rules: Iterable[Rule], *, configmaps: bool) -> frozenset[Rule]:

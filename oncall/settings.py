@@ -43,6 +43,31 @@ class BudgetSettings(BaseModel):
     seconds: float = Field(default=120, gt=0)
 
 
+class HttpSettings(BaseModel):
+    """The MCP server over HTTP. `url` is its address as clients know it; `allowed_hosts` come beside that address's own host."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+
+
+class OidcSettings(BaseModel):
+    """Whose access tokens the HTTP server accepts. Prefixes and claims as the API servers' own `--oidc-*` flags have them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str | None = None
+    keys_url: str | None = Field(default=None, description="default: what the issuer's metadata say")
+    audience: str | None = Field(default=None, description="default: http.url")
+    username_claim: str = "sub"
+    username_prefix: str = "oidc:"
+    groups_claim: str = "groups"
+    groups_prefix: str = "oidc:"
+    reads_as: Literal["caller", "account"] = "caller"
+
+
 class Settings(BaseSettings):
     """All settings. A clear error, never a guess, for a key that does not exist."""
 
@@ -61,6 +86,8 @@ class Settings(BaseSettings):
     dry_run_context: str | None = Field(default=None, description="context of the account that only tries; default: the one that writes")
     estate: Estate = Estate()
     model: ModelSettings = ModelSettings()
+    http: HttpSettings = HttpSettings()
+    oidc: OidcSettings = OidcSettings()
     budget: BudgetSettings = BudgetSettings()
 
     @classmethod

@@ -94,7 +94,7 @@ async def _propose(context: ToolContext, arguments: ProposeArguments) -> Answer:
 
 
 async def _status(context: ToolContext, arguments: StatusArguments) -> Answer:
-    return _answer(await _ports(context).status(arguments.proposal_id))
+    return _answer(await _ports(context).status(arguments.proposal_id, context.caller))
 
 
 async def _execute(context: ToolContext, arguments: ExecuteArguments) -> Answer:

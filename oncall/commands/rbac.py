@@ -20,6 +20,9 @@ def rbac(
         list[str] | None, typer.Option("-n", "--namespace", help="Confine everything to this namespace; may be repeated.")
     ] = None,
     configmaps: Annotated[bool, typer.Option(help="Whether ConfigMaps may be read, and edited under approval.")] = True,
+    callers: Annotated[
+        bool, typer.Option("--callers", help="Also an account for mcp --http, which reads as whoever calls: it may impersonate anybody.")
+    ] = False,
 ) -> None:
     """Print the accounts and roles that a cluster needs: a reader, an executor, and an account that may only try."""
     from guardrails.action import target
@@ -28,7 +31,7 @@ def rbac(
     for name in namespace or ():
         # The one check of a namespace's name; the rest of the target is of no interest.
         target("Pod", name, "x")
-    _print(RBAC_HEAD, documents(namespace or (), configmaps=configmaps))
+    _print(RBAC_HEAD, documents(namespace or (), configmaps=configmaps, callers=callers))
 
 
 def fence(

@@ -1,14 +1,24 @@
-"""`smokejumper mcp`: the tools for a chat client or an IDE, over stdio."""
+"""`smokejumper mcp`: the tools for a chat client or an IDE, over stdio or HTTP."""
 
 from __future__ import annotations
 
 import getpass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from oncall.errors import SettingsError, UsageError
 from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    import socket
+    from datetime import datetime
+
+    from mcp_server.authentication import Authentication
+    from oncall.settings import Settings
 
 
 def mcp(
@@ -16,29 +26,94 @@ def mcp(
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
     recording: Annotated[Path | None, typer.Option(help="Serve a recording: an incident can be discussed after the fact.")] = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
+    http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve over HTTP there instead of stdin and stdout.")] = None,
 ) -> None:
-    """Serve the tools over MCP on stdin and stdout. No tool approves; a write needs the same grant as everywhere."""
+    """Serve the tools over MCP on stdin and stdout, or over HTTP. No tool approves; a write needs the same grant as everywhere."""
     import anyio
 
+    from oncall.asking import moment
     from oncall.assembly import tune_collector
 
     invocation: Invocation = context.obj.with_context(cluster_context)
     tune_collector()
-    anyio.run(_serve, invocation, recording, now)
+    if http is None:
+        anyio.run(_serve, invocation.settings, recording, moment(now))
+        return
+    from mcp_server.errors import EndpointError, IssuerError
+    from mcp_server.http import listen
+
+    try:
+        with listen(http, authenticated=invocation.settings.oidc.issuer is not None) as listening:
+            anyio.run(_serve_http, invocation.settings, recording, moment(now), listening)
+    except EndpointError as error:
+        raise UsageError(str(error)) from error
+    except IssuerError as error:
+        raise SettingsError(str(error)) from error
 
 
-async def _serve(invocation: Invocation, recording: Path | None, now: str | None) -> None:
+async def _serve(settings: Settings, recording: Path | None, now: datetime | None) -> None:
     from mcp_server.registry import Caller, ToolContext
     from mcp_server.server import build_server, serve_stdio
     from mcp_server.tools.catalogue import toolset
-    from oncall.asking import moment
     from oncall.assembly import open_reader
     from oncall.ports import tool_context
 
-    async with open_reader(invocation.settings, recording, moment(now)) as reader:
-        held = tool_context(invocation.settings, reader, Caller(getpass.getuser()))
+    async with open_reader(settings, recording, now) as reader:
+        held = tool_context(settings, reader, Caller(getpass.getuser()))
 
-        async def context() -> ToolContext:
-            return held
+        @asynccontextmanager
+        async def context() -> AsyncIterator[ToolContext]:
+            yield held
 
         await serve_stdio(build_server(toolset(), context, cluster=reader.cluster))
+
+
+async def _serve_http(settings: Settings, recording: Path | None, now: datetime | None, listening: socket.socket) -> None:
+    from cluster.credentials import Impersonation
+    from mcp_server.authentication import HTTP_CHANNEL, token_caller
+    from mcp_server.errors import ToolRefusal
+    from mcp_server.http import endpoint, http_app, serve_http
+    from mcp_server.registry import Caller, ToolContext
+    from mcp_server.server import build_server
+    from mcp_server.tools.catalogue import toolset
+    from oncall.assembly import open_reader
+    from oncall.ports import tool_context
+
+    served = endpoint(listening, settings.http.url, settings.http.allowed_hosts, settings.http.allowed_origins)
+    authentication = await _authentication(settings, served.url)
+    async with open_reader(settings, recording, now) as account:
+
+        @asynccontextmanager
+        async def context() -> AsyncIterator[ToolContext]:
+            caller = token_caller() if authentication else Caller("", channel=HTTP_CHANNEL)
+            if caller is None:
+                raise ToolRefusal("this request came without an access token")
+            if recording is not None or authentication is None or settings.oidc.reads_as == "account":
+                yield tool_context(settings, account, caller)
+                return
+            # A connection for each call: nobody's credentials or cached answers are ever another caller's.
+            async with open_reader(settings, None, None, Impersonation(caller.subject, caller.groups)) as own:
+                yield tool_context(settings, own, caller)
+
+        tools = toolset()
+        app = http_app(build_server(tools, context, cluster=account.cluster, authentication=authentication), served, tools, authentication)
+        typer.echo(f"serving {account.cluster} at {served.url}", err=True)
+        await serve_http(app, listening)
+
+
+async def _authentication(settings: Settings, url: str) -> Authentication | None:
+    from mcp_server.authentication import Authentication, Issuer, find_keys
+
+    oidc = settings.oidc
+    if oidc.issuer is None:
+        return None
+    issuer = Issuer(
+        oidc.issuer,
+        oidc.keys_url or await find_keys(oidc.issuer),
+        oidc.audience or url,
+        username_claim=oidc.username_claim,
+        username_prefix=oidc.username_prefix,
+        groups_claim=oidc.groups_claim,
+        groups_prefix=oidc.groups_prefix,
+    )
+    return Authentication(issuer, url)

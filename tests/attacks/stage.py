@@ -206,8 +206,9 @@ async def desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]:
     _people(folder)
     held = tool_context(settings, reader, Caller("rita"))
 
-    async def context() -> ToolContext:
-        return held
+    @asynccontextmanager
+    async def context() -> AsyncIterator[ToolContext]:
+        yield held
 
     async with Client(build_server(toolset(), context)) as client:
         yield Desk(client, settings)

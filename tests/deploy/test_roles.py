@@ -15,7 +15,7 @@ from mcp_server.tools.catalogue import toolset
 from oncall.cli import run
 from oncall.commands.rbac import FENCE_HEAD, RBAC_HEAD, text
 from oncall.fence import documents as fence_documents
-from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, READER, documents
+from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, FRONT_ACCOUNT, NAMESPACE, READER, documents
 from tests.deploy.evaluator import Ask, allows
 from tests.deploy.probes import EXECUTOR_FORBIDDEN, EXECUTOR_MAY, FORBIDDEN, HUMAN_REVIEW, READER_FORBIDDEN, READER_MAY
 
@@ -58,6 +58,16 @@ def test_each_account_may_do_its_own_work_and_not_the_others() -> None:
         assert [ask for ask in EXECUTOR_MAY if not may(WHOLE, role, ask)] == []
         assert [ask for ask in EXECUTOR_FORBIDDEN if may(WHOLE, role, ask)] == []
     assert [role for role in ACCOUNTS if may(WHOLE, role, HUMAN_REVIEW)] == [DRY_RUN]
+
+
+def test_only_the_front_of_an_http_server_impersonates_and_does_nothing_else() -> None:
+    for namespaces in ((), ("ml", "shop")):
+        with_front = documents(namespaces, callers=True)
+        added = [document for document in with_front if document not in documents(namespaces)]
+        assert [document["kind"] for document in added] == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
+        assert added[1]["rules"] == [{"apiGroups": [""], "resources": ["groups", "users"], "verbs": ["impersonate"]}]
+        assert allows(with_front, NAMESPACE, FRONT_ACCOUNT, Ask("impersonate", "", "users"))
+        assert not any(allows(with_front, NAMESPACE, FRONT_ACCOUNT, ask) for ask in (*READER_MAY, *EXECUTOR_MAY))
 
 
 def test_there_is_no_wildcard_and_no_subresource_but_these() -> None:

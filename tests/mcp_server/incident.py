@@ -178,7 +178,7 @@ def ports(reader: RecordedReader) -> Ports:
     async def propose(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
         return {"id": "p1", "digest": "0" * 64, "state": "pending", "requester": caller.subject, **request}
 
-    async def status(proposal: str) -> dict[str, Any]:
+    async def status(proposal: str, _caller: Caller) -> dict[str, Any]:
         if proposal != "p1":
             raise ToolRefusal(f"there is no proposal {proposal}")
         return {"id": "p1", "digest": "0" * 64, "state": "pending", "needs": "1 approval by platform"}

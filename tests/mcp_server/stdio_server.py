@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -16,8 +18,9 @@ from tests.mcp_server.incident import context, open_incident
 async def main(folder: Path) -> None:
     reader = open_incident(folder)
 
-    async def factory() -> ToolContext:
-        return context(reader)
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[ToolContext]:
+        yield context(reader)
 
     await serve_stdio(build_server(toolset(), factory, cluster="recording"))
 

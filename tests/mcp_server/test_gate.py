@@ -60,7 +60,7 @@ async def open_desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]
             view = await gate.propose(request["action"], on, cluster=reader.cluster, requester=caller.subject, channel=caller.channel)
             return view.model_dump(mode="json")
 
-        async def status(proposal: str) -> dict[str, Any]:
+        async def status(proposal: str, caller: Caller) -> dict[str, Any]:
             return (await gate.status(proposal)).model_dump(mode="json")
 
         async def execute(proposal: str, digest: str, caller: Caller) -> dict[str, Any]:
@@ -70,8 +70,9 @@ async def open_desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]
         assert held.ports is not None
         ports = replace(held.ports, propose=propose, status=status, execute=execute)
 
-        async def factory() -> ToolContext:
-            return replace(held, ports=ports)
+        @asynccontextmanager
+        async def factory() -> AsyncIterator[ToolContext]:
+            yield replace(held, ports=ports)
 
         async with Client(build_server(toolset(), factory)) as client:
             yield Desk(client, gate, port, office.directory)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -43,8 +45,9 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def served(reader: RecordedReader) -> MCPServer:
-    async def factory() -> ToolContext:
-        return context(reader)
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[ToolContext]:
+        yield context(reader)
 
     return build_server(toolset(), factory, cluster="lab")
 
@@ -136,20 +139,28 @@ async def test_progress_is_told(reader: RecordedReader, mode: str) -> None:
 
 
 async def test_a_cluster_that_cannot_be_reached_is_said_in_words() -> None:
-    async def factory() -> ToolContext:
-        raise UnreachableClusterError("cannot reach https://127.0.0.1:1; check the VPN")
+    class Unreachable(AbstractAsyncContextManager[ToolContext]):
+        async def __aenter__(self) -> ToolContext:
+            raise UnreachableClusterError("cannot reach https://127.0.0.1:1; check the VPN")
 
-    async with Client(build_server(toolset(), factory)) as client:
+        async def __aexit__(self, *_: object) -> None:
+            return None
+
+    async with Client(build_server(toolset(), Unreachable)) as client:
         result = await client.call_tool("pods_list", {})
     assert result.is_error
     assert said(result) == "cannot reach https://127.0.0.1:1; check the VPN"
 
 
 async def test_a_crash_shows_nothing_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
-    async def factory() -> ToolContext:
-        raise RuntimeError("token hf_canary06canary06canary06canary06")
+    class Broken(AbstractAsyncContextManager[ToolContext]):
+        async def __aenter__(self) -> ToolContext:
+            raise RuntimeError("token hf_canary06canary06canary06canary06")
 
-    async with Client(build_server(toolset(), factory)) as client:
+        async def __aexit__(self, *_: object) -> None:
+            return None
+
+    async with Client(build_server(toolset(), Broken)) as client:
         result = await client.call_tool("pods_list", {})
     assert result.is_error
     assert said(result) == "pods_list failed inside Smokejumper; its log on stderr has the details"
@@ -159,9 +170,10 @@ async def test_a_crash_shows_nothing_to_the_client(caplog: pytest.LogCaptureFixt
 async def test_a_slow_reading_ends_with_advice(reader: RecordedReader) -> None:
     import anyio
 
-    async def factory() -> ToolContext:
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[ToolContext]:
         await anyio.sleep_forever()
-        return ToolContext(reader, Caller("x"), lambda: NOW)
+        yield ToolContext(reader, Caller("x"), lambda: NOW)
 
     async with Client(build_server(toolset(), factory, deadline_seconds=0.05)) as client:
         result = await client.call_tool("pods_list", {})

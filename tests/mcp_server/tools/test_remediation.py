@@ -9,7 +9,7 @@ import pytest
 
 from cluster.recorded import RecordedReader
 from mcp_server.errors import ToolRefusal
-from mcp_server.registry import Access
+from mcp_server.registry import Access, Caller
 from mcp_server.tools.catalogue import toolset
 from mcp_server.tools.remediation import EXECUTOR_RULES
 from tests.mcp_server.incident import call, context
@@ -71,7 +71,7 @@ async def test_a_digest_is_a_digest(reader: RecordedReader, digest: str) -> None
 
 
 async def test_the_state_of_a_proposal_is_shown_redacted(reader: RecordedReader) -> None:
-    async def status(proposal: str) -> dict[str, Any]:
+    async def status(proposal: str, _caller: Caller) -> dict[str, Any]:
         return {"id": proposal, "state": "pending", "note": "password=hunter2hunter2", "requests": [{"path": "/x\x1b[31m"}]}
 
     held = context(reader)
