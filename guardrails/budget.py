@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import delete, func, insert, select, update
@@ -24,11 +25,16 @@ APPROVALS_PER_MINUTE = 10
 
 
 class Counters(Struct, frozen=True):
-    """What happened in the last hour in a cluster."""
+    """What happened in the last hour in a cluster: changes, those without a person, failed verifications of one action.
+
+    `failed_at` is when that action was found not to have worked on one object, `denied_at` when a person refused it there, the last time.
+    """
 
     changes: int
     automatic: int
     failed: int
+    failed_at: datetime | None = None
+    denied_at: datetime | None = None
 
 
 def stamp(moment: datetime) -> str:
@@ -36,15 +42,37 @@ def stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-async def count(connection: AsyncConnection, cluster: str, action: str, now: datetime) -> Counters:
-    """The counters of a cluster; `failed` are failed verifications of this action."""
+async def count(connection: AsyncConnection, cluster: str, action: str, target: dict[str, Any], now: datetime) -> Counters:
+    """The counters of a cluster, as of now, for this action on this object (a target as JSON)."""
     since = stamp(now - WINDOW)
     spent = select(func.count(), func.coalesce(func.sum(spending.c.automatic), 0)).where(
         spending.c.cluster == cluster, spending.c.at > since
     )
     changes, automatic = (await connection.execute(spent)).one()
-    failures = select(func.count()).where(proposals.c.cluster == cluster, proposals.c.action == action, proposals.c.failed_at > since)
-    return Counters(changes, automatic, (await connection.execute(failures)).scalar_one())
+    alike = (proposals.c.cluster == cluster, proposals.c.action == action)
+    failed = select(proposals.c.draft, proposals.c.failed_at).where(*alike, proposals.c.failed_at > since)
+    failures = (await connection.execute(failed)).all()
+    refused = select(proposals.c.draft, proposals.c.updated_at).join(approvals, approvals.c.proposal == proposals.c.id)
+    denied = (proposals.c.state == "denied", proposals.c.updated_at > since, approvals.c.approval.contains('"verdict":"deny"'))
+    denials = (await connection.execute(refused.where(*alike, *denied))).all()
+    return Counters(
+        changes,
+        automatic,
+        len(failures),
+        _newest([(row.draft, row.failed_at) for row in failures], target),
+        _newest([(row.draft, row.updated_at) for row in denials], target),
+    )
+
+
+def _newest(happened: list[tuple[str, str]], target: dict[str, Any]) -> datetime | None:
+    """When it happened last on this object, of pairs of a draft and a time."""
+    times = [at for draft, at in happened if place_of(json.loads(draft)["target"]) == place_of(target)]
+    return datetime.fromisoformat(max(times)) if times else None
+
+
+def place_of(target: dict[str, Any]) -> tuple[str, str | None, str]:
+    """What a target (as JSON) is called, whatever object has that name."""
+    return target["kind"], target.get("namespace"), target["name"]
 
 
 async def approvals_lately(connection: AsyncConnection, person: str, now: datetime) -> int:

@@ -6,6 +6,7 @@ run; what comes back is data for the policy and for the people who decide.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from guardrails.change import Change, plan_change
 from guardrails.directory import Person
 from guardrails.errors import Impossible, TargetNotFound
 from guardrails.estate import Estate
-from guardrails.facts import Circumstances, Facts, NodeFacts, WorkloadFacts
+from guardrails.facts import UNKNOWN, Circumstances, Facts, NodeFacts, WorkloadFacts
 from guardrails.port import AccessVerdict, ClusterPort, DryRun, FieldChange, Observed, Subject
 from guardrails.risk import Risk, assess
 
@@ -101,6 +102,7 @@ def facts(
     counters: Counters,
     tainted: bool,
     killed: bool,
+    proposed_at: datetime,
     now: datetime,
     break_glass: bool = False,
 ) -> Facts:
@@ -130,6 +132,8 @@ def facts(
         controlled=risk.controlled,
         pods_affected=risk.pods_affected,
         gpus=risk.gpus,
+        gpu_hours=math.ceil(sum(work.accelerators * max(0.0, (now - work.since).total_seconds()) for work in risk.work) / 3600),
+        checkpoint_minutes=_minutes(risk.saved_at, now),
         pool_disrupted=risk.pool_disrupted,
         pool_share_percent=risk.pool_share_percent,
         serving_after=risk.serving_after,
@@ -139,10 +143,20 @@ def facts(
         changes_last_hour=counters.changes,
         automatic_last_hour=counters.automatic,
         failed_last_hour=counters.failed,
+        failed_minutes=_minutes(counters.failed_at, now),
+        denied_minutes=_minutes(counters.denied_at, now),
+        proposed_minutes=max(0, _minutes(proposed_at, now)),
         break_glass=break_glass,
         replicas=risk.replicas,
     )
     return Facts(action.action, requester.name, resource, circumstances, requester.groups, requester.tenants)
+
+
+def _minutes(since: datetime | None, now: datetime) -> int:
+    """Whole minutes since then. UNKNOWN when there is no such time, or it is to come: what claims to be fresher than now proves nothing."""
+    if since is None or since > now:
+        return UNKNOWN
+    return int((now - since).total_seconds() // 60)
 
 
 async def _review_requester(

@@ -68,6 +68,8 @@ class Circumstances(Struct, frozen=True, rename="camel"):
     gpus: int = 0
     pool_disrupted: int = 0
     pool_share_percent: int = 0
+    gpu_hours: int = 0
+    checkpoint_minutes: int = UNKNOWN
     serving_after: int = UNKNOWN
     disruptions_allowed: int = UNKNOWN
     namespaces: tuple[str, ...] = ()
@@ -75,6 +77,9 @@ class Circumstances(Struct, frozen=True, rename="camel"):
     changes_last_hour: int = 0
     automatic_last_hour: int = 0
     failed_last_hour: int = 0
+    failed_minutes: int = UNKNOWN
+    denied_minutes: int = UNKNOWN
+    proposed_minutes: int = 0
     break_glass: bool = False
     replicas: Replicas | None = None
 

@@ -36,9 +36,10 @@ async def inquire(
         requester,
         office.estate,
         cluster=record.cluster,
-        counters=await count(connection, record.cluster, record.action, now),
+        counters=await count(connection, record.cluster, record.action, record.draft["target"], now),
         tainted=bool(record.draft["evidence"]["tainted"]),
         killed=await switched_on(connection, record.cluster, record.tenant) is not None,
+        proposed_at=record.created_at,
         now=now,
         break_glass=emergency is not None,
     )

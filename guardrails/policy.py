@@ -15,7 +15,7 @@ import cedarpy
 from msgspec import Struct, structs
 from pydantic import BaseModel, ConfigDict
 
-from guardrails.facts import Circumstances, Facts, NodeFacts, WorkloadFacts
+from guardrails.facts import UNKNOWN, Circumstances, Facts, NodeFacts, WorkloadFacts
 
 Effect = Literal["auto", "approve", "deny"]
 ENGINE_ERROR = "engine-error"
@@ -172,6 +172,8 @@ def _alternatives(facts: Facts) -> list[tuple[str, str, Facts]]:
         other: bool | int
         if isinstance(value, bool):
             other = not value
+        elif field.name in ("failed_minutes", "denied_minutes", "checkpoint_minutes"):
+            other = 0 if value == UNKNOWN else UNKNOWN
         elif isinstance(value, int) and field.name not in ("weekday", "minute_of_day") and value != 0:
             other = 0
         else:

@@ -15,7 +15,7 @@ from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.approval import Approval
-from guardrails.budget import stamp
+from guardrails.budget import place_of, stamp
 from guardrails.errors import BadLedger, Conflict, UnknownProposal
 from guardrails.ledger import Writing
 from guardrails.policy import Requirement, Verdict
@@ -161,12 +161,8 @@ async def open_of(connection: AsyncConnection, *, requester: str, cluster: str, 
         proposals.c.state.in_([state.value for state in OPEN]),
     )
     query = select(proposals.c.id, proposals.c.draft).where(*where).order_by(proposals.c.created_at.desc(), proposals.c.id)
-    found = [row.id for row in (await connection.execute(query)).all() if _place(json.loads(row.draft)["target"]) == _place(target)]
+    found = [row.id for row in (await connection.execute(query)).all() if place_of(json.loads(row.draft)["target"]) == place_of(target)]
     return tuple([await load(connection, one) for one in found])
-
-
-def _place(target: dict[str, Any]) -> tuple[Any, ...]:
-    return target["kind"], target.get("namespace"), target["name"]
 
 
 async def listing(connection: AsyncConnection, *, states: tuple[State, ...] = (), limit: int = 100) -> tuple[Record, ...]:

@@ -5,6 +5,7 @@ The policy reads these numbers; this module sets none of its limits.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -18,7 +19,6 @@ from guardrails.action import (
     Drain,
     EditConfigMapKey,
     EvictPod,
-    Resume,
     RolloutPause,
     Scale,
     SetMigProfile,
@@ -29,6 +29,7 @@ from guardrails.changes.nodes import drained_pods
 from guardrails.changes.pods import failed_pods
 from guardrails.changes.scaling import KUEUE_QUEUE
 from guardrails.facts import UNKNOWN, Replicas
+from guardrails.gang import BATCH, gang_of, loses_work, saved, started
 from guardrails.manifest import budgets_over, condition_of, controller, is_ready, ready_pods, uid_of, wanted_pods
 from guardrails.port import Observed
 
@@ -47,12 +48,20 @@ _GITOPS_LABELS = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/na
 _CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
+class Work(Struct, frozen=True):
+    """What runs towards an end and would be stopped: so many accelerators, since then."""
+
+    accelerators: int
+    since: datetime
+
+
 class Risk(Struct, frozen=True):
     """Numbers and marks of one change. `UNKNOWN` where a number means nothing for it or cannot be told.
 
     `pool_disrupted` and `pool_share_percent` count other nodes of the pool that are cordoned or not ready. `serving_after` is how many
     pods of the workload serve right after it, `disruptions_allowed` the least headroom of a budget over the pods concerned,
-    `namespaces` where those pods live besides the target's own namespace.
+    `namespaces` where those pods live besides the target's own namespace. `work` is the batch work that stops, `saved_at` when it says
+    that it was saved last.
     """
 
     pods_affected: int = 0
@@ -67,6 +76,8 @@ class Risk(Struct, frozen=True):
     disruptions_allowed: int = UNKNOWN
     namespaces: tuple[str, ...] = ()
     replicas: Replicas | None = None
+    work: tuple[Work, ...] = ()
+    saved_at: datetime | None = None
 
 
 def assess(action: Action, observed: Observed) -> Risk:
@@ -77,6 +88,8 @@ def assess(action: Action, observed: Observed) -> Risk:
         return Risk(pods_affected=len(failed_pods(action, observed)))
     if isinstance(action, EditConfigMapKey):
         return _configuration(observed)
+    if observed.target.kind in BATCH:
+        return _batch(action, observed.object)
     return _workload(action, observed)
 
 
@@ -100,6 +113,7 @@ def _node(action: Action, observed: Observed) -> Risk:
         control_plane=any(label in labels for label in _CONTROL_PLANE),
         disruptions_allowed=min(headroom, default=UNKNOWN),
         namespaces=tuple(sorted({pod["metadata"]["namespace"] for pod in moved})),
+        work=_work(moved),
     )
 
 
@@ -109,6 +123,31 @@ def _disrupted(node: dict[str, Any]) -> bool:
 
 def _headroom(pod: dict[str, Any], observed: Observed) -> list[int]:
     return [int(budget.get("status", {}).get("disruptionsAllowed", 0)) for budget in budgets_over(pod, observed.related)]
+
+
+def _work(pods: list[dict[str, Any]]) -> tuple[Work, ...]:
+    held = ((pod_accelerators(pod), started(pod)) for pod in pods if loses_work(pod))
+    return tuple(Work(number, since) for number, since in held if number and since is not None)
+
+
+def _batch(action: Action, raw: dict[str, Any]) -> Risk:
+    """Of a batch workload all its pods go or come together."""
+    gang = gang_of(raw)
+    stops = isinstance(action, Suspend)
+    pods, gpus = gang.pods, gang.accelerators
+    if stops and raw.get("kind") == "Job":
+        # Those that have finished are not stopped any more.
+        running = min(pods, int(raw.get("status", {}).get("active", 0)))
+        pods, gpus = running, gpus // pods * running if pods else 0
+    since = started(raw) if stops else None
+    return Risk(
+        pods_affected=pods,
+        gpus=gpus,
+        uses_gpu=gang.uses_accelerators,
+        controlled=_controlled(raw),
+        work=(Work(gpus, since),) if gpus and since is not None else (),
+        saved_at=saved(raw) if stops else None,
+    )
 
 
 def _configuration(observed: Observed) -> Risk:
@@ -138,6 +177,8 @@ def _workload(action: Action, observed: Observed) -> Risk:
         serving_after=_serving_after(action, observed),
         disruptions_allowed=min(_headroom(raw, observed), default=UNKNOWN) if one_pod else UNKNOWN,
         replicas=replicas,
+        work=_work([raw]) if isinstance(action, DeletePod | EvictPod) else (),
+        saved_at=saved(raw) if one_pod else None,
     )
 
 
@@ -148,10 +189,6 @@ def _affected(action: Action, raw: dict[str, Any]) -> int:
         return 1
     if kind in ("Deployment", "StatefulSet", "DaemonSet"):
         return 0 if isinstance(action, RolloutPause) else wanted_pods(raw)
-    if kind == "Job" and isinstance(action, Suspend):
-        return int(raw.get("status", {}).get("active", 0))
-    if kind == "Job" and isinstance(action, Resume):
-        return wanted_pods(raw)
     return 0
 
 

@@ -27,6 +27,7 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
         or (facts.action == "drain" and (now.protected_affected or bool(SYSTEM & set(now.namespaces))))
         or (scaling and now.replicas is not None and now.replicas.before >= 1 and now.replicas.after > now.replicas.before * 10)
         or now.changes_last_hour >= 20
+        or (now.tainted and 0 <= now.denied_minutes < 30)
     )
     if deny:
         return "deny", {}
@@ -41,6 +42,7 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
         or now.serving_after == 0
         or now.automatic_last_hour >= 5
         or now.failed_last_hour >= 2
+        or now.failed_minutes >= 0
     )
     if not escalate and facts.action == "rollout_restart" and on.env != "prod" and now.pods_affected <= 20:
         return "auto", {}

@@ -73,6 +73,8 @@ def request(chance: random.Random) -> Facts:
         changes_last_hour=near(0, 0, 0, 19, 20),
         automatic_last_hour=near(0, 0, 4, 5),
         failed_last_hour=near(0, 0, 1, 2),
+        failed_minutes=near(-1, -1, -1, 0),
+        denied_minutes=near(-1, -1, 0, 29, 30),
         replicas=replicas,
     )
     groups = tuple(chance.sample(["sre-oncall", "gpu-oncall"], chance.randint(0, 2)))
@@ -151,7 +153,14 @@ def test_near_misses_name_the_one_fact(policy: Policy) -> None:
     misses = {miss.fact: miss.effect for miss in near_misses(policy, STAGING)}
     assert misses["resource.env"] == "approve"
     assert misses["context.killSwitch"] == "deny"
+    assert misses["context.failedMinutes"] == "approve"
     assert "context.breakGlass" not in misses
+
+
+def test_a_near_miss_of_what_happened_is_that_it_did_not(policy: Policy) -> None:
+    denied = structs.replace(STAGING, circumstances=structs.replace(GOOD, tainted=True, denied_minutes=12))
+    found = {miss.fact: (miss.value, miss.effect) for miss in near_misses(policy, denied)}
+    assert found["context.deniedMinutes"] == ("-1", "approve")
 
 
 def test_the_inputs_are_named(policy: Policy) -> None:
