@@ -121,7 +121,7 @@ class Claims:
         sealed, before = record.sealed, _requirement(record)
         emergency = None
         if record.draft.get("emergency"):
-            emergency = await current(writing.connection, record.requester, record.cluster, writing.now)
+            emergency = await current(writing.connection, requester, record.cluster, writing.now)
         asked = await inquire(self._office, writing.connection, record, sealed.action, examination, requester, emergency=emergency)
         verdict = waived(decide(self._office.bundles.policy, asked), emergency, writing.now)
         if verdict.effect == "deny":

@@ -2,7 +2,7 @@
 
 It lifts change freezes and approvals and nothing else: what the policy denies stays denied, tenants, protected namespaces and the kill
 switch included. It never covers what an agent argues for. Every emergency is an entry of the ledger, and stays open for review until
-somebody else has looked at what was done in it.
+somebody else has looked at what was done in it. Whose emergency nobody has reviewed within a day leaves the group and declares no other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.budget import stamp
+from guardrails.directory import Directory, Person
 from guardrails.errors import Conflict, NotEligible
 from guardrails.ledger import Writing
 from guardrails.policy import Requirement, Verdict
@@ -21,6 +22,7 @@ from guardrails.store import emergencies
 
 GROUP = "break-glass"
 LASTS = timedelta(minutes=30)
+REVIEW_WITHIN = timedelta(hours=24)
 REASON_MIN = 10
 REASON_MAX = 500
 RULE = "break-glass"
@@ -38,9 +40,19 @@ class Emergency(Struct, frozen=True):
     reviewed_by: str = ""
     review: str = ""
 
+    @property
+    def review_due(self) -> datetime:
+        return self.at + REVIEW_WITHIN
+
 
 async def declare(writing: Writing, new: str, *, person: str, groups: tuple[str, ...], cluster: str, reason: str) -> Emergency:
-    """Start one. Raises NotEligible for who is not in the group `break-glass`, or gives no reason."""
+    """Start one. Raises NotEligible for who is not in the group `break-glass`, gives no reason, or has one that nobody reviewed in time."""
+    waiting = [one for one in await overdue(writing.connection, writing.now) if one.person.casefold() == person.casefold()]
+    if waiting:
+        raise NotEligible(
+            f"The emergency {waiting[0].id} of {person} should have been reviewed until {waiting[0].review_due.isoformat()}.",
+            next_step=f"Somebody else: smokejumper break-glass review {waiting[0].id} --note TEXT",
+        )
     if GROUP not in groups:
         raise NotEligible(
             f"{person} is not in the group {GROUP}.", next_step=f"Only its members may: smokejumper people add NAME --group {GROUP}"
@@ -56,9 +68,37 @@ async def declare(writing: Writing, new: str, *, person: str, groups: tuple[str,
     return emergency
 
 
-async def current(connection: AsyncConnection, person: str, cluster: str, now: datetime) -> Emergency | None:
-    """The emergency that a person has declared in a cluster and that is not over."""
-    where = (emergencies.c.person == person, emergencies.c.cluster == cluster, emergencies.c.until > stamp(now))
+async def overdue(connection: AsyncConnection, now: datetime) -> tuple[Emergency, ...]:
+    """Emergencies that nobody reviewed within a day, oldest first."""
+    where = (emergencies.c.reviewed_by == "", emergencies.c.at <= stamp(now - REVIEW_WITHIN))
+    rows = (await connection.execute(select(emergencies).where(*where).order_by(emergencies.c.at))).all()
+    return tuple(_emergency(row) for row in rows)
+
+
+async def expel(writing: Writing, directory: Directory) -> tuple[str, ...]:
+    """Take whoever has an overdue emergency out of the group, with an entry. Returns their names. Raises BadDirectory.
+
+    The file is written last: if that fails, the entry is not there either.
+    """
+    directory.refresh()
+    expelled: dict[str, tuple[str, ...]] = {}
+    for emergency in await overdue(writing.connection, writing.now):
+        found = directory.find(emergency.person)
+        if found is None or GROUP not in found.groups or found.name in expelled:
+            continue
+        expelled[found.name] = tuple(group for group in found.groups if group != GROUP)
+        body = {"id": emergency.id, "person": found.name, "group": GROUP, "due": stamp(emergency.review_due)}
+        await writing.append("emergency.overdue", None, body)
+    for name, groups in expelled.items():
+        directory.set_groups(name, groups)
+    return tuple(expelled)
+
+
+async def current(connection: AsyncConnection, person: Person, cluster: str, now: datetime) -> Emergency | None:
+    """The emergency that a person has declared in a cluster and that is not over; none for who has left the group since."""
+    if GROUP not in person.groups:
+        return None
+    where = (emergencies.c.person == person.name, emergencies.c.cluster == cluster, emergencies.c.until > stamp(now))
     row = (await connection.execute(select(emergencies).where(*where).order_by(emergencies.c.until.desc()).limit(1))).one_or_none()
     return None if row is None else _emergency(row)
 

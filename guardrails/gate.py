@@ -17,7 +17,7 @@ from guardrails.approval import Approval, Tally, tally
 from guardrails.budget import GLOBAL, Switch, all_switches, switch
 from guardrails.consent import consent
 from guardrails.directory import Person
-from guardrails.emergency import Emergency, declare, review
+from guardrails.emergency import Emergency, declare, expel, review
 from guardrails.emergency import listing as emergencies
 from guardrails.errors import (
     NotEligible,
@@ -122,7 +122,10 @@ class Gate:
         return await self._executor.recover()
 
     async def sweep(self) -> tuple[str, ...]:
-        """Expire proposals whose time is over and reject those whose validation was interrupted. Returns their ids."""
+        """Expire proposals whose time is over and reject those whose validation was interrupted. Returns their ids.
+
+        Whose emergency was not reviewed in time leaves its group.
+        """
         office = self._office
         waiting = (State.PENDING, State.APPROVED, State.PROPOSED, State.VALIDATING)
         swept: list[str] = []
@@ -137,6 +140,7 @@ class Gate:
                         record = await move(writing, record, State.VALIDATING, by="gate")
                     await move(writing, record, State.REJECTED, by="gate", reason="Validation was interrupted.")
                     swept.append(record.id)
+            await expel(writing, office.directory)
         return tuple(swept)
 
     async def pause(self, by: str, reason: str, *, cluster: str = GLOBAL) -> None:

@@ -124,7 +124,7 @@ class Intake:
         if evidence.tainted:
             raise NotEligible("An emergency covers what a person asks for, not what rests on a cluster's text or on an agent.")
         async with self._office.store.read() as connection:
-            found = await current(connection, person.name, cluster, self._office.clock.now())
+            found = await current(connection, person, cluster, self._office.clock.now())
         if found is None:
             raise NotEligible(
                 f"{person.name} has declared no emergency in {cluster}, or it is over.", next_step="smokejumper break-glass open"

@@ -101,7 +101,8 @@ def listing(context: typer.Context) -> None:
     """Emergencies, those that wait for a review first."""
     invocation: Invocation = context.obj
     for one in asyncio.run(_emergencies(invocation.settings)):
-        state = f"reviewed by {one.reviewed_by}: {one.review}" if one.reviewed_by else "waits for a review"
+        due = f"waits for a review, due {one.review_due.isoformat(timespec='seconds')}"
+        state = f"reviewed by {one.reviewed_by}: {one.review}" if one.reviewed_by else due
         typer.echo(f"{one.id}\t{one.person}\t{one.cluster}\t{one.at.isoformat(timespec='seconds')}\t{one.reason}\t{state}")
 
 

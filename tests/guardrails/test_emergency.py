@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from guardrails.action import RolloutRestart, target
 from guardrails.directory import Directory, Person
-from guardrails.errors import Conflict, KillSwitchOn, NotApproved, NotEligible
+from guardrails.errors import Conflict, Denied, KillSwitchOn, NotApproved, NotEligible
 from guardrails.estate import Estate, Freeze
 from guardrails.gate import Gate
 from guardrails.office import PEOPLE, Office, open_office
@@ -129,6 +129,48 @@ async def test_a_switch_of_another_tenant_is_not_ours(gate: Gate, office: Office
     await gate.pause("bob", "stop", cluster="tenant:other")
     await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
     assert (await invoke(gate)).state == "pending"
+
+
+async def test_who_is_not_reviewed_within_a_day_declares_no_other(gate: Gate, office: Office, clock: FakeClock) -> None:
+    emergency = await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    clock.pass_(hours=23, minutes=59)
+    await gate.sweep()
+    assert "break-glass" in person(office, "ada").groups
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    clock.pass_(minutes=1)
+    with pytest.raises(NotEligible, match=f"{emergency.id}.*reviewed"):
+        await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    for _ in range(2):
+        await gate.sweep()
+    assert person(office, "ada").groups == ("sre-oncall",)
+    told = [entry.body for entry in await office.ledger.entries() if entry.type == "emergency.overdue"]
+    assert [(body["id"], body["person"], body["group"]) for body in told] == [(emergency.id, "ada", "break-glass")]
+    # The second emergency is not over, but ada is not in the group any more.
+    with pytest.raises(NotEligible, match="declared no emergency"):
+        await invoke(gate)
+
+
+async def test_a_late_review_opens_the_way_back(gate: Gate, office: Office, clock: FakeClock) -> None:
+    emergency = await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    clock.pass_(days=2)
+    await gate.sweep()
+    office.directory.set_groups("ada", ["sre-oncall", "break-glass"])
+    with pytest.raises(NotEligible, match="reviewed"):
+        await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    await gate.review(emergency.id, person(office, "bob"), "late, and right")
+    await gate.sweep()
+    assert "break-glass" in person(office, "ada").groups
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+
+
+async def test_who_leaves_the_group_in_an_emergency_needs_people_again(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    shown = await invoke(gate)
+    assert shown.missing == {}
+    office.directory.set_groups("ada", ["sre-oncall"])
+    with pytest.raises(Denied, match="deny-freeze"):
+        await gate.execute(shown.id, shown.digest or "", "ada")
+    assert cluster.writes == []
 
 
 async def test_two_failed_verifications_in_an_hour_end_what_runs_by_itself(
