@@ -25,3 +25,7 @@ class CredentialError(ClusterError):
 
 class RefusedReadError(ClusterError):
     """Smokejumper reads no such thing, whatever the permissions say: Secrets, and kinds that no server here serves."""
+
+
+class MonitoringError(ClusterError):
+    """The configuration names a monitoring source that cannot be used."""

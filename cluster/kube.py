@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -43,6 +43,9 @@ from cluster.reference import ContainerRef, ObjectRef, Scope, Window
 from cluster.response import Response, absent, decode_status, explain, malformed, rest_of
 from cluster.telemetry import Telemetry
 from guardrails.redact import present
+
+if TYPE_CHECKING:
+    from cluster.prometheus import Prometheus
 
 JSON = "application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -223,9 +226,12 @@ class KubeReader:
         page_size: int = PAGE_SIZE,
         seconds: float = READ_SECONDS,
         unread: frozenset[str] = frozenset(),
+        prometheus: Prometheus | None = None,
     ) -> None:
-        """`unread` are kinds that the operator does not want to be read; nobody is asked for them."""
+        """`unread` are kinds that the operator does not want to be read; nobody is asked for them. `prometheus` stays its maker's to
+        close."""
         self.cluster = connection.cluster
+        self._prometheus = prometheus
         self._unread = unread
         self._connection = connection
         self._page_size = page_size
@@ -309,11 +315,15 @@ class KubeReader:
         return Reading(shape_log(response.body, limit_bytes, lines_asked=lines, whole=len(response.body) < byte_limit), (), cost)
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
-        step = "Configure a Prometheus for this cluster."
+        if self._prometheus is not None:
+            return await self._prometheus.metric(query, window)
+        step = "Configure a Prometheus for this cluster (--prometheus URL)."
         return Reading((), (Missing(f"metric {query.name}", Why.NO_SOURCE, "no metric source is configured", step),))
 
     async def telemetry(self, scope: Scope) -> Reading[Telemetry]:
-        step = "Configure an alert source for this cluster."
+        if self._prometheus is not None:
+            return await self._prometheus.telemetry(scope, self.now())
+        step = "Configure a Prometheus for this cluster (--prometheus URL)."
         return Reading(Telemetry(), (Missing("alerts and measurements", Why.NO_SOURCE, "no alert source is configured", step),))
 
     async def version(self) -> Reading[str]:

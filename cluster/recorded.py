@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,9 @@ from cluster.telemetry import Telemetry, read_alerts, read_connectivity, read_de
 from cluster.timestamps import parse_time
 from cluster.yamltext import load_documents
 
+if TYPE_CHECKING:
+    from cluster.prometheus import Prometheus
+
 FILE_BYTES_LIMIT = 256 * 1024 * 1024
 NAME_LIMIT = 253
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
@@ -52,7 +55,13 @@ class RecordedReader:
     """Answers from a recording. Without a manifest, a kind counts as read when the recording holds at least one object of it."""
 
     def __init__(
-        self, folder: Path, objects: dict[str, list[Object]], manifest: Manifest, now: datetime, complaints: tuple[str, ...]
+        self,
+        folder: Path,
+        objects: dict[str, list[Object]],
+        manifest: Manifest,
+        now: datetime,
+        complaints: tuple[str, ...],
+        prometheus: Prometheus | None = None,
     ) -> None:
         self.cluster = manifest.cluster or "recording"
         self._folder = folder
@@ -60,11 +69,15 @@ class RecordedReader:
         self._manifest = manifest
         self._now = now
         self._complaints = complaints
+        self._prometheus = prometheus
         self._facts: dict[str, tuple[tuple[Fact, ...], tuple[Missing, ...]]] = {}
 
     @classmethod
-    def open(cls, folder: Path, now: datetime | None = None) -> RecordedReader:
-        """Reads and parses the objects. `now` overrides the recording's clock. RecordingError says what to do when it is no recording."""
+    def open(cls, folder: Path, now: datetime | None = None, prometheus: Prometheus | None = None) -> RecordedReader:
+        """Reads and parses the objects. `now` overrides the recording's clock. RecordingError says what to do when it is no recording.
+
+        With a Prometheus that still holds the time of the recording, its metrics are asked as of the recording's clock.
+        """
         if not folder.exists():
             raise RecordingError(f"there is no recording at {folder}. Make one with 'smokejumper record -o DIR'.")
         base = folder if folder.is_dir() else folder.parent
@@ -87,7 +100,7 @@ class RecordedReader:
         # By namespace and name, as an API server lists them, so that the order of a file cannot change what is said.
         objects = {kind: [items[key] for key in sorted(items, key=_place)] for kind, items in sorted(grouped.items())}
         moment = now or manifest.now or _newest(objects) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        return cls(base, objects, manifest, moment, tuple(complaints))
+        return cls(base, objects, manifest, moment, tuple(complaints), prometheus)
 
     async def __aenter__(self) -> RecordedReader:
         return self
@@ -158,10 +171,15 @@ class RecordedReader:
         return Reading(shape_log(content, limit_bytes), (), Cost(1, len(content)))
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
+        """Recorded series by name and labels; whatever was not recorded, and every expression, is asked of the Prometheus."""
         series, missing = self._series
+        found = matching(series, query.name, dict(query.labels)) if query.name else ()
+        if not found and self._prometheus is not None:
+            return await self._prometheus.metric(query, window)
+        if not query.name:
+            return Reading((), (Missing("metric", Why.NO_SOURCE, "a recording evaluates no PromQL", "Add --prometheus URL."),))
         if not series:
             return Reading((), missing or (Missing(f"metric {query.name}", Why.NO_SOURCE, "no metrics were recorded"),))
-        found = matching(series, query.name, dict(query.labels))
         if not found:
             return Reading((), (Missing(f"metric {query.name}", Why.NOT_FOUND, "no such series was recorded"),))
         inside = (Series(s.labels, tuple(x for x in s.samples if window.start <= x.at <= window.end)) for s in found)
@@ -177,6 +195,12 @@ class RecordedReader:
             connectivity=self._side_file("connectivity.json", read_connectivity, gaps),
             dependencies=self._side_file("dependencies.json", read_dependencies, gaps),
         )
+        if self._prometheus is not None:
+            asked = await self._prometheus.telemetry(scope, self._now)
+            both = msgspec.structs.replace(
+                telemetry, alerts=(*telemetry.alerts, *asked.value.alerts), series=(*telemetry.series, *asked.value.series)
+            )
+            return Reading(both, (*gaps, *asked.missing), Cost(requests=1) + asked.cost)
         if telemetry == Telemetry() and not gaps:
             gaps.append(Missing("alerts and measurements", Why.NO_SOURCE, "none were recorded"))
         return Reading(telemetry, tuple(gaps), Cost(requests=1))

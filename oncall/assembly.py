@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.budget import Limits
 from agent.incident import Incident
@@ -26,6 +27,9 @@ from cluster.reference import Scope
 from guardrails.clock import random_id
 from oncall import telemetry
 from oncall.settings import Settings
+
+if TYPE_CHECKING:
+    from cluster.prometheus import Prometheus
 
 Progress = Callable[[str], Awaitable[None]]
 INVESTIGATIONS = "investigations.db"
@@ -49,22 +53,39 @@ def fleet(settings: Settings) -> Fleet:
 
 
 @asynccontextmanager
+async def monitoring(settings: Settings | None) -> AsyncIterator[Prometheus | None]:
+    """The configured Prometheus, None without one. It is not asked whether it answers: what it does not say is said to be missing."""
+    if settings is None or settings.prometheus is None:
+        yield None
+        return
+    from cluster.prometheus import Endpoint, Prometheus
+
+    asked = settings.monitoring
+    token = asked.bearer_token.get_secret_value() if asked.bearer_token else None
+    async with Prometheus(Endpoint(settings.prometheus, token, asked.ca_file, asked.tenant, asked.timeout_seconds)) as prometheus:
+        yield prometheus
+
+
+@asynccontextmanager
 async def open_reader(
     settings: Settings, recording: Path | None, now: datetime | None = None, impersonate: Impersonation | None = None
 ) -> AsyncIterator[Reader]:
     """The reader of a recording, or of the live cluster, which must answer: raises UnreachableClusterError before anything is diagnosed.
 
-    With `impersonate` the cluster decides what that person may read.
+    With `impersonate` the cluster decides what that person may read; monitoring, which does not know them, is not asked then.
     """
     if recording is not None:
-        async with RecordedReader.open(recording, now) as recorded:
+        async with monitoring(settings) as prometheus, RecordedReader.open(recording, now, prometheus) as recorded:
             yield recorded
         return
     from cluster.kube import KubeReader
 
     unread = frozenset() if settings.read_configmaps else frozenset({ConfigMap.kind})
     connection = await fleet(settings).connect(settings.context, impersonate)
-    async with KubeReader(connection, seconds=settings.request_timeout_seconds, unread=unread) as live:
+    async with (
+        monitoring(settings if impersonate is None else None) as prometheus,
+        KubeReader(connection, seconds=settings.request_timeout_seconds, unread=unread, prometheus=prometheus) as live,
+    ):
         version = await live.version()
         if version.missing:
             gap = version.missing[0]

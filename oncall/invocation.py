@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ class Invocation:
     kubeconfig: Path | None = None
     context: str | None = None
     log_level: str | None = None
+    prometheus: str | None = None
     working_directory: Path = field(default_factory=Path.cwd)
 
     @property
@@ -32,6 +33,7 @@ class Invocation:
             "kubeconfig": self.kubeconfig,
             "context": self.context,
             "log_level": self.log_level,
+            "prometheus": self.prometheus,
         }
 
     @cached_property
@@ -51,8 +53,8 @@ class Invocation:
 
     def with_context(self, context: str | None) -> Invocation:
         """The same with a command's own `--context`, which beats the global one."""
-        return (
-            self
-            if context is None
-            else Invocation(self.config, self.state, self.kubeconfig, context, self.log_level, self.working_directory)
-        )
+        return self if context is None else replace(self, context=context)
+
+    def with_prometheus(self, url: str | None) -> Invocation:
+        """The same with a command's own `--prometheus`."""
+        return self if url is None else replace(self, prometheus=url)

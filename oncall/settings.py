@@ -68,6 +68,17 @@ class OidcSettings(BaseModel):
     reads_as: Literal["caller", "account"] = "caller"
 
 
+class MonitoringSettings(BaseModel):
+    """How monitoring is asked. `tenant` is the header X-Scope-OrgID."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bearer_token: SecretStr | None = None
+    ca_file: Path | None = None
+    tenant: str | None = None
+    timeout_seconds: float = Field(default=10, gt=0, le=20)
+
+
 class Settings(BaseSettings):
     """All settings. A clear error, never a guess, for a key that does not exist."""
 
@@ -85,6 +96,8 @@ class Settings(BaseSettings):
     executor_context: str | None = Field(default=None, description="context of the account that writes; default: the one that reads")
     dry_run_context: str | None = Field(default=None, description="context of the account that only tries; default: the one that writes")
     estate: Estate = Estate()
+    prometheus: str | None = Field(default=None, description="address of the Prometheus that watches the cluster")
+    monitoring: MonitoringSettings = MonitoringSettings()
     model: ModelSettings = ModelSettings()
     http: HttpSettings = HttpSettings()
     oidc: OidcSettings = OidcSettings()

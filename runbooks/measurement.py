@@ -35,7 +35,10 @@ _LABELS = (
     "service",
     "destination_workload",
 )
-_MORE_LABELS = ("destination_service_name", "app", SUBJECT_LABEL, "container", "node", "instance", "host", "nodename", "kubernetes_node")
+# Of node-exporter, whose own pod stands in the label `pod`.
+_NODE_METRIC = "node_"
+_NODE_LABELS = ("node", "nodename", "kubernetes_node", "Hostname", "host", "instance")
+_MORE_LABELS = ("destination_service_name", "app", SUBJECT_LABEL, "container", *_NODE_LABELS)
 
 
 class Change(Struct, frozen=True):
@@ -99,13 +102,23 @@ class Locator:
 
     def locate(self, labels: Mapping[str, str]) -> ObjectRef | None:
         """The Pod, workload or Node that labels name; None when no name fits. A Service stands for the workload that it selects."""
+        if labels.get(NAME_LABEL, "").startswith(_NODE_METRIC):
+            return self._node(labels)
         namespace = labels.get("namespace") or labels.get("kubernetes_namespace")
         for key in (*_LABELS, *_MORE_LABELS):
             value = labels.get(key)
             found = self.named(value, namespace) if value else None
             if found is not None:
                 return found
-        return None
+        return self._by_address.get(labels.get("instance", "").rpartition(":")[0])
+
+    def _node(self, labels: Mapping[str, str]) -> ObjectRef | None:
+        """The node by name, by its address, or by the pod that measured it."""
+        named = (self.named(value) for key in _NODE_LABELS if (value := labels.get(key)))
+        found = next((ref for ref in named if ref is not None and ref.kind == Node.kind), None)
+        found = found or self._nodes_by_address.get(labels.get("instance", "").rpartition(":")[0])
+        pod = self._world.get(Pod, labels.get("namespace"), labels.get("pod", "")) if found is None else None
+        return ObjectRef(Node.kind, None, pod.spec.node_name) if pod is not None and pod.spec.node_name else found
 
     def named(self, name: str, namespace: str | None = None) -> ObjectRef | None:
         """The object of a name, a pod's or node's port and domain cut off."""
@@ -122,6 +135,16 @@ class Locator:
             return ref
         pods = self._world.pods_selected(service.namespace, service.spec.selector or {})
         return self._world.top_owner(pods[0].ref) if pods else ref
+
+    @cached_property
+    def _by_address(self) -> dict[str, ObjectRef]:
+        """Pods that have an address of their own."""
+        return {pod.status.pod_ip: pod.ref for pod in self._world.all(Pod) if pod.status.pod_ip and not pod.spec.host_network}
+
+    @cached_property
+    def _nodes_by_address(self) -> dict[str, ObjectRef]:
+        pods = (pod for pod in self._world.all(Pod) if pod.status.host_ip and pod.spec.node_name)
+        return {pod.status.host_ip or "": ObjectRef(Node.kind, None, pod.spec.node_name or "") for pod in pods}
 
     @cached_property
     def _by_name(self) -> dict[str, list[ObjectRef]]:

@@ -25,6 +25,7 @@ Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Only t
 Everywhere = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces; the default without -n.")]
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
 Recording = Annotated[Path | None, typer.Option(help="Folder of a recording, instead of a live cluster.")]
+Prometheus = Annotated[str | None, typer.Option(metavar="URL", help="Prometheus that watches the cluster.")]
 
 
 class Output(StrEnum):
@@ -42,6 +43,7 @@ def diagnose(
     everywhere: Everywhere = False,
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
     recording: Recording = None,
+    prometheus: Prometheus = None,
     question: Annotated[str | None, typer.Option(help="What people see, in their words, or an alert's text.")] = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print it.")] = Output.TEXT,
@@ -54,7 +56,7 @@ def diagnose(
     from guardrails.clock import random_id
     from oncall.assembly import tune_collector
 
-    invocation: Invocation = context.obj.with_context(cluster_context)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
     tune_collector()
     asked = _Asked(subject, namespace, everywhere, recording, question, now)
     if not propose:
@@ -109,13 +111,14 @@ def resume(
     investigation: Annotated[str, typer.Argument(help="Id of an investigation that proposed something, like inv-1a2b3c.")],
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
     recording: Recording = None,
+    prometheus: Prometheus = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print it.")] = Output.MARKDOWN,
 ) -> None:
     """Go on with an investigation: when its proposal was approved, execute it, verify, report. Also after the process was killed."""
     import asyncio
 
-    invocation: Invocation = context.obj.with_context(cluster_context)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
     with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
         concluded = asyncio.run(_resume(invocation, investigation, recording, now))
     _print(concluded, output)

@@ -25,6 +25,7 @@ def mcp(
     context: typer.Context,
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
     recording: Annotated[Path | None, typer.Option(help="Serve a recording: an incident can be discussed after the fact.")] = None,
+    prometheus: Annotated[str | None, typer.Option(metavar="URL", help="Prometheus that watches the cluster.")] = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve over HTTP there instead of stdin and stdout.")] = None,
 ) -> None:
@@ -34,7 +35,7 @@ def mcp(
     from oncall.asking import moment
     from oncall.assembly import tune_collector
 
-    invocation: Invocation = context.obj.with_context(cluster_context)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
     tune_collector()
     if http is None:
         anyio.run(_serve, invocation.settings, recording, moment(now))

@@ -2,7 +2,7 @@
 
 It reads what the API shows: capacity against allocatable, labels, node conditions, kubelet messages, operator status. Kernel logs
 and DCGM are other sources. A node served by Dynamic Resource Allocation legitimately lacks the extended resource.
-Limits: neither kernel logs nor DCGM are read here.
+Limits: no kernel logs are read here, and DCGM's counters in `deviceerrors`.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
                 proof = cite(Source.FIELD, node.ref, f"status.allocatable[{resource}]", f"{usable:g} of capacity {capacity:g}")
                 gone = f"{capacity - usable:g} of {capacity:g} {resource}"
                 text = f"{gone} of node {node.name} are withdrawn: the device plugin calls them unhealthy."
-                failing = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and not pod.ready and _uses_device(pod))
+                failing = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and not pod.ready and uses_device(pod))
                 yield Finding("gpu.device-withdrawn", node.ref, Certainty.LIKELY, (proof,), text, failing)
         for item in node.status.conditions or ():
             faulty = item.status == "True" if item.type in _HEALTH else item.type == "AcceleratedHardwareReady" and item.status == "False"
@@ -162,7 +162,7 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
             proof = cite(
                 Source.FIELD, node.ref, f"status.conditions[{item.type}]", f"{item.reason}: {item.message}", item.last_transition_time
             )
-            users = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and _uses_device(pod))
+            users = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and uses_device(pod))
             text = f"A GPU of node {node.name} is faulty ({item.type}): {(item.message or item.reason or 'no message')[:240]}"
             yield Finding(code, node.ref, Certainty.PROVEN, (proof,), text, users, since=item.last_transition_time)
     yield from _unhealthy_in_use(world)
@@ -171,13 +171,18 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
 def _by_xid(message: str) -> str | None:
     """The code that an XID number in a message points to; None without one, or where the application caused it."""
     match = _XID.search(message)
-    number = int(match[1]) if match else 0
+    return code_of_xid(int(match[1])) if match else None
+
+
+def code_of_xid(number: int) -> str | None:
+    """The code of an XID error; None for 0, which is none, and for those that an application causes."""
     if not number or number in _APPLICATION_XIDS:
         return None
     return "gpu.memory-fault" if number in _ECC_XIDS else "gpu.nvlink-fault" if number in _NVLINK_XIDS else "gpu.hardware-fault"
 
 
-def _uses_device(pod: Pod) -> bool:
+def uses_device(pod: Pod) -> bool:
+    """Whether a pod asks for an accelerator."""
     return bool(pod.spec.resource_claims) or any(name in GPU_RESOURCES for name in requests_of(pod.spec))
 
 
@@ -282,7 +287,7 @@ def fault_events(world: World) -> Iterable[Finding]:
                 proof = cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen)
                 text = f"The GPU driver of node {event.subject.name} reports {event.text[:240]}"
                 users = tuple(
-                    pod.ref for pod in world.pods_on(event.subject.name) if not pod.finished and not pod.ready and _uses_device(pod)
+                    pod.ref for pod in world.pods_on(event.subject.name) if not pod.finished and not pod.ready and uses_device(pod)
                 )
                 node = ObjectRef("Node", None, event.subject.name)
                 yield Finding(code, node, Certainty.PROVEN, (proof,), text, users, since=event.first_seen)

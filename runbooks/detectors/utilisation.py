@@ -1,7 +1,8 @@
 """What monitoring says of accelerators and model servers: full queues, slow or starved replicas, heat, stragglers, devices held idle.
 
 Replicas of one workload are judged against each other, so that no absolute speed has to be known. Metric names are those of vLLM, SGLang,
-TGI and DCGM. Limits: a missing exporter is no idle device; where a metric is absent nothing is said.
+TGI and DCGM. Limits: a missing exporter is no idle device; where a metric is absent nothing is said. Errors that devices count are for
+`deviceerrors`.
 """
 
 from __future__ import annotations
@@ -22,23 +23,33 @@ from cluster.world import World
 from runbooks.detectors.devices import GPU_RESOURCES
 from runbooks.detectors.models import TRAINING, TRAINING_KINDS
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
-from runbooks.measurement import NAME_LABEL, Locator
+from runbooks.measurement import NAME_LABEL, Locator, is_counter, rates
 from runbooks.scheduling import requests_of
 
 _RUNNING = re.compile(r"num_requests_running$|num_running_reqs$|batch_current_size$")
 _WAITING = re.compile(r"num_requests_waiting$|num_queue_reqs$|tgi_queue_size$|nv_inference_pending_request_count$")
+# Of histograms and summaries: levels of none of them mean anything alone.
+_PARTS = ("_sum", "_count", "_bucket")
+_CACHE = re.compile(r"(?:kv|gpu)_cache_usage_perc$|sglang:token_usage$")
+_PREEMPTED = re.compile(r"num_preemptions_(?:rate|total)$|num_retracted_(?:requests_(?:rate|total)|reqs)$")
 _TOKEN_SECONDS = re.compile(r"inter_token_latency|time_per_output_token|mean_time_per_token_duration")
 _CLOCK = re.compile(r"DCGM_FI_DEV_SM_CLOCK$")
 _TEMPERATURE = re.compile(r"DCGM_FI_DEV_GPU_TEMP$")
 _THERMAL_EVENT = re.compile(r"(?:hw|sw)_thermal|hw_slowdown|THERMAL_VIOLATION")
+# dcgm-exporter 4: one counter, the event as a label (collector/clock_events_collector.go).
+_CLOCK_EVENTS = re.compile(r"DCGM_EXP_CLOCK_(?:EVENTS|THROTTLE_REASONS)_COUNT$")
 _THERMAL_ALERT = re.compile(r"thermal|gpu.{0,20}slowdown|gpu.{0,20}temperature", re.IGNORECASE)
 _BUSY = re.compile(r"DCGM_FI_DEV_GPU_UTIL$|DCGM_FI_PROF_GR_ENGINE_ACTIVE$")
 _RESOLVED = frozenset({"resolved", "inactive", "ok", "normal", "suppressed", "closed"})
 # A queue that holds this many requests at every replica is longer than one batch's turn.
 QUEUE_LONG = 10.0
+# A full cache alone is normal, it keeps prefixes; full and preempting means that requests are computed twice.
+CACHE_FULL = 0.95
 # Replicas behind one Service differ by chance; this much is not chance.
 SLOWER = 3.0
 STARVED = 0.1
+# Whether the engines of a GPU are busy, as a share where its utilisation is a percentage (DCGM field 1001).
+_SHARE = re.compile(r"DCGM_FI_PROF_GR_ENGINE_ACTIVE$")
 # NVIDIA data centre GPUs begin to slow down between 83 and 90 °C; a clock below this share of its peers' is held back.
 HOT_CELSIUS = 85.0
 CLOCK_SHARE = 0.7
@@ -61,15 +72,17 @@ class _Level(Struct, frozen=True):
 
 
 def serving_load(world: World) -> Iterator[Finding]:
-    """Model servers whose replicas are all full, of which one is slow, or of which some get all requests."""
+    """Model servers whose replicas are all full, of which one is slow, whose cache overflows, or of which some get all requests."""
     if not world.telemetry.series:
         return
+    overflowing = dict(_overflowing_caches(world))
+    yield from overflowing.values()
     waiting, running = _by_workload(world, _WAITING), _by_workload(world, _RUNNING)
     slow = dict(_slow_replicas(world))
     yield from slow.values()
     for workload, levels in waiting.items():
         busy = running.get(workload, {})
-        if workload in slow:
+        if workload in slow or workload in overflowing:
             continue
         load = {pod: level.value + (busy[pod].value if pod in busy else 0.0) for pod, level in levels.items()}
         most = max(load, key=lambda pod: (load[pod], pod.name))
@@ -95,6 +108,30 @@ def serving_load(world: World) -> Iterator[Finding]:
                 f"{workload} is saturated: {total:.0f} requests wait at its {len(levels)} replica(s), {QUEUE_LONG:.0f} or more at each.",
                 affects=tuple(levels),
             )
+
+
+def _overflowing_caches(world: World) -> Iterator[tuple[ObjectRef, Finding]]:
+    """Workloads of which replicas have a full KV cache and throw out requests that they had begun."""
+    preempting = _by_workload(world, _PREEMPTED)
+    for workload, levels in _by_workload(world, _CACHE).items():
+        thrown = preempting.get(workload, {})
+        full = {pod: level for pod, level in levels.items() if level.value >= CACHE_FULL and pod in thrown and thrown[pod].value > 0}
+        if not full:
+            continue
+        worst = max(full, key=lambda pod: (thrown[pod].value, pod.name))
+        evidence = tuple(item for pod in sorted(full) for item in (full[pod].evidence, thrown[pod].evidence))
+        yield (
+            workload,
+            Finding(
+                "serving.cache-overflow",
+                workload,
+                Certainty.LIKELY,
+                evidence[:6],
+                f"The KV cache of {len(full)} of {len(levels)} replica(s) of {workload} is full, {full[worst].value:.0%} at {worst.name}, "
+                f"and requests that were begun are thrown out and computed again ({thrown[worst].value:.2g} a second there).",
+                affects=tuple(sorted(full)),
+            ),
+        )
 
 
 def _slow_replicas(world: World) -> Iterator[tuple[ObjectRef, Finding]]:
@@ -123,12 +160,13 @@ def hot_devices(world: World) -> Iterator[Finding]:
     """GPUs that slow down because they are hot, by their events, their temperature with their clock, or an alert."""
     told: dict[ObjectRef, list[Evidence]] = defaultdict(list)
     levels = list(_levels(world, re.compile(f"{_CLOCK.pattern}|{_TEMPERATURE.pattern}|{_THERMAL_EVENT.pattern}")))
+    levels += (level for level in _levels(world, _CLOCK_EVENTS) if _THERMAL_EVENT.search(level.series.labels.get("clock_event", "")))
     clocks = [level.value for level in levels if _CLOCK.search(level.name)]
     usual = statistics.median(clocks) if clocks else 0.0
     slow = {_device(level) for level in levels if _CLOCK.search(level.name) and level.value < CLOCK_SHARE * usual}
     for level in levels:
         hot = _TEMPERATURE.search(level.name) and level.value >= HOT_CELSIUS and (_device(level) in slow or not clocks)
-        held = _THERMAL_EVENT.search(level.name) and level.value > 0
+        held = level.value > 0 and (_THERMAL_EVENT.search(level.name) or _CLOCK_EVENTS.search(level.name))
         node = _node_of(world, level.ref)
         if node is not None and (hot or held):
             told[node].append(level.evidence)
@@ -184,7 +222,8 @@ def idle_devices(world: World) -> Iterator[Finding]:
         devices = sum(amount for name, amount in requests_of(pod.spec).items() if name in GPU_RESOURCES) if pod is not None else 0
         samples = [item for one in series for item in one.samples]
         span = max(item.at for item in samples) - min(item.at for item in samples)
-        if pod is None or not devices or pod.finished or span < IDLE_FOR or max(item.value for item in samples) >= IDLE_PERCENT:
+        busiest = max(_percent(one, item.value) for one in series for item in one.samples)
+        if pod is None or not devices or pod.finished or span < IDLE_FOR or busiest >= IDLE_PERCENT:
             continue
         workload = world.top_owner(ref)
         hours = span.total_seconds() / 3600
@@ -197,7 +236,7 @@ def idle_devices(world: World) -> Iterator[Finding]:
                     Source.METRIC,
                     ref,
                     series[0].labels.get(NAME_LABEL, ""),
-                    f"at most {max(item.value for item in samples):.3g} for {hours:.1f} h",
+                    f"at most {busiest:.3g} % for {hours:.1f} h",
                 ),
             ),
             f"{workload} holds {devices:g} GPU(s) and has not used them for {hours:.1f} h.",
@@ -205,16 +244,20 @@ def idle_devices(world: World) -> Iterator[Finding]:
         )
 
 
+def _percent(series: Series, value: float) -> float:
+    return value * 100 if _SHARE.search(series.labels.get(NAME_LABEL, "")) else value
+
+
 def _levels(world: World, pattern: re.Pattern[str]) -> Iterator[_Level]:
-    locator: Locator | None = None
+    """The present level of every series whose name fits; of a counter, how much it grows a second."""
     for series in world.telemetry.series:
         name = series.labels.get(NAME_LABEL, "")
-        if not pattern.search(name) or not series.samples:
+        if not pattern.search(name) or name.endswith(_PARTS) or not series.samples:
             continue
-        locator = locator or Locator(world)
-        ref = locator.locate(series.labels)
-        if ref is not None:
-            last = series.samples[-max(1, len(series.samples) // 4) :]
+        ref = world.once(Locator).locate(series.labels)
+        samples = rates(series).samples if is_counter(name) else series.samples
+        if ref is not None and samples:
+            last = samples[-max(1, len(samples) // 4) :]
             yield _Level(ref, series, name, statistics.median(item.value for item in last))
 
 
