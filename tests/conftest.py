@@ -17,6 +17,7 @@ T = TypeVar("T")
 # "required" makes a lab that cannot run a failure instead of a skip; "off" skips its tests without trying.
 LAB_SETTING = "SMOKEJUMPER_LAB"
 _LAB_MISSING = pytest.StashKey[str]()
+_LAB_ACCOUNT = pytest.StashKey[str]()
 
 
 def pytest_configure() -> None:
@@ -31,14 +32,21 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The real control plane, one for the session. Tests that use it carry the marker `lab`."""
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The real control plane, one for the session. Tests that use it carry the marker `lab`.
+
+    At the end its audit log is compared with the ledgers of all tests: a write without a grant fails the session.
+    """
     # Imported here: most test runs need neither the lab nor its HTTP client.
     from tests.lab.build import find_or_build
     from tests.lab.lab import Lab
 
     with Lab(_built(request, find_or_build)) as running:
         yield running
+        account = running.account(tmp_path_factory.getbasetemp())
+        request.config.stash[_LAB_ACCOUNT] = str(account)
+        if account.offences:
+            pytest.fail(f"the audit log has writes that nobody granted: {account}\n{account.complaint()}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +87,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     missing = config.stash.get(_LAB_MISSING, None)
     if missing is not None:
         terminalreporter.write_line(f"lab: all tests that need the lab's real servers were skipped: {missing}", yellow=True)
+    account = config.stash.get(_LAB_ACCOUNT, None)
+    if account is not None:
+        terminalreporter.write_line(f"lab: {account}")

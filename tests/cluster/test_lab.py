@@ -21,6 +21,7 @@ from guardrails.action import DeletePod, Scale, access, target
 from guardrails.grant import Grant
 from guardrails.port import Observed, Subject
 from guardrails.request import JSON, MERGE_PATCH, ApiRequest, BoundRequest
+from tests.lab.witness import Permission
 
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
@@ -46,7 +47,8 @@ def pod(namespace: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", "namespace": namespace}, "spec": spec}
 
 
-def permit(request: ApiRequest, seen: Observed) -> tuple[Grant, BoundRequest]:
+def permit(lab: Lab, request: ApiRequest, seen: Observed) -> tuple[Grant, BoundRequest]:
+    """A grant such as an executor makes; the lab's witness is told that there is no ledger behind it."""
     grant = Grant(
         proposal_id="p1",
         proposal_digest="d" * 64,
@@ -57,6 +59,7 @@ def permit(request: ApiRequest, seen: Observed) -> tuple[Grant, BoundRequest]:
         not_after=now() + timedelta(minutes=1),
     )
     version = seen.object["metadata"]["resourceVersion"]
+    lab.made_by_hand.append(Permission(grant.proposal_id, "change", len(lab.made_by_hand), request, grant.target_uid, grant.receipt))
     return grant, request.bind(receipt=grant.receipt, uid=grant.target_uid, resource_version=version)
 
 
@@ -107,14 +110,14 @@ async def test_a_patch_persists_once_and_its_dry_run_never(writer: KubeWriter, l
         on = target("Deployment", namespace, "web")
         seen = await writer.observe(Scale(replicas=2), on)
         request = ApiRequest(method="PATCH", path=on.path, content_type=MERGE_PATCH, body={"spec": {"replicas": 2}})
-        grant, bound = permit(request, seen)
+        grant, bound = permit(lab, request, seen)
         mark = lab.audit.mark()
         run = await writer.dry_run(bound)
         assert run.ok
         assert ("spec.replicas", "1", "2") in [(change.path, change.before, change.after) for change in run.changes]
         assert lab.audit.writes("executor", mark) == ()
         # The controllers write status meanwhile, so take the version afresh, as the executor does.
-        grant, bound = permit(request, await writer.observe(Scale(replicas=2), on))
+        grant, bound = permit(lab, request, await writer.observe(Scale(replicas=2), on))
         first, second = await writer.apply(grant, bound), await writer.apply(grant, bound)
         assert (first.outcome, second.outcome) in {("applied", "conflict"), ("conflict", "conflict")}
         if first.outcome == "applied":
@@ -133,7 +136,7 @@ async def test_a_dry_run_of_a_delete_leaves_the_pod_alone(writer: KubeWriter, la
         run = None
         for _ in range(5):
             # A dry run of a delete honours the preconditions, and the pod's status may change between reading and asking.
-            _, bound = permit(request, await writer.observe(DeletePod(), on))
+            _, bound = permit(lab, request, await writer.observe(DeletePod(), on))
             run = await writer.dry_run(bound)
             if run.ok:
                 break

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 POLL_SECONDS = 0.05
 REQUEST_TIMEOUT_SECONDS = 15.0
+# By this the audit log tells what tests did with their own hands from what the product did as the same user.
+USER_AGENT = "smokejumper-lab"
 
 
 class ApiError(Exception):
@@ -50,7 +52,7 @@ class ApiClient:
     def __init__(self, server: str, token: str, authority: Path) -> None:
         self._http = httpx2.Client(
             base_url=server,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT},
             verify=_context(authority),
             timeout=REQUEST_TIMEOUT_SECONDS,
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.lab.api import wait_for
 
@@ -20,7 +21,11 @@ FENCE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Write:
-    """One writing request. `code` is None while the server has not answered; `dry_run` requests stored nothing."""
+    """One writing request. `code` is None while the server has not answered; `dry_run` requests stored nothing.
+
+    `agent` is the User-Agent, which tells the product from the tests' own hands; `body` is what was sent, of those whose requests the
+    audit policy keeps.
+    """
 
     user: str
     verb: str
@@ -34,6 +39,9 @@ class Write:
     uri: str
     impersonated: str | None
     at: str
+    agent: str = ""
+    audit_id: str = ""
+    body: Mapping[str, Any] | None = None
 
 
 class AuditLog:
@@ -48,19 +56,21 @@ class AuditLog:
         self._catch_up()
         return self._path.stat().st_size
 
-    def writes(self, user: str | None = None, since: int = 0, *, dry_runs: bool = False) -> tuple[Write, ...]:
+    def writes(self, user: str | None = None, since: int = 0, *, dry_runs: bool = False, machinery: bool = False) -> tuple[Write, ...]:
         """Writing requests, oldest first, refused ones included (`code` tells): those of `user`, or of everybody but the lab's own
-        machinery. A request counts from the moment the server received it. Dry runs only when asked for; reviews never."""
+        `machinery`. A request counts from the moment the server received it. Dry runs only when asked for; reviews never."""
         self._catch_up()
         found: dict[str, Write] = {}
         with self._path.open("rb") as log:
             log.seek(since)
             for line in log:
+                if not line.endswith(b"\n"):
+                    break  # somebody's line that is being written; ours are before it
                 record = json.loads(line)
                 write = _write(record)
                 if write is None or (write.dry_run and not dry_runs):
                     continue
-                if (write.user != user) if user else write.user.startswith(MACHINERY):
+                if (write.user != user) if user else (not machinery and write.user.startswith(MACHINERY)):
                     continue
                 found[record["auditID"]] = write  # the later stage of a request replaces the earlier
         return tuple(found.values())
@@ -99,4 +109,7 @@ def _write(record: dict[str, object]) -> Write | None:
         uri=uri,
         impersonated=impersonated.get("username") if isinstance(impersonated, dict) else None,
         at=str(record["requestReceivedTimestamp"]),
+        agent=str(record.get("userAgent", "")),
+        audit_id=str(record["auditID"]),
+        body=body if isinstance(body := record.get("requestObject"), dict) else None,
     )

@@ -10,15 +10,22 @@ from pathlib import Path
 
 from tests.lab import scenario as scenarios
 from tests.lab.api import Object
+from tests.lab.build import Binaries
 from tests.lab.cluster import ControlPlane
 from tests.lab.loopback import LoopbackServer
 from tests.lab.scenario import Scenario
+from tests.lab.witness import Account, Permission, account_for, permitted_below
 
 
 class Lab(ControlPlane):
     """`with lab.loaded("oom-killed") as scene:` sets a scene and clears it; `lab.kubeconfig("reader")` is the way in."""
 
     _server: LoopbackServer | None = None
+
+    def __init__(self, binaries: Binaries, *, keep_logs_in: Path | None = None) -> None:
+        # Grants that tests of the writer itself have made; all others are in a ledger.
+        self.made_by_hand: list[Permission] = []
+        super().__init__(binaries, keep_logs_in=keep_logs_in)
 
     @property
     def container_logs(self) -> Path:
@@ -40,6 +47,13 @@ class Lab(ControlPlane):
         if self._server is None and any(scene.needs_loopback for scene in scenes):
             self._server = LoopbackServer(self.folder / "loopback", functools.partial(self.client("lab:loader").list, "v1", "Pod"))
         return self._server.words if self._server else {}
+
+    def account(self, folder: Path) -> Account:
+        """What the witness says about all that was written here, by the audit log and the databases below a folder."""
+        system = self.client("lab:loader").get("v1", "Namespace", "kube-system")
+        assert system is not None
+        permitted, _ = permitted_below(folder, system["metadata"]["uid"])
+        return account_for(self.audit.writes(machinery=True), (*self.made_by_hand, *permitted))
 
     def close(self) -> None:
         if self._server is not None:

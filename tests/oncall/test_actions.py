@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from oncall.cli import run
-from oncall.roles import EXECUTOR, documents
 from tests.lab.api import ApiError, wait_for
+from tests.lab.granting import granted as executor_granted
 from tests.lab.lab import Lab
 
 ROOT = Path(__file__).parent.parent.parent
@@ -167,19 +167,8 @@ class Bench:
 @pytest.fixture(scope="module")
 def granted(lab: Lab) -> Iterator[None]:
     """The user `executor` holds the role that we print."""
-    (role,) = (d for d in documents() if (d["kind"], d["metadata"]["name"]) == ("ClusterRole", EXECUTOR))
-    role = {**role, "metadata": {"name": "test-actions"}}
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "test-actions"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "test-actions"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "executor"}],
-    }
-    lab.apply(role, binding)
-    yield
-    lab.client(LOADER).delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "test-actions")
-    lab.client(LOADER).delete("rbac.authorization.k8s.io/v1", "ClusterRole", "test-actions")
+    with executor_granted(lab):
+        yield
 
 
 @pytest.fixture
