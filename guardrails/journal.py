@@ -12,8 +12,10 @@ from guardrails.manifest import annotations_of, holds
 from guardrails.port import Observed, Receipt
 from guardrails.record import Record
 from guardrails.request import RECEIPT_ANNOTATION, ApiRequest
+from guardrails.verification import MIG_STATE
 
 Purpose = Literal["change", "rollback"]
+OPERATORS_ANSWERS = frozenset({MIG_STATE})
 
 
 def grant_of(record: Record, purpose: Purpose) -> Grant:
@@ -53,8 +55,15 @@ def is_ours(record: Record, number: int, observed: Observed) -> bool:
         return False
     generation = found.get("metadata", {}).get("generation")
     if generation is None:
-        return holds(found, request.body)
+        return holds(found, _without_answers(request.body))
     return bool(generation == record.outcome.get("generations", {}).get(str(number)))
+
+
+def _without_answers(body: dict[str, Any]) -> dict[str, Any]:
+    """A patch without the labels in which an operator answers: that it has answered is no sign of somebody else's hand."""
+    metadata = body.get("metadata", {})
+    labels = {key: value for key, value in metadata.get("labels", {}).items() if key not in OPERATORS_ANSWERS}
+    return {**body, "metadata": {**metadata, "labels": labels}}
 
 
 def undoable(record: Record) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ from guardrails.quantity import amount, observed_amount
 from guardrails.target import NODE, POD, Resource, Target
 
 Status = Literal["succeeded", "failed", "inconclusive"]
+# What the MIG manager answers with on the node itself: pending, then success or failed.
+MIG_STATE = "nvidia.com/mig.config.state"
 
 
 class Query(Struct, frozen=True):
@@ -147,7 +149,7 @@ class VolumeExpanded(_Check):
 
 
 class MigConfigured(_Check):
-    """The MIG manager reports success for this profile (label `nvidia.com/mig.config.state`)."""
+    """The MIG manager reports success for this profile. The change takes its earlier report away, so a report is always a new one."""
 
     check: Literal["mig_configured"] = "mig_configured"
     target: Target
@@ -230,7 +232,7 @@ def _node(
         text = f"the taint {check.key}:{check.effect} is {'there' if present else 'not there'}"
         return CheckResult("succeeded" if present == check.present else "failed", text)
     labels = found.get("metadata", {}).get("labels") or {}
-    profile, state = labels.get("nvidia.com/mig.config"), labels.get("nvidia.com/mig.config.state", "")
+    profile, state = labels.get("nvidia.com/mig.config"), labels.get(MIG_STATE, "")
     if profile != check.profile:
         return CheckResult("failed", f"the profile asked for is {profile}, not {check.profile}")
     outcome: Status = "succeeded" if state == "success" else "failed" if state == "failed" else "inconclusive"

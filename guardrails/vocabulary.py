@@ -251,7 +251,8 @@ class Untaint(Word):
 
 
 class SetMigProfile(Word):
-    """Ask the MIG manager for another partitioning of an empty, cordoned node's GPUs: the label `nvidia.com/mig.config`, no other."""
+    """Ask the MIG manager for another partitioning of an empty, cordoned node's GPUs: the label `nvidia.com/mig.config`, and no more
+    than the removal of its old report beside it."""
 
     action: Literal["set_mig_profile"] = "set_mig_profile"
     profile: Annotated[str, Field(min_length=1), _matching(_LABEL_VALUE, "a name of a MIG profile")]

@@ -22,7 +22,7 @@ from guardrails.changes.plan import Change, evict, patch, unseen
 from guardrails.errors import Impossible
 from guardrails.manifest import MIRROR, annotations_of, controller, fingerprint, scratch_volumes, uid_of
 from guardrails.port import Observed
-from guardrails.verification import MigConfigured, NodeDrained, NodeSchedulable, Query, TaintIs
+from guardrails.verification import MIG_STATE, MigConfigured, NodeDrained, NodeSchedulable, Query, TaintIs
 
 DRAIN_PODS_MAX = 250
 NAMES_SHOWN = 5
@@ -184,7 +184,8 @@ def _mig(action: SetMigProfile, observed: Observed) -> Change:
         raise Impossible(f"GPUs of {on} are in use by {_names(using)}.", next_step="Drain it first.")
 
     def body(profile: str | None) -> dict[str, Any]:
-        return {"metadata": {"labels": {MIG_CONFIG: profile}}}
+        # Without its report on the profile before, which would be taken for one on this profile until the MIG manager wakes up.
+        return {"metadata": {"labels": {MIG_CONFIG: profile, MIG_STATE: None}}}
 
     return Change(
         requests=(patch(on, body(action.profile)),),
