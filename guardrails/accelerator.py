@@ -1,21 +1,72 @@
-"""Which resources stand for accelerators, and how many an object holds."""
+"""The vendors of accelerators: which resources, DRA drivers and labels of a cluster stand for their devices. A row is a vendor.
+
+What a vendor's faults look like is the detectors' knowledge (`runbooks`); what its devices are called is here, for policies as well.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-# Extended resources that stand for an accelerator, by vendor's device plugin.
-_ACCELERATORS = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/", "habana.ai/gaudi", "google.com/tpu", "aws.amazon.com/neuron")
-_MIG = "nvidia.com/mig-"
+
+class Vendor(NamedTuple):
+    """One vendor. `resources` are extended resources, by exact name or by a prefix that ends in `-`, `_` or `/`; `parts` are those that
+    hand out pieces of devices that another resource counts already. `models` are node labels that name the product, best first.
+    """
+
+    name: str
+    resources: tuple[str, ...]
+    drivers: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+
+# Sources: NVIDIA k8s-device-plugin and gpu-feature-discovery README; ROCm k8s-device-plugin and its node labeller; Intel device plugins
+# for Kubernetes (gpu plugin, whose *_monitoring resources are no devices); Habana device plugin; GKE labels for TPUs; AWS Neuron device
+# plugin (neuroncore counts the cores of the same devices). DRA drivers: the vendors' resource drivers and their DeviceClasses.
+VENDORS: tuple[Vendor, ...] = (
+    Vendor(
+        "NVIDIA",
+        ("nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-"),
+        ("gpu.nvidia.com",),
+        ("nvidia.com/gpu.product", "cloud.google.com/gke-accelerator"),
+    ),
+    Vendor(
+        "AMD",
+        ("amd.com/gpu", "amd.com/cpx_", "amd.com/dpx_", "amd.com/qpx_", "amd.com/spx_"),
+        ("gpu.amd.com",),
+        ("amd.com/gpu.product-name",),
+    ),
+    Vendor("Intel", ("gpu.intel.com/i915", "gpu.intel.com/xe"), ("gpu.intel.com",), ("gpu.intel.com/product",)),
+    Vendor("Intel Gaudi", ("habana.ai/gaudi",), ("gaudi.intel.com",)),
+    Vendor("Google TPU", ("google.com/tpu",), ("tpu.google.com",), ("cloud.google.com/gke-tpu-accelerator",)),
+    Vendor(
+        "AWS Neuron",
+        ("aws.amazon.com/neuron", "aws.amazon.com/neurondevice", "aws.amazon.com/neuroncore"),
+        ("neuron.aws.com",),
+        ("node.kubernetes.io/instance-type",),
+        ("aws.amazon.com/neuroncore",),
+    ),
+)
+_PREFIX_ENDS = ("-", "_", "/")
+_BY_RESOURCE = {name: vendor for vendor in VENDORS for name in vendor.resources if not name.endswith(_PREFIX_ENDS)}
+_BY_PREFIX = tuple((name, vendor) for vendor in VENDORS for name in vendor.resources if name.endswith(_PREFIX_ENDS))
+_BY_DRIVER = {driver: vendor for vendor in VENDORS for driver in vendor.drivers}
+
+
+def vendor_of(resource: str) -> Vendor | None:
+    """Whose accelerator an extended resource stands for; None for every other resource."""
+    found = _BY_RESOURCE.get(resource)
+    return found or next((vendor for prefix, vendor in _BY_PREFIX if resource.startswith(prefix)), None)
+
+
+def vendor_of_driver(driver: str) -> Vendor | None:
+    """Whose accelerators a DRA driver hands out; None for network cards and the like."""
+    return _BY_DRIVER.get(driver)
 
 
 def accelerators(resources: dict[str, Any]) -> int:
-    """How many accelerators a list of resources holds. A MIG slice counts as one: it is held as exclusively."""
-    total = 0
-    for name, amount in resources.items():
-        if (name.startswith(_ACCELERATORS) or name.startswith(_MIG)) and str(amount).isdigit():
-            total += int(amount)
-    return total
+    """How many accelerators a list of resources holds. A slice of one counts as one: it is held as exclusively."""
+    return sum(int(amount) for name, amount in resources.items() if str(amount).isdigit() and vendor_of(name) is not None)
 
 
 def pod_accelerators(pod: dict[str, Any]) -> int:

@@ -28,14 +28,19 @@ def _plain(node: Any, *, optional: bool, named: bool = False) -> Any:
     if named:
         return {key: _plain(item, optional=optional) for key, item in node.items()}
     noise = {"title"}
-    if "properties" in node:
+    if "properties" in node or not optional:
+        # What members of an answer mean stands in the documentation; only arguments are filled in by a model.
         noise.add("description")
+    if not optional:
+        noise.add("default")
     if not optional or node.get("additionalProperties") is True:
         # Answers may gain members; only arguments are closed.
         noise.add("additionalProperties")
     kept = {key: _plain(item, optional=optional, named=key in ("properties", "$defs")) for key, item in node.items() if key not in noise}
     if optional and kept.get("default", "") in (None, [], {}, ""):
         kept.pop("default", None)
+    if not optional and kept.get("items") == {"type": "object"}:
+        kept.pop("items")
     return _without_alternatives(kept, optional=optional)
 
 

@@ -186,6 +186,13 @@ def _requested(requests: Mapping[str, str | int | float] | None, limits: Mapping
     return [(resource, value) for resource, quantity in merged.items() if (value := parse_quantity(quantity)) is not None]
 
 
+def amount_text(resource: str, value: float) -> str:
+    """`5 nvidia.com/gpu`, `2 cpu`, `100 GiB memory`."""
+    if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
+        return f"{value / 2**30:.4g} GiB {resource}"
+    return f"{value:.4g} {resource}"
+
+
 def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
     """Source: `ToleratesTaint` in k8s.io/api/core/v1/toleration.go."""
     for item in tolerations:

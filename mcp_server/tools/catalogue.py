@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mcp_server.registry import Toolset, ToolSpec
-from mcp_server.tools import diagnoses, events, logs, overview, pods, remediation, resources, scheduling, telemetry
+from mcp_server.tools import diagnoses, events, gpus, logs, overview, pods, remediation, resources, scheduling, telemetry
 
 PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS, *telemetry.TOOLS)
-ALL: tuple[ToolSpec, ...] = (*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *PRIMITIVE, *remediation.TOOLS)
+ALL: tuple[ToolSpec, ...] = (*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *gpus.TOOLS, *PRIMITIVE, *remediation.TOOLS)
 
 
 def toolset(groups: frozenset[str] | None = None) -> Toolset:

@@ -15,6 +15,7 @@ from cluster.facts.pod import Pod
 from cluster.facts.workload import CronJob, Job
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
+from guardrails.accelerator import vendor_of
 from runbooks.cron import fault_of
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 
@@ -29,7 +30,6 @@ _TRAINING_OWNERS = frozenset(
     {"JobSet", "TrainJob", "PyTorchJob", "TFJob", "MPIJob", "XGBoostJob", "PaddleJob", "JAXJob", "RayJob", "LeaderWorkerSet"}
 )
 _TRAINING_LABELS = ("training.kubeflow.org/", "trainer.kubeflow.org/", "jobset.sigs.k8s.io/", "ray.io/")
-_ACCELERATORS = ("nvidia.com/", "amd.com/gpu", "gpu.intel.com/", "google.com/tpu", "aws.amazon.com/neuron", "habana.ai/")
 
 
 def job_failed(world: World) -> Iterator[Finding]:
@@ -99,7 +99,7 @@ def is_training(job: Job) -> bool:
     if any(key.startswith(_TRAINING_LABELS) for key in (*job.labels, *(job.template.metadata.labels or {}))):
         return True
     return any(
-        resource.startswith(_ACCELERATORS)
+        vendor_of(resource) is not None
         for container in job.template.spec.containers
         for resource in (*(container.resources.limits or {}), *(container.resources.requests or {}))
     )

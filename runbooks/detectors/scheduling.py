@@ -19,7 +19,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, ObjectsWant, Source, cite
 from runbooks.pending import NATIVE_RESOURCES, Blame, Group, blame_of, broken_device_nodes, pending_groups
-from runbooks.scheduling import Hurdle, Obstacle, Usage, affinity_text, host_ports, requests_of
+from runbooks.scheduling import Hurdle, Obstacle, Usage, affinity_text, amount_text, host_ports, requests_of
 
 NODES_NAMED = 5
 _RESOURCE_CODES = {"cpu": "scheduling.insufficient-cpu", "memory": "scheduling.insufficient-memory"}
@@ -181,7 +181,8 @@ def _resource(world: World, group: Group, blame: Blame, who: str, usage: Usage) 
     size = max((item.size for item in short), default=0.0)
     if refused is not None and (not short or wanted <= size):
         code, event = refused
-        text = f"{who} needs {_amount(resource, wanted)} that no node has free, and the autoscaler will not add a node: {event.text[:200]}."
+        needs = amount_text(resource, wanted)
+        text = f"{who} needs {needs} that no node has free, and the autoscaler will not add a node: {event.text[:200]}."
         finding = _finding(group, blame, code, text)
         yield replace(finding, evidence=(*finding.evidence, cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen)))
         return
@@ -189,16 +190,16 @@ def _resource(world: World, group: Group, blame: Blame, who: str, usage: Usage) 
     code = _RESOURCE_CODES.get(resource, "scheduling.insufficient-resource")
     if resource not in NATIVE_RESOURCES:
         code = "scheduling.insufficient-extended-resource"
-    text = f"{who} asks for {_amount(resource, wanted)} and no usable node has that free."
+    text = f"{who} asks for {amount_text(resource, wanted)} and no usable node has that free."
     if short and wanted > size:
-        text = f"{who} asks for {_amount(resource, wanted)}, more than any usable node has (largest {_amount(resource, size)})."
+        text = f"{who} asks for {amount_text(resource, wanted)}, more than any usable node has (largest {amount_text(resource, size)})."
     elif short and resource not in NATIVE_RESOURCES and wanted <= free:
         code = "gpu.fragmentation"
         largest = max(item.free for item in short)
-        text = f"{who} asks for {_amount(resource, wanted)}; {free:g} are free in all, but at most {largest:g} on one node."
+        text = f"{who} asks for {amount_text(resource, wanted)}; {free:g} are free in all, but at most {largest:g} on one node."
     elif short:
-        most = _amount(resource, max(item.free for item in short))
-        text = f"{who} asks for {_amount(resource, wanted)}; the most free on a usable node is {most}."
+        most = amount_text(resource, max(item.free for item in short))
+        text = f"{who} asks for {amount_text(resource, wanted)}; the most free on a usable node is {most}."
     finding = _finding(group, blame, code, text)
     yield replace(finding, evidence=(*finding.evidence, *_request_evidence(group.sample, resource, wanted, short)))
 
@@ -206,8 +207,8 @@ def _resource(world: World, group: Group, blame: Blame, who: str, usage: Usage) 
 def _request_evidence(pod: Pod, resource: str, wanted: float, short: list[Hurdle]) -> tuple[Evidence, ...]:
     if not wanted:
         return ()
-    against = f"; largest node has {_amount(resource, max(item.size for item in short))}" if short else ""
-    return (cite(Source.FIELD, pod.ref, f"spec.containers[].resources.requests[{resource}]", f"{_amount(resource, wanted)}{against}"),)
+    against = f"; largest node has {amount_text(resource, max(item.size for item in short))}" if short else ""
+    return (cite(Source.FIELD, pod.ref, f"spec.containers[].resources.requests[{resource}]", f"{amount_text(resource, wanted)}{against}"),)
 
 
 def _scale_up_refusal(world: World, group: Group) -> tuple[str, Event] | None:
@@ -236,7 +237,7 @@ def _untold(world: World, group: Group) -> Iterator[Finding]:
             cite(Source.FIELD, pod.ref, "status.phase", "Pending without spec.nodeName", group.since),
             cite(Source.FIELD, group.owner, f"resources.requests[{name}]", f"{value:g}"),
         ),
-        f"{_count(group)} has no node and asks for {_amount(name, value)}, which no node is seen to offer.",
+        f"{_count(group)} has no node and asks for {amount_text(name, value)}, which no node is seen to offer.",
         affects=group.affected,
         since=group.since,
         wants=(ObjectsWant("Node"), ObjectsWant("Event", pod.namespace)),
@@ -311,13 +312,6 @@ def _count(group: Group) -> str:
 def _names(nodes: tuple[Node, ...]) -> str:
     shown = ", ".join(node.name for node in nodes[:NODES_NAMED])
     return f"{shown} and {len(nodes) - NODES_NAMED} more" if len(nodes) > NODES_NAMED else shown
-
-
-def _amount(resource: str, value: float) -> str:
-    """`5 nvidia.com/gpu`, `2 cpu`, `100 GiB memory`."""
-    if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
-        return f"{value / 2**30:.4g} GiB {resource}"
-    return f"{value:.4g} {resource}"
 
 
 DETECTORS: tuple[Detector, ...] = (unschedulable,)

@@ -39,6 +39,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("resource_get", {"kind": "ConfigMap", "namespace": "ml", "name": "settings", "view": "spec"}),
     ("resource_get", {"kind": "Deployment", "namespace": "ml", "name": "serve", "view": "spec"}),
     ("telemetry_list", {}),
+    ("gpu_inventory", {}),
     ("remediation_propose", {"action": "rollout_undo", "kind": "Deployment", "namespace": "ml", "name": "serve"}),
     ("remediation_status", {"proposal_id": "p1"}),
 )

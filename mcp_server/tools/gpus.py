@@ -1,0 +1,145 @@
+"""Accelerators by node: what there is, who holds it, what is sick, what is free and of no use. `runbooks.inventory` reckons."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.facts.dra import ResourceClaim, ResourceSlice
+from cluster.facts.event import Event
+from cluster.facts.meta import Fact
+from cluster.facts.node import Node
+from cluster.facts.pod import Pod
+from cluster.facts.workload import DaemonSet, Job, ReplicaSet
+from cluster.kinds import BY_NAME
+from cluster.reading import Cost, Missing
+from cluster.reference import Scope
+from cluster.world import World
+from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name
+from mcp_server.probe import list_kind, together
+from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
+from mcp_server.result import Cell, TableOutput, age, render_table, request
+from runbooks.inventory import Note, Offer, inventory, notes, total
+
+KINDS: tuple[type[Fact], ...] = (Node, Pod, ReplicaSet, Job, DaemonSet, ResourceSlice, ResourceClaim, Event)
+COLUMNS = ("node", "resource", "model", "state", "total", "held", "free", "sick", "holders", "says")
+STATES = ("sick", "stranded", "closed", "free", "held")
+HOLDERS_SHOWN = 3
+MODELS_SHOWN = 6
+
+
+class GpuInventoryArguments(Arguments):
+    node: Name | None = None
+    state: Literal["sick", "stranded", "closed", "free", "held"] | None = Field(default=None, description="only these")
+    limit: Limit = DEFAULT_ROWS
+    cursor: Cursor = None
+
+
+async def read_devices(context: ToolContext) -> tuple[Growth, tuple[Missing, ...], Cost]:
+    """Everything that the inventory is reckoned from, of the whole cluster: devices know no namespaces."""
+    listings = await together(list_kind(context, BY_NAME[kind.kind]) for kind in KINDS)
+    telemetry = await context.reader.telemetry(Scope(context.reader.cluster))
+    growth = Growth(tuple(listing.read for listing in listings), telemetry=telemetry)
+    missing = (*(item for listing in listings for item in listing.read.missing), *telemetry.missing)
+    return growth, missing, sum((listing.cost for listing in listings), telemetry.cost)
+
+
+def devices_world(context: ToolContext, growth: Growth) -> World:
+    return growth.grow(World(context.reader.cluster, context.reader.now(), Scope(context.reader.cluster)))
+
+
+async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments) -> Answer:
+    growth, missing, cost = await read_devices(context)
+    asked, now = request("gpu_inventory", context.reader.cluster, arguments), context.reader.now()
+
+    def render() -> Page:
+        world = devices_world(context, growth)
+        offers = inventory(world)
+        said = notes_of(offers, notes(world))
+        shown = [
+            offer
+            for offer in offers
+            if arguments.node in (None, offer.node) and (arguments.state is None or arguments.state == offer.state)
+        ]
+
+        def cells(offer: Offer) -> tuple[Cell, ...]:
+            holders = [f"{holder.workload} {holder.count} for {age(holder.since, now)}" for holder in offer.holders[:HOLDERS_SHOWN]]
+            more = len(offer.holders) - len(holders)
+            counts = (offer.capacity, offer.held, "?" if offer.overlapping else offer.free, offer.sick)
+            words = "; ".join([*holders, *([f"{more} more"] if more else [])])
+            return (offer.node, offer.resource, offer.model, offer.state, *counts, words, why(offer, said.get(offer.node, ())))
+
+        return render_table(
+            asked,
+            headline=headline(context.reader.cluster, offers),
+            columns=COLUMNS,
+            items=(((STATES.index(offer.state), offer.node, offer.resource), offer) for offer in shown),
+            cells=cells,
+            missing=missing,
+            untrusted=True,
+        )
+
+    return Answer(render, growth, cost)
+
+
+def headline(cluster: str, offers: tuple[Offer, ...]) -> list[str]:
+    """The sums, and how many there are of each model."""
+    if not offers:
+        return [f"{cluster}: no accelerator that can be seen"]
+    sums = total(offers)
+    by_model: dict[str, int] = defaultdict(int)
+    for offer in offers:
+        if not offer.part:
+            by_model[offer.model or offer.resource] += offer.capacity
+    models = [f"{count} {name}" for name, count in sorted(by_model.items(), key=lambda item: (-item[1], item[0]))]
+    more = f" and {len(models) - MODELS_SHOWN} more" if len(models) > MODELS_SHOWN else ""
+    useless = ", ".join(f"{count} {word}" for count, word in ((sums.stranded, "stranded"), (sums.closed, "on closed nodes")) if count)
+    return [
+        f"{cluster}: {sums.capacity} accelerators, {sums.held} held, {sums.free} free{f' (of them {useless})' if useless else ''}, "
+        f"{sums.sick} sick",
+        f"by model: {', '.join(models[:MODELS_SHOWN])}{more}",
+    ]
+
+
+def notes_of(offers: Iterable[Offer], found: tuple[Note, ...]) -> dict[str, tuple[Note, ...]]:
+    """The notes by node: those about the node, and those about whoever holds devices there."""
+    about: dict[tuple[str, str | None, str], list[Note]] = defaultdict(list)
+    for note in found:
+        about[note.object.key].append(note)
+    by_node: dict[str, dict[Note, None]] = defaultdict(dict)
+    for offer in offers:
+        holders = (ref for holder in offer.holders for ref in (holder.workload, *holder.pods))
+        for key in ((Node.kind, None, offer.node), *(ref.key for ref in holders)):
+            by_node[offer.node] |= dict.fromkeys(about.get(key, ()))
+    return {node: tuple(listed) for node, listed in by_node.items()}
+
+
+def why(offer: Offer, said: tuple[Note, ...]) -> str:
+    """What is to be said of an offer: sharing, why its free devices are of no use, and the notes."""
+    parts = [offer.sharing + (f" of {offer.physical} devices" if offer.physical else "")] if offer.sharing else []
+    parts += [f"node {offer.closed}"] if offer.closed else []
+    parts += [f"{strand.workload} {strand.why}" for strand in offer.strands[:HOLDERS_SHOWN]]
+    return "; ".join([*parts, *(note.text for note in said)])
+
+
+TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec(
+        name="gpu_inventory",
+        title="List GPUs and other accelerators",
+        group="gpu",
+        description="Accelerators by node, worst first: totals, holders, what is sick, idle, or free but unusable and why.",
+        arguments=GpuInventoryArguments,
+        output=TableOutput,
+        access=Access.READ,
+        rbac=(
+            RBACRule(("get", "list"), "", ("nodes", "pods", "events")),
+            RBACRule(("get", "list"), "apps", ("replicasets", "daemonsets")),
+            RBACRule(("get", "list"), "batch", ("jobs",)),
+            RBACRule(("get", "list"), "resource.k8s.io", ("resourceslices", "resourceclaims")),
+        ),
+        run=_gpu_inventory,
+    ),
+)

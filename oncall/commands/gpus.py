@@ -1,0 +1,182 @@
+"""`smokejumper gpus`: accelerators by node, with holder, health and what keeps free ones from being used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oncall.commands.diagnosis import Context, Prometheus, Recording
+from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from cluster.reading import Missing
+    from cluster.world import World
+    from oncall.settings import Settings
+    from runbooks.inventory import Offer
+
+WATCH_SECONDS = 5.0
+ROWS_SHOWN = 200
+STYLES = {"sick": "bold red", "stranded": "yellow", "closed": "yellow", "free": "green", "held": ""}
+
+
+def gpus(
+    context: typer.Context,
+    cluster_context: Context = None,
+    recording: Recording = None,
+    prometheus: Prometheus = None,
+    node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only sick, stranded, closed, free or held ones.")] = None,
+    by_workload: Annotated[bool, typer.Option("--by-workload", help="Who holds how many, instead of node by node.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every few seconds, until Ctrl-C.")] = False,
+    output: Annotated[str, typer.Option("-o", "--output", help="text or json.")] = "text",
+    now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
+) -> None:
+    """List GPUs and other accelerators: what there is, who holds it, what is sick, and what is free but of no use, and why."""
+    import asyncio
+
+    from mcp_server.tools.gpus import STATES
+    from oncall.errors import UsageError
+
+    if state is not None and state not in STATES:
+        raise UsageError(f"--state {state!r} is none of {', '.join(STATES)}.")
+    if output not in ("text", "json"):
+        raise UsageError(f"-o {output!r} is neither text nor json.")
+    if watch and (recording is not None or output == "json"):
+        raise UsageError("--watch follows a live cluster on a terminal. Leave --recording and -o json out.")
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    asyncio.run(_gpus(invocation.settings, recording, now, _Wanted(node, state, by_workload, watch, output == "json")))
+
+
+class _Wanted:
+    """What to show of the inventory, and how."""
+
+    def __init__(self, node: str | None, state: str | None, by_workload: bool, watch: bool, json: bool) -> None:
+        self.node = node
+        self.state = state
+        self.by_workload = by_workload
+        self.watch = watch
+        self.json = json
+
+    def chosen(self, offers: Iterable[Offer]) -> tuple[Offer, ...]:
+        return tuple(offer for offer in offers if self.node in (None, offer.node) and self.state in (None, offer.state))
+
+
+async def _gpus(settings: Settings, recording: Path | None, now: str | None, wanted: _Wanted) -> None:
+    import anyio
+
+    from mcp_server.registry import Caller, ToolContext
+    from mcp_server.tools.gpus import devices_world, read_devices
+    from oncall.asking import moment
+    from oncall.assembly import open_reader
+    from oncall.screen import console
+
+    async with open_reader(settings, recording, moment(now)) as reader:
+        context = ToolContext(reader, Caller("smokejumper", channel="cli"), reader.now)
+        screen = console()
+        while True:
+            growth, missing, _ = await read_devices(context)
+            world = devices_world(context, growth)
+            if wanted.json:
+                import json
+
+                typer.echo(json.dumps(_document(world, wanted), indent=2))
+                return
+            if wanted.watch:
+                screen.clear()
+            _print(screen, world, missing, wanted)
+            if not wanted.watch:
+                return
+            await anyio.sleep(WATCH_SECONDS)
+
+
+def _print(screen: Any, world: World, missing: tuple[Missing, ...], wanted: _Wanted) -> None:
+    from mcp_server.tools.gpus import headline
+    from oncall.render import gaps
+    from runbooks.inventory import inventory
+
+    offers = inventory(world)
+    for line in headline(world.cluster, offers):
+        screen.print(line)
+    shown = wanted.chosen(offers)
+    table, more = _workloads(shown, world.now) if wanted.by_workload else _nodes(world, shown)
+    if table.row_count:
+        screen.print(table)
+    if more:
+        screen.print(f"… {more} more; --node, --state or -o json shows them")
+    for line in gaps(missing):
+        screen.print(f"cannot see: {line}")
+
+
+def _nodes(world: World, offers: tuple[Offer, ...]) -> tuple[Table, int]:
+    from rich.table import Table
+    from rich.text import Text
+
+    from guardrails.redact import present
+    from mcp_server.result import age
+    from mcp_server.tools.gpus import STATES, notes_of, why
+    from runbooks.inventory import notes
+
+    said = notes_of(offers, notes(world))
+    table = Table("node", "resource", "model", "state", "held", "free", "sick", "holder", "says", box=None, pad_edge=False)
+    ordered = sorted(offers, key=lambda offer: (STATES.index(offer.state), offer.node, offer.resource))
+    for offer in ordered[:ROWS_SHOWN]:
+        holders = "\n".join(f"{holder.count} {holder.workload} {age(holder.since, world.now)}" for holder in offer.holders)
+        table.add_row(
+            offer.node,
+            offer.resource,
+            present(offer.model, 60),
+            Text(offer.state, style=STYLES[offer.state]),
+            f"{offer.held}/{offer.capacity}",
+            "?" if offer.overlapping else str(offer.free),
+            str(offer.sick or ""),
+            holders,
+            present(why(offer, said.get(offer.node, ())), 400),
+        )
+    return table, max(0, len(ordered) - ROWS_SHOWN)
+
+
+def _workloads(offers: tuple[Offer, ...], now: datetime) -> tuple[Table, int]:
+    from rich.table import Table
+
+    from mcp_server.result import age
+    from runbooks.inventory import by_workload
+
+    table = Table("held", "workload", "pods", "since", box=None, pad_edge=False)
+    holders = by_workload(offers)
+    for holder in holders[:ROWS_SHOWN]:
+        table.add_row(str(holder.count), str(holder.workload), str(len(holder.pods)), age(holder.since, now))
+    return table, max(0, len(holders) - ROWS_SHOWN)
+
+
+def _document(world: World, wanted: _Wanted) -> dict[str, Any]:
+    """Everything, as it stands in `-o json`: not cut, because programs read it."""
+    import msgspec
+
+    from guardrails.redact import redact_object
+    from mcp_server.tools.gpus import notes_of
+    from runbooks.inventory import inventory, notes, total
+
+    offers = wanted.chosen(inventory(world))
+    said = notes_of(offers, notes(world))
+    rows = [
+        {
+            **msgspec.to_builtins(offer),
+            "held": offer.held,
+            "free": None if offer.overlapping else offer.free,
+            "sick": offer.sick,
+            "state": offer.state,
+            "notes": msgspec.to_builtins(said.get(offer.node, ())),
+        }
+        for offer in offers
+    ]
+    found: dict[str, Any] = redact_object(
+        {"cluster": world.cluster, "now": world.now.isoformat(), "total": msgspec.to_builtins(total(offers))}
+    )
+    return {**found, "offers": redact_object(rows)}

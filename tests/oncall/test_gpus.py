@@ -1,0 +1,57 @@
+"""`smokejumper gpus` over recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from oncall.cli import run
+
+ROOT = Path(__file__).parent.parent.parent
+ROLLOUT = str(ROOT / "examples" / "serve-rollout")
+FULL = str(ROOT / "tests" / "recordings" / "insufficient-gpu")
+
+
+def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
+    code = run(["--state", str(tmp_path), "gpus", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_who_holds_what_on_which_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, tmp_path, "--recording", ROLLOUT)
+    assert code == 0
+    assert "16 accelerators, 4 held, 12 free, 0 sick" in out
+    [row] = [line for line in out.splitlines() if line.startswith("gpu-0")]
+    assert "NVIDIA-H100-80GB-HBM3" in row
+    assert "2 Deployment/ml/serve" in row
+
+
+def test_by_workload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, tmp_path, "--recording", FULL, "--by-workload")
+    [row] = [line.split() for line in out.splitlines() if "Deployment/training/finetune" in line]
+    assert row[:3] == ["16", "Deployment/training/finetune", "2"]
+
+
+def test_programs_get_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, tmp_path, "--recording", FULL, "--node", "gpu-1", "-o", "json")
+    document = json.loads(out)
+    assert document["total"] == {"capacity": 8, "held": 8, "free": 0, "sick": 0, "closed": 0, "stranded": 0}
+    [offer] = document["offers"]
+    assert (offer["node"], offer["state"], offer["holders"][0]["count"]) == ("gpu-1", "held", 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--state", "broken"], "none of sick, stranded"),
+        (["-o", "yaml"], "neither text nor json"),
+        (["--watch", "--recording", ROLLOUT], "follows a live cluster"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, tmp_path, *arguments)
+    assert code == 2
+    assert words in err
