@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from oncall.commands import audit, configuration, diagnosis, doctor, gpus, people, policy, proposals, rbac, safety, server
+from oncall.commands import audit, configuration, diagnosis, doctor, gpus, people, policy, proposals, rbac, safety, server, why
 from oncall.installation import version
 from oncall.invocation import Invocation
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.command("diagnose")(diagnosis.diagnose)
 app.command("resume")(diagnosis.resume)
 app.command("record")(diagnosis.record)
+app.command("why")(why.why)
 app.command("gpus")(gpus.gpus)
 app.command("mcp")(server.mcp)
 app.command("propose")(proposals.propose)

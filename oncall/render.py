@@ -57,7 +57,9 @@ def gaps(missing: Sequence[Missing]) -> list[str]:
     """What could not be seen, a line for each reason: gaps that have reason and next step in common are listed together."""
     lines = []
     for group in alike(missing):
-        names = ", ".join(item.kind or item.what for item in group[:GAP_NAMES_SHOWN])
+        # Several gaps of one kind, such as the logs of several pods, are told apart by what they are.
+        by_kind = len({item.kind for item in group}) == len(group)
+        names = ", ".join((item.kind if by_kind else None) or item.what for item in group[:GAP_NAMES_SHOWN])
         more = f" and {len(group) - GAP_NAMES_SHOWN} more" if len(group) > GAP_NAMES_SHOWN else ""
         what = group[0].what if len(group) == 1 else names + more
         lines.append(missing_line(replace(group[0], what=what)))

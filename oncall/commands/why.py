@@ -1,0 +1,176 @@
+"""`smokejumper why`: why a model is slow or a job waits or failed, for people who know its name and not Kubernetes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from oncall.commands.diagnosis import Context, Prometheus, Recording
+from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    from agent.investigation import Conclusion
+    from cluster.facts.pod import Pod
+    from cluster.reading import Reader
+    from cluster.reference import ObjectRef
+    from oncall.settings import Settings
+    from runbooks.finding import Cause
+    from runbooks.remedies import Candidate
+
+# What people call a job or a model, the outermost first: a name that several of them carry means the outermost.
+KINDS = (
+    *("InferenceService", "RayService", "RayJob", "TrainJob", "PyTorchJob", "JobSet", "LeaderWorkerSet"),
+    *("Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job", "Pod"),
+)
+# In somebody's namespace, and still not theirs to change.
+ADMINISTERED = frozenset({"ResourceQuota", "LimitRange", "NetworkPolicy", "Role", "RoleBinding", "LocalQueue", "ServiceAccount"})
+CAUSES_SHOWN = 3
+EVIDENCE_SHOWN = 2
+GAPS_SHOWN = 3
+
+
+class Complaint(StrEnum):
+    """What people see."""
+
+    PENDING = "pending"
+    SLOW = "slow"
+    FAILED = "failed"
+
+
+QUESTIONS = {
+    Complaint.PENDING: "Why does {name} not start?",
+    Complaint.SLOW: "Why is {name} slow?",
+    Complaint.FAILED: "Why did {name} fail?",
+}
+
+
+def why(
+    context: typer.Context,
+    complaint: Annotated[Complaint, typer.Argument(help="What you see.")],
+    name: Annotated[str, typer.Argument(metavar="JOB_OR_MODEL", help="Its name, as you gave it.")],
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Your namespace.")],
+    cluster_context: Context = None,
+    recording: Recording = None,
+    prometheus: Prometheus = None,
+    now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
+) -> None:
+    """Say why a job waits, a model is slow or something failed, and who can change it. It sees what your permissions show."""
+    import asyncio
+
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    for line in asyncio.run(_why(invocation.settings, complaint, name, namespace, recording, now)):
+        typer.echo(line)
+
+
+async def _why(settings: Settings, complaint: Complaint, name: str, namespace: str, recording: Path | None, now: str | None) -> list[str]:
+    from cluster.reference import Scope
+    from oncall.asking import moment
+    from oncall.assembly import investigate, open_reader
+
+    async with open_reader(settings, recording, moment(now)) as reader:
+        subject, pods = await _find(reader, name, namespace)
+        scope = Scope(reader.cluster, (namespace,), subject)
+        concluded = await investigate(settings, reader, scope, QUESTIONS[complaint].format(name=name))
+    return told(subject, pods, concluded)
+
+
+async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, tuple[Pod, ...]]:
+    """What is called so, and its pods. Raises UsageError with the nearest names."""
+    from cluster.facts.pod import Pod
+    from cluster.kinds import BY_NAME
+    from cluster.reference import Scope
+    from cluster.world import World
+    from mcp_server.arguments import nearest
+    from mcp_server.probe import list_kind, together, unknown_namespaces
+    from mcp_server.registry import Caller, Growth, ToolContext
+    from oncall.errors import UsageError
+
+    context = ToolContext(reader, Caller("smokejumper", channel="cli"), reader.now)
+    absent = await unknown_namespaces(context, (namespace,))
+    if absent:
+        raise UsageError(absent)
+    kinds = [BY_NAME[kind] for kind in (*KINDS, "ReplicaSet")]
+    listings = await together(list_kind(context, kind, (namespace,)) for kind in kinds)
+    growth = Growth(tuple(listing.read for listing in listings))
+    world = growth.grow(World(reader.cluster, reader.now(), Scope(reader.cluster, (namespace,))))
+    for listing in listings[: len(KINDS)]:
+        found = next((fact.ref for fact in listing.read.facts if fact.name == name), None)
+        if found is not None:
+            mine = (pod for pod in world.all(Pod) if any(ref.key == found.key for ref in world.owner_chain(pod.ref)))
+            return found, tuple(mine)
+    names = {fact.name for listing in listings[: len(KINDS) - 1] for fact in listing.read.facts}
+    raise UsageError(f"nothing in {namespace} is called {name!r}; {nearest(name, names, 'names')}.")
+
+
+def told(subject: ObjectRef, pods: tuple[Pod, ...], concluded: Conclusion) -> list[str]:
+    """The answer, in the asker's terms: how it stands, why, how that is known, who can change it, what helps."""
+    from oncall.render import gaps
+
+    diagnosis = concluded.diagnosis
+    lines = [f"{subject.name} ({subject.kind} in {subject.namespace}): {standing(pods)}"]
+    for cause, candidates in list(zip(diagnosis.causes, concluded.remedies, strict=False))[:CAUSES_SHOWN]:
+        lines += ["", *_cause(cause, candidates, subject)]
+    if len(diagnosis.causes) > CAUSES_SHOWN:
+        lines.append(f"… {len(diagnosis.causes) - CAUSES_SHOWN} more causes; smokejumper diagnose shows them")
+    if not diagnosis.causes:
+        healthy = "Nothing that can be seen is wrong with it." if diagnosis.healthy else "Why is not proven."
+        lines += ["", healthy, *(f"  suspected: {item.text} Lacks: {item.lacks}." for item in diagnosis.not_proven[:CAUSES_SHOWN])]
+    blind = gaps(diagnosis.cannot_see)
+    lines += [f"could not look at: {line}" for line in blind[:GAPS_SHOWN]]
+    if len(blind) > GAPS_SHOWN:
+        lines.append(f"could not look at: {len(blind) - GAPS_SHOWN} more")
+    return lines
+
+
+def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef) -> list[str]:
+    from oncall.render import propose_command
+
+    lines = [f"{'Because' if cause.certainty.word == 'proven' else 'Probably because'}: {cause.title} ({cause.certainty.word})"]
+    lines.append(f"  {cause.explanation}")
+    lines += [f"  known from {item.source.value} of {item.object}: {item.quote}" for item in cause.evidence[:EVIDENCE_SHOWN]]
+    lines.append(f"  who can change it: {responsible(cause.object, subject)}")
+    if candidates:
+        lines.append(f"  what helps: {candidates[0].why}")
+        lines.append(f"  to ask for it: {propose_command(candidates[0])}")
+    return lines
+
+
+def responsible(at_fault: ObjectRef, subject: ObjectRef) -> str:
+    """Who to talk to: whoever works in the namespace, its administrators, another team, or whoever runs the cluster."""
+    if at_fault.namespace is None:
+        return f"whoever runs the cluster ({at_fault})"
+    if at_fault.namespace != subject.namespace:
+        return f"the team of namespace {at_fault.namespace} ({at_fault})"
+    if at_fault.kind in ADMINISTERED:
+        return f"whoever administers namespace {at_fault.namespace} ({at_fault})"
+    return f"you, in namespace {at_fault.namespace} ({at_fault})"
+
+
+def standing(pods: tuple[Pod, ...]) -> str:
+    """How its pods stand, most first."""
+    if not pods:
+        return "it has no pods."
+    counts = Counter(_stands(pod) for pod in pods)
+    return "; ".join(f"{count} of {len(pods)} pods {word}" for word, count in counts.most_common()) + "."
+
+
+def _stands(pod: Pod) -> str:
+    waiting = {item.state.waiting.reason for item in pod.all_statuses if item.state and item.state.waiting}
+    match pod.status.phase:
+        case "Succeeded":
+            return "finished"
+        case "Failed":
+            return "failed"
+        case "Pending" if pod.spec.scheduling_gates:
+            return "held back, waiting to be admitted"
+        case "Pending" if not pod.spec.node_name:
+            return "waiting for a machine"
+        case "Pending":
+            return "starting"
+    if "CrashLoopBackOff" in waiting:
+        return "crashing again and again"
+    return "working" if pod.ready else "running and not ready"
