@@ -17,7 +17,8 @@ from guardrails.facts import Circumstances, Facts, NodeFacts, Replicas, Workload
 from guardrails.policy import ENGINE_ERROR, Policy, Requirement, decide, near_misses
 from tests.guardrails.oracle import expected
 
-REQUESTS = 2500
+REQUESTS = 2_500
+REQUESTS_SOAKED = 20_000
 RANK = {"deny": 0, "approve": 1, "auto": 2}
 GOOD = Circumstances(validated=True, requester_reviewed=True, reversible=True)
 STAGING = Facts("rollout_restart", "ada", WorkloadFacts(env="staging", name="web"), GOOD)
@@ -82,15 +83,25 @@ def request(chance: random.Random) -> Facts:
 
 
 def test_the_engine_agrees_with_the_oracle(policy: Policy) -> None:
-    chance = random.Random(20261125)
+    agree(policy, random.Random(20261125), REQUESTS)
+
+
+@pytest.mark.soak
+def test_the_engine_agrees_with_the_oracle_at_length(policy: Policy) -> None:
+    print(f"{REQUESTS_SOAKED} requests, no difference: {agree(policy, random.Random(5), REQUESTS_SOAKED)}")
+
+
+def agree(policy: Policy, chance: random.Random, requests: int) -> dict[str, int]:
+    """Ask both about that many requests; how often each effect was the answer."""
     effects: dict[str, int] = {"deny": 0, "approve": 0, "auto": 0}
-    for _ in range(REQUESTS):
+    for _ in range(requests):
         facts = request(chance)
         verdict = decide(policy, facts)
         approvals = verdict.requirement.approvals if verdict.effect == "approve" else {}
         assert (verdict.effect, approvals) == expected(facts), (facts, verdict)
         effects[verdict.effect] += 1
     assert min(effects.values()) >= 50, f"each effect is really tried: {effects}"
+    return effects
 
 
 def test_a_forbid_that_cannot_be_evaluated_is_a_deny(policy: Policy) -> None:
