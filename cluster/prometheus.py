@@ -36,6 +36,8 @@ RESPONSE_BYTES = 32 * 1024 * 1024
 LABEL_LIMIT = 300
 DETAIL_LIMIT = 300
 NAMES_LIMIT = 1_000
+# How far back a point of a query looks for a sample (--query.lookback-delta), so that points this far apart see all of them.
+LOOKBACK_SECONDS = 300
 # Prometheus itself runs 20 queries at a time (--query.max-concurrency); others want their turn.
 PARALLEL = 6
 # Below what a probe may take, so that what came in time is kept.
@@ -160,8 +162,8 @@ class Prometheus:
                 if ALERTS in names.value:
                     group.start_soon(ask_alerts)
         late = [preset for preset, _ in asked if preset.name not in readings]
-        absent = [preset for preset in swept if not _usable(preset, names.value)]
-        gaps = [gap for reading in (*readings.values(), *alerts) for gap in reading.missing]
+        absent = [preset for preset in swept if not _usable(preset, names.value) or _empty(readings.get(preset.name))]
+        gaps = [gap for reading in (*readings.values(), *alerts) for gap in reading.missing if gap.why is not Why.NOT_FOUND]
         if late:
             detail = f"no answer within {SWEEP_SECONDS:g} s"
             gaps.append(Missing(_listed(late), Why.TIMEOUT, detail, "Ask about one namespace, or look at the load of Prometheus."))
@@ -206,22 +208,16 @@ class Prometheus:
         return Reading(tuple(found.values()), tuple(gaps), cost)
 
     async def _names(self, presets: Iterable[Preset], window: Window) -> Reading[frozenset[str]]:
-        """Which metrics of the presets exist in the window, from the index: one cheap request instead of a query for each."""
+        """Which metrics of the presets have samples in the window: one query instead of one for each.
+
+        The index would be cheaper and knows no times finer than its blocks, nor of samples that came late.
+        """
         wanted = sorted({name for preset in presets for form in preset.forms for name in form.names} | {ALERTS})
-        parameters = {
-            "match[]": f'{{{NAME_LABEL}=~"{"|".join(wanted)}"}}',
-            "start": _stamp(window.start),
-            "end": _stamp(window.end),
-            "limit": str(NAMES_LIMIT),
-        }
-        answer = await self._get(f"api/v1/label/{NAME_LABEL}/values", parameters)
-        what = "metrics and alerts"
-        if answer.why is not None:
-            return Reading(frozenset(), (answer.missing(what),), answer.cost)
-        try:
-            return Reading(frozenset(msgspec.json.decode(answer.data, type=list[str] | None) or ()), (), answer.cost)
-        except msgspec.MsgspecError as error:
-            return Reading(frozenset(), (Missing(what, Why.MALFORMED, present(str(error), DETAIL_LIMIT)),), answer.cost)
+        expression = f'count by ({NAME_LABEL}) ({{{NAME_LABEL}=~"{"|".join(wanted)}"}})'
+        times = {"start": _stamp(window.start), "end": _stamp(window.end), "step": str(LOOKBACK_SECONDS)}
+        found = await self._series("api/v1/query_range", expression, times, "metrics and alerts", "", NAMES_LIMIT, window)
+        failed = tuple(gap for gap in found.missing if gap.why is not Why.NOT_FOUND)
+        return Reading(frozenset(item.labels[NAME_LABEL] for item in found.value), failed, found.cost)
 
     async def _range(self, expression: str, window: Window, what: str, called: str, limit: int) -> Reading[tuple[Series, ...]]:
         seconds = (window.end - window.start).total_seconds()
@@ -385,13 +381,21 @@ def _usable(preset: Preset, names: frozenset[str]) -> tuple[Form, ...]:
     return tuple(form for form in preset.forms if form.names <= names)
 
 
+def _empty(reading: Reading[tuple[Series, ...]] | None) -> bool:
+    """Whether the metrics exist and have no series there and then."""
+    return reading is not None and any(gap.why is Why.NOT_FOUND for gap in reading.missing)
+
+
 def _listed(presets: Iterable[Preset]) -> str:
     return "measurements of " + ", ".join(preset.name for preset in presets)
 
 
 def _absent(presets: Iterable[Preset]) -> Missing:
     return Missing(
-        _listed(presets), Why.NOT_FOUND, "Prometheus has no such series", "Scrape the exporters that have them (docs/monitoring.md)."
+        _listed(presets),
+        Why.NOT_FOUND,
+        "Prometheus has no such series there and then",
+        "Scrape the exporters that have them (docs/monitoring.md).",
     )
 
 

@@ -80,6 +80,12 @@ def rates(series: Series) -> Series:
     return Series(series.labels, found)
 
 
+def growth(series: Series) -> float:
+    """How much a counter grew over its samples; after a reset it grew by what it then says, as Prometheus' `increase` has it."""
+    pairs = zip(series.samples, series.samples[1:], strict=False)
+    return sum(late.value - early.value if late.value >= early.value else late.value for early, late in pairs)
+
+
 def is_counter(name: str) -> bool:
     """Whether a metric only ever grows, by the naming rule of Prometheus (https://prometheus.io/docs/practices/naming/)."""
     return name.endswith(("_total", "_count", "_sum"))

@@ -7,6 +7,7 @@ goes to the deepest object on the chain of calls, or to the node when everything
 from __future__ import annotations
 
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -20,7 +21,7 @@ from cluster.reference import ObjectRef
 from cluster.telemetry import NodeService
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
-from runbooks.measurement import NAME_LABEL, Locator, change_of, is_counter, rates, steady_growth
+from runbooks.measurement import NAME_LABEL, Locator, change_of, growth, is_counter, rates, steady_growth
 from runbooks.traffic import Traffic
 
 # 25 % is the threshold of CPUThrottlingHigh (kubernetes-mixin alerts/resource_alerts.libsonnet).
@@ -36,6 +37,10 @@ STARVING_CORES = 0.02
 _ELSEWHERE = ("DCGM_", "vllm:", "sglang:", "tgi_", "nv_")
 _RESOLVED = frozenset({"resolved", "inactive", "ok", "normal", "suppressed", "closed"})
 _THROTTLE = re.compile(r"throttl", re.IGNORECASE)
+# cAdvisor's counters, and the one divided by the other.
+_PERIODS = "cfs_periods_total"
+_THROTTLED_PERIODS = "cfs_throttled_periods_total"
+_THROTTLED_RATIO = "cfs_throttled_periods_ratio"
 _CPU = re.compile(r"cpu", re.IGNORECASE)
 _PERCENT = re.compile(r"percent|pct|util|ratio", re.IGNORECASE)
 _MEMORY = re.compile(r"(mem(ory)?)(?!cache).*?(usage|used|working_set|rss|bytes|util)|(usage|used).*mem", re.IGNORECASE)
@@ -285,17 +290,21 @@ def _alert_signals(world: World, locator: Locator) -> Iterator[Signal]:
 
 
 def _throttle_signals(world: World, locator: Locator) -> Iterator[Signal]:
-    """The share of scheduler periods in which a container was throttled, from the two counters of cAdvisor."""
-    periods = {_identity(item): item for item in world.telemetry.series if item.labels.get(NAME_LABEL, "").endswith("cfs_periods_total")}
+    """The share of scheduler periods in which a container was throttled, from the two counters of cAdvisor or from their ratio."""
+    periods = {_identity(item): item for item in world.telemetry.series if item.labels.get(NAME_LABEL, "").endswith(_PERIODS)}
     for series in world.telemetry.series:
         name = series.labels.get(NAME_LABEL, "")
-        whole = periods.get(_identity(series)) if name.endswith("cfs_throttled_periods_total") else None
-        ref = _workload(world, locator.locate(series.labels))
-        if whole is None or ref is None or len(whole.samples) < 2 or len(series.samples) < 2:
+        if name.endswith(_THROTTLED_RATIO):
+            last = series.samples[-max(1, len(series.samples) // 4) :]
+            share = statistics.median(item.value for item in last) if last else 0.0
+        elif name.endswith(_THROTTLED_PERIODS):
+            whole = periods.get(_identity(series))
+            total = growth(whole) if whole is not None else 0.0
+            share = growth(series) / total if total > 0 else 0.0
+        else:
             continue
-        total = whole.samples[-1].value - whole.samples[0].value
-        share = (series.samples[-1].value - series.samples[0].value) / total if total > 0 else 0.0
-        if share > THROTTLED_SHARE:
+        ref = _workload(world, locator.locate(series.labels)) if share > THROTTLED_SHARE else None
+        if ref is not None:
             text = f"throttled in {share:.0%} of its periods (threshold {THROTTLED_SHARE:.0%})"
             yield Signal("cpu", ref, text, cite(Source.METRIC, ref, name, text), None, share)
 
@@ -309,7 +318,7 @@ def _series_signals(world: World, ref: ObjectRef, series: Series) -> Iterator[Si
     # Accelerators and model servers are judged in `utilisation`.
     if name.startswith(_ELSEWHERE):
         return
-    if name.endswith(("cfs_throttled_periods_total", "cfs_periods_total")):
+    if name.endswith((_THROTTLED_PERIODS, _PERIODS, _THROTTLED_RATIO)):
         return
     topic = _topic(name)
     if topic is None:

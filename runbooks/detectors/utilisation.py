@@ -23,16 +23,15 @@ from cluster.world import World
 from runbooks.detectors.devices import GPU_RESOURCES
 from runbooks.detectors.models import TRAINING, TRAINING_KINDS
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
-from runbooks.measurement import NAME_LABEL, Locator, is_counter, rates
+from runbooks.measurement import NAME_LABEL, Locator, rates
 from runbooks.scheduling import requests_of
 
 _RUNNING = re.compile(r"num_requests_running$|num_running_reqs$|batch_current_size$")
 _WAITING = re.compile(r"num_requests_waiting$|num_queue_reqs$|tgi_queue_size$|nv_inference_pending_request_count$")
-# Of histograms and summaries: levels of none of them mean anything alone.
-_PARTS = ("_sum", "_count", "_bucket")
 _CACHE = re.compile(r"(?:kv|gpu)_cache_usage_perc$|sglang:token_usage$")
 _PREEMPTED = re.compile(r"num_preemptions_(?:rate|total)$|num_retracted_(?:requests_(?:rate|total)|reqs)$")
-_TOKEN_SECONDS = re.compile(r"inter_token_latency|time_per_output_token|mean_time_per_token_duration")
+# Sum, count and buckets of the same are totals since the server began.
+_TOKEN_SECONDS = re.compile(r"(?:inter_token_latency|time_per_output_token|mean_time_per_token_duration)(?!.*_(?:sum|count|bucket)$)")
 _CLOCK = re.compile(r"DCGM_FI_DEV_SM_CLOCK$")
 _TEMPERATURE = re.compile(r"DCGM_FI_DEV_GPU_TEMP$")
 _THERMAL_EVENT = re.compile(r"(?:hw|sw)_thermal|hw_slowdown|THERMAL_VIOLATION")
@@ -252,10 +251,10 @@ def _levels(world: World, pattern: re.Pattern[str]) -> Iterator[_Level]:
     """The present level of every series whose name fits; of a counter, how much it grows a second."""
     for series in world.telemetry.series:
         name = series.labels.get(NAME_LABEL, "")
-        if not pattern.search(name) or name.endswith(_PARTS) or not series.samples:
+        if not pattern.search(name) or not series.samples:
             continue
         ref = world.once(Locator).locate(series.labels)
-        samples = rates(series).samples if is_counter(name) else series.samples
+        samples = rates(series).samples if name.endswith("_total") else series.samples
         if ref is not None and samples:
             last = samples[-max(1, len(samples) // 4) :]
             yield _Level(ref, series, name, statistics.median(item.value for item in last))

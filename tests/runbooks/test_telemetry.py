@@ -52,6 +52,27 @@ def test_throttled_periods_from_both_counters() -> None:
     rarely = series("container_cpu_cfs_throttled_periods_total", [0, 2, 4, 6], pod="a-1")
     assert subjects(found(app("a"), series=(periods, often))) == {("cpu.throttled", "StatefulSet/shop/a")}
     assert found(app("a"), series=(periods, rarely)) == []
+    # The container started again: both counters begin anew.
+    again = series("container_cpu_cfs_periods_total", [1000, 1100, 0, 100], pod="a-1")
+    assert codes(found(app("a"), series=(again, series("container_cpu_cfs_throttled_periods_total", [600, 660, 0, 60], pod="a-1")))) == {
+        "cpu.throttled"
+    }
+    assert found(app("a"), series=(again, series("container_cpu_cfs_throttled_periods_total", [600, 602, 0, 2], pod="a-1"))) == []
+
+
+def test_the_ratio_of_both_needs_no_rise() -> None:
+    name = "container_cpu_cfs_throttled_periods_ratio"
+    assert codes(found(app("a"), series=(series(name, [0.6] * 12, pod="a-1"),))) == {"cpu.throttled"}
+    assert found(app("a"), series=(series(name, [0.1] * 12, pod="a-1"),)) == []
+    assert found(app("a"), series=(series(name, [], pod="a-1"),)) == []
+
+
+def test_what_node_exporter_says_is_about_the_node_whoever_measured_it() -> None:
+    exporter = "\nkind: Pod\nmetadata: {name: node-exporter-x, namespace: monitoring}\nspec: {nodeName: node-1, containers: []}\n"
+    rising = [0.001] * 6 + [0.05] * 6
+    for labels in ({"instance": "10.9.9.9:9100"}, {"node": "node-1"}):
+        lost = series("node_netstat_Tcp_RetransSegs_ratio", rising, namespace="monitoring", pod="node-exporter-x", **labels)
+        assert subjects(found(f"{app('a')}---{exporter}", series=(lost,))) == {("network.packet-loss", "Node/node-1")}
 
 
 def test_use_at_the_limit_after_a_rise() -> None:

@@ -63,6 +63,25 @@ def test_a_replica_that_is_slower_than_its_peers() -> None:
     assert found(replicas(1), *per_pod("vllm:inter_token_latency_seconds", [0.2])) == set()
 
 
+def test_a_full_cache_that_throws_out_what_it_began() -> None:
+    full = per_pod("vllm:kv_cache_usage_perc", [0.99, 0.5])
+    counted = tuple(
+        Series(
+            {"__name__": "vllm:num_preemptions_total", "pod": "chat-0"},
+            tuple(Sample(at.at, index * rise) for index, at in enumerate(full[0].samples)),
+        )
+        for rise in (600.0, 0.0)
+    )
+    waiting = per_pod("vllm:num_requests_waiting", [40, 60])
+    assert found(replicas(2), *full, counted[0], *waiting) == {("serving.cache-overflow", "StatefulSet/ml/chat")}
+    assert found(replicas(2), *full, counted[1], *waiting) == {("serving.saturated", "StatefulSet/ml/chat")}
+    assert found(replicas(2), *full) == set()
+
+
+def test_totals_of_a_histogram_are_no_speeds() -> None:
+    assert found(replicas(3), *per_pod("vllm:inter_token_latency_seconds_sum", [10, 10, 900])) == set()
+
+
 def test_heat_that_slows_a_device() -> None:
     text = replicas(2)
     hot = series("DCGM_FI_DEV_GPU_TEMP", 91, node="n0", gpu="1"), series("DCGM_FI_DEV_SM_CLOCK", 700, node="n0", gpu="1")
@@ -88,4 +107,7 @@ def test_devices_that_are_held_and_not_used() -> None:
     assert found(text, series("DCGM_FI_DEV_GPU_UTIL", 0, pod="chat-0")) == {("gpu.idle-held", "StatefulSet/ml/chat")}
     assert found(text, series("DCGM_FI_DEV_GPU_UTIL", 40, pod="chat-0")) == set()
     assert found(text, series("DCGM_FI_DEV_GPU_UTIL", 0, minutes=30, pod="chat-0")) == set()
+    # A share, not a percentage.
+    assert found(text, series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 0.8, pod="chat-0")) == set()
+    assert found(text, series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 0.01, pod="chat-0")) == {("gpu.idle-held", "StatefulSet/ml/chat")}
     assert found(text) == set()
