@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from guardrails.approval import Approval, tally
+from guardrails.approval import Tally
 from guardrails.budget import lock, refuse_when_switched_on, spend, stamp
 from guardrails.change import observed_fields
+from guardrails.delegation import quorum, witnessed
 from guardrails.directory import Person
 from guardrails.emergency import current, waived
 from guardrails.errors import (
@@ -65,22 +66,8 @@ class Claims:
         """Before the cluster is asked anything: is there enough approval by the requirement as it stands?"""
         async with self._office.store.read() as connection:
             given = await approvals_of(connection, record.id)
-        self._refuse_few(record, _requirement(record), given)
-
-    def _refuse_few(self, record: Record, requirement: Requirement, given: tuple[Approval, ...]) -> None:
-        """Raise NotApproved unless these approvals, as they count now, are enough."""
-        counted = tally(
-            requirement,
-            given,
-            self._office.members(),
-            digest=record.digest or "",
-            requester=record.sealed.requester,
-            contributors=record.sealed.contributors,
-        )
-        if not counted.enough:
-            who = ", ".join(f"{number} more of {group}" for group, number in counted.missing.items())
-            void = "".join(f" {name} does not count: {why}." for name, why in counted.void.items())
-            raise NotApproved(f"{record.id} needs approval by {who}.{void}", next_step=f"Ask them: smokejumper approve {record.id}")
+            counted = await quorum(self._office, connection, record, given, _requirement(record))
+        _refuse_few(record, counted)
 
     async def _claim(self, record: Record, by: str) -> tuple[Record, Observed]:
         sealed = record.sealed
@@ -98,11 +85,11 @@ class Claims:
             current = await load(writing.connection, record.id)
             if (current.state, current.version) != (record.state, record.version):
                 raise Conflict(f"{record.id} was changed by somebody else in the meantime.", next_step="Look at it again.")
-            given = await witnessed_approvals(writing, record.id)
+            given, loans = await witnessed_approvals(writing, record.id), await witnessed(writing)
             requirement, refusal = await self._decide_again(writing, record, examination, requester)
             if refusal is None:
                 try:
-                    self._refuse_few(record, requirement, given)
+                    _refuse_few(record, await quorum(self._office, writing.connection, record, given, requirement, loans))
                 except NotApproved as error:
                     refusal = error
             if refusal is not None:
@@ -211,6 +198,14 @@ def difference(sealed: Proposal, examination: Examination) -> str:
     if set(now) - set(agreed) or any(not agreed[digest].removes for digest in set(agreed) - set(now)):
         return "the same action would now send another request."
     return ""
+
+
+def _refuse_few(record: Record, counted: Tally) -> None:
+    """Raise NotApproved unless enough people agreed."""
+    if not counted.enough:
+        who = ", ".join(f"{number} more of {group}" for group, number in counted.missing.items())
+        void = "".join(f" {name} does not count: {why}." for name, why in counted.void.items())
+        raise NotApproved(f"{record.id} needs approval by {who}.{void}", next_step=f"Ask them: smokejumper approve {record.id}")
 
 
 def _refuse_state(record: Record) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from guardrails.approval import Approval, admit, tally
+from guardrails.approval import Approval, admit
 from guardrails.budget import APPROVALS_PER_MINUTE, approvals_lately
+from guardrails.delegation import quorum, standing
 from guardrails.directory import Person
 from guardrails.errors import DigestMismatch, Expired, GuardrailsError, IllegalTransition, NotEligible, TooManyApprovals
 from guardrails.ledger import Writing
@@ -27,8 +28,7 @@ async def consent(
 
     Raises DigestMismatch, OwnApproval, NotEligible, Expired, TooManyApprovals, and IllegalTransition when it is not pending.
     """
-    members = office.members()
-    if person.name not in members:
+    if person.name not in office.members():
         raise NotEligible(f"{person.name} is not in the directory.", next_step="Add them: smokejumper people add NAME.")
     refusal: GuardrailsError | None
     async with office.ledger.transaction() as writing:
@@ -42,14 +42,12 @@ async def consent(
             verdict=verdict,
             at=writing.now,
         )
-        refusal = await _take_down(writing, record, approval, members, reason)
+        refusal = await _take_down(office, writing, record, approval, reason)
     if refusal is not None:
         raise refusal
 
 
-async def _take_down(
-    writing: Writing, record: Record, approval: Approval, members: dict[str, tuple[str, ...]], reason: str
-) -> GuardrailsError | None:
+async def _take_down(office: Office, writing: Writing, record: Record, approval: Approval, reason: str) -> GuardrailsError | None:
     """Store it. What is raised leaves no trace; a refusal that is returned leaves its entry."""
     person = approval.approver
     if record.state is State.EXPIRED:
@@ -69,19 +67,20 @@ async def _take_down(
     if record.expires_at is not None and writing.now >= record.expires_at:
         await move(writing, record, State.EXPIRED, by="gate", reason="Its time is over.")
         return Expired(f"{record.id} expired at {record.expires_at}.", next_step="Propose again.")
+    groups = (await standing(office, writing.connection, record, given)).get(person, ())
     admit(
         record.requirement,
         digest=record.digest,
         named_digest=approval.digest,
         person=person,
-        groups=members[person],
+        groups=groups,
         requester=record.requester,
         contributors=record.contributors,
     )
     if said is not None:
         raise IllegalTransition(f"{person} has already decided on {record.id}.")
     if approval.verdict == "deny":
-        await add_approval(writing, approval, members[person])
+        await add_approval(writing, approval, groups)
         await move(writing, record, State.DENIED, by=person, reason=reason or f"{person} denied it.")
         return None
     lately = await approvals_lately(writing.connection, person, writing.now)
@@ -92,15 +91,8 @@ async def _take_down(
             f"{person} has approved {lately} proposals in the last minute, and nobody reads that fast; {record.id} is not approved.",
             next_step=f"Wait a minute. If it was not {person}: smokejumper people remove {person}",
         )
-    await add_approval(writing, approval, members[person])
-    counted = tally(
-        record.requirement,
-        (*given, approval),
-        members,
-        digest=record.digest,
-        requester=record.requester,
-        contributors=record.contributors,
-    )
+    await add_approval(writing, approval, groups)
+    counted = await quorum(office, writing.connection, record, (*given, approval), record.requirement)
     if counted.enough:
         await move(writing, record, State.APPROVED, by="gate", reason="Enough people agreed.")
     return None

@@ -7,15 +7,16 @@ keeps the order, and leaves an entry for each step in the transaction of that st
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.action import Action, Target, check_target, parse_action
-from guardrails.approval import Approval, Tally, tally
 from guardrails.budget import GLOBAL, Switch, all_switches, switch
 from guardrails.consent import consent
+from guardrails.delegation import Delegation, delegate, end, quorum
+from guardrails.delegation import listing as delegations
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, declare, expel, review
 from guardrails.emergency import listing as emergencies
@@ -175,6 +176,25 @@ class Gate:
         async with self._office.store.read() as connection:
             return await emergencies(connection)
 
+    async def delegate(self, person: Person, receiver: str, groups: tuple[str, ...], until: datetime, reason: str) -> Delegation:
+        """Let another person approve in one's place until then, as a person who was authenticated just now. Raises NotEligible."""
+        giver, deputy = (self._intake.person(name) for name in (person.name, receiver))
+        if deputy.name not in self._office.members():
+            raise NotEligible(f"{deputy.name} is not in the directory.", next_step="Add them: smokejumper people add NAME.")
+        async with self._office.ledger.transaction() as writing:
+            why, new = present(reason, REASON_LIMIT), self._office.ids("d")
+            return await delegate(writing, new, giver=giver, receiver=deputy, groups=groups, until=until, reason=why)
+
+    async def end_delegation(self, delegation: str, person: Person) -> None:
+        """End a delegation before its day, as its giver or deputy. Raises NotEligible, Conflict."""
+        async with self._office.ledger.transaction() as writing:
+            await end(writing, delegation, by=person.name)
+
+    async def delegations(self) -> tuple[Delegation, ...]:
+        """Delegations, newest first, also those that are over."""
+        async with self._office.store.read() as connection:
+            return await delegations(connection)
+
     async def explain(self, proposal_id: str) -> tuple[ProposalView, tuple[NearMiss, ...]]:
         """The proposal with its verdict, and which single facts would have led to another effect, asked of the policy in force now."""
         shown = await self.status(proposal_id)
@@ -185,17 +205,7 @@ class Gate:
 
     async def _view(self, connection: AsyncConnection, record: Record) -> ProposalView:
         given = await approvals_of(connection, record.id)
-        counted = _tally(record, given, self._office.members()) if record.requirement is not None and record.digest is not None else None
+        counted = None
+        if record.requirement is not None and record.digest is not None:
+            counted = await quorum(self._office, connection, record, given, record.requirement)
         return view(record, given, counted)
-
-
-def _tally(record: Record, given: tuple[Approval, ...], members: dict[str, tuple[str, ...]]) -> Tally:
-    assert record.requirement is not None
-    return tally(
-        record.requirement,
-        given,
-        members,
-        digest=record.digest or "",
-        requester=record.requester,
-        contributors=record.contributors,
-    )

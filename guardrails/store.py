@@ -119,6 +119,20 @@ emergencies = Table(
     Column("reviewed_by", String, nullable=False),
     Column("review", Text, nullable=False),
 )
+# Who stands in for whom; `entry` is the number of the ledger's entry that witnesses it.
+delegations = Table(
+    "delegation",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("giver", String, nullable=False),
+    Column("receiver", String, nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+    Column("until", String, nullable=False),
+    Column("ended_by", String, nullable=False),
+    Column("entry", Integer, nullable=False),
+)
 heads = Table(
     "ledger_head",
     metadata,

@@ -1,12 +1,22 @@
-"""`smokejumper people`: who may ask and who may approve."""
+"""`smokejumper people`: who may ask, who may approve, and who stands in for whom."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from oncall.commands.proposals import authenticated
 from oncall.invocation import Invocation
+
+if TYPE_CHECKING:
+    from guardrails.delegation import Delegation
+    from oncall.settings import Settings
+
+_DURATION = re.compile(r"([1-9][0-9]{0,3})([hd])")
 
 app = typer.Typer(help="People, their groups and tokens.", no_args_is_help=True)
 
@@ -54,3 +64,73 @@ def remove(context: typer.Context, name: str) -> None:
     invocation: Invocation = context.obj
     people(invocation.settings).remove(name)
     typer.echo(f"{name} is removed.")
+
+
+@app.command("delegate")
+def delegate(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Who stands in for you.")],
+    group: Annotated[list[str], typer.Option(help="One of your groups. May be repeated.")],
+    lasting: Annotated[str, typer.Option("--for", metavar="DURATION", help="Like 8h or 7d; at most 14d.")],
+    reason: Annotated[str, typer.Option(help="Why, for auditors.")] = "",
+) -> None:
+    """Let somebody else approve in your place for a time, with your token. Never what you ask for yourself; you two are one voice."""
+    invocation: Invocation = context.obj
+    loan = asyncio.run(_delegate(invocation.settings, name, tuple(group), _duration(lasting), reason))
+    typer.echo(_loan(loan))
+
+
+def _duration(text: str) -> timedelta:
+    from oncall.errors import UsageError
+
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--for {text!r} is no duration like 8h or 7d.")
+    return timedelta(hours=int(found[1]) * (24 if found[2] == "d" else 1))
+
+
+async def _delegate(settings: Settings, name: str, groups: tuple[str, ...], lasting: timedelta, reason: str) -> Delegation:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        giver = authenticated(desk.office.directory.authenticate)
+        return await desk.gate.delegate(giver, name, groups, desk.office.clock.now() + lasting, reason)
+
+
+@app.command("delegations")
+def delegations(context: typer.Context) -> None:
+    """Who stands in for whom, newest first, also what is over."""
+    invocation: Invocation = context.obj
+    for loan in asyncio.run(_delegations(invocation.settings)):
+        typer.echo(_loan(loan))
+
+
+async def _delegations(settings: Settings) -> tuple[Delegation, ...]:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        return await desk.gate.delegations()
+
+
+@app.command("end-delegation")
+def end_delegation(context: typer.Context, delegation: Annotated[str, typer.Argument(help="Like d-1a2b3c.")]) -> None:
+    """End it before its day, with the token of either of the two. Approvals that rest on it stop counting at once."""
+    invocation: Invocation = context.obj
+    asyncio.run(_end_delegation(invocation.settings, delegation))
+    typer.echo(f"{delegation}\tended")
+
+
+async def _end_delegation(settings: Settings, delegation: str) -> None:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        await desk.gate.end_delegation(delegation, authenticated(desk.office.directory.authenticate))
+
+
+def _loan(loan: Delegation) -> str:
+    from guardrails.redact import present
+
+    ended = f"\tended by {loan.ended_by}" if loan.ended_by else ""
+    why = present(loan.reason, 300).replace("\n", " ")
+    until = loan.until.isoformat(timespec="seconds")
+    return f"{loan.id}\t{loan.receiver} for {loan.giver}\t{', '.join(loan.groups)}\tuntil {until}\t{why}{ended}"

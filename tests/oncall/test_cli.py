@@ -251,6 +251,35 @@ def test_only_the_requester_withdraws(smokejumper: Run, pending: Approval) -> No
     assert smokejumper("proposals", "withdraw", pending.id, token=pending.alice)[0] == 0
 
 
+def test_a_deputy_approves_for_a_time(smokejumper: Run, pending: Approval) -> None:
+    words = ("people", "delegate", "carol", "--group", "sre-oncall", "--reason", "on leave")
+    assert smokejumper(*words, "--for", "a week", token=pending.bob)[0] == 2
+    assert "within 14 days" in smokejumper(*words, "--for", "15d", token=pending.bob)[2]
+    code, out, err = smokejumper(*words, "--for", "7d", token=pending.bob)
+    assert (code, err) == (0, "")
+    loan = out.split()[0]
+    assert smokejumper("people", "delegations")[1] == out
+    assert "carol for bob\tsre-oncall\tuntil" in out
+    assert smokejumper("approve", pending.id, "--digest", pending.digest, token=pending.carol)[0] == 0
+    assert smokejumper("people", "end-delegation", loan, token=pending.alice)[0] == 2
+    assert smokejumper("people", "end-delegation", loan, token=pending.bob)[0] == 0
+    assert "ended by bob" in smokejumper("people", "delegations")[1]
+    code, _, err = smokejumper("execute", pending.id, "--recording", RECORDING)
+    assert code == 2
+    assert "carol does not count" in err
+
+
+def test_asking_again_and_asking_for_something_else(smokejumper: Run, pending: Approval) -> None:
+    assert smokejumper("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--recording", RECORDING)[1].split()[0] == pending.id
+    other = ("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--to-revision", "1", "--recording", RECORDING)
+    later = smokejumper(*other)[1].split()[0]
+    assert later != pending.id
+    assert smokejumper("proposals", "list")[1].split()[0] == later
+    lines = {line.split("\t")[0]: line.split("\t")[1] for line in smokejumper("proposals", "list", "--all")[1].splitlines()}
+    assert lines == {later: "pending", pending.id: "superseded"}
+    assert f"alice asked anew: {later}" in smokejumper("proposals", "show", pending.id)[1]
+
+
 def test_the_policy_explains_itself(smokejumper: Run, pending: Approval) -> None:
     code, out, _ = smokejumper("policy", "explain", pending.id, "--recording", RECORDING)
     assert code == 0
