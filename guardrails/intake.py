@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from guardrails.action import Action, Target
 from guardrails.budget import stamp
+from guardrails.canonical import stored
 from guardrails.claim import difference
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, current, waived
@@ -150,7 +151,7 @@ class Intake:
         verdict = waived(decide(office.bundles.policy, asked), emergency, writing.now)
         body: dict[str, Any] = {"decision": verdict.model_dump(mode="json")}
         if verdict.effect == "deny":
-            columns = {"verdict": verdict.model_dump_json(), "dry_run": dry_run}
+            columns = {"verdict": stored(verdict), "dry_run": dry_run}
             await move(writing, record, State.DENIED, by="policy", reason=verdict.reason, body=body, **columns)
             return
         not_after = record.created_at + timedelta(seconds=verdict.requirement.ttl_seconds)
@@ -180,8 +181,8 @@ class Intake:
             reason=verdict.reason,
             body={**body, "digest": sealed.digest, "requirement": verdict.requirement.model_dump(mode="json")},
             digest=sealed.digest,
-            document=sealed.model_dump_json(),
-            verdict=verdict.model_dump_json(),
+            document=stored(sealed),
+            verdict=stored(verdict),
             requirement=verdict.requirement.model_dump_json(),
             dry_run=dry_run,
             expires_at=stamp(not_after),

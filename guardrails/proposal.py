@@ -19,7 +19,7 @@ from guardrails.errors import IllegalTransition
 from guardrails.policy import Requirement
 from guardrails.request import FIELD_MANAGER
 
-_DIGEST_DOMAIN = b"sre-proposal-v1\0"
+DIGEST_DOMAIN = b"sre-proposal-v1\0"
 _SAFE_INTEGER = 2**53 - 1
 
 
@@ -117,7 +117,7 @@ class Proposal(BaseModel):
     @property
     def digest(self) -> str:
         """Hex sha256 with a domain prefix."""
-        return hashlib.sha256(_DIGEST_DOMAIN + self.canonical()).hexdigest()
+        return hashlib.sha256(DIGEST_DOMAIN + self.canonical()).hexdigest()
 
 
 def _safe(value: Any) -> Any:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.approval import Approval
 from guardrails.budget import place_of, stamp
+from guardrails.canonical import stored
 from guardrails.errors import BadLedger, Conflict, UnknownProposal
 from guardrails.ledger import Writing
 from guardrails.policy import Requirement, Verdict
@@ -93,7 +94,7 @@ async def create(
             action=action,
             state=State.PROPOSED.value,
             version=0,
-            draft=json.dumps(body),
+            draft=stored(body),
             requester=who[0],
             contributors=json.dumps(who[1:]),
             created_at=at,
@@ -204,9 +205,7 @@ async def add_approval(writing: Writing, approval: Approval, groups: tuple[str, 
     body = approval.model_dump(mode="json")
     seq = await writing.append("approval.given", approval.proposal_id, {**body, "groups": list(groups)})
     await writing.connection.execute(
-        insert(approvals).values(
-            proposal=approval.proposal_id, approver=approval.approver.casefold(), approval=approval.model_dump_json(), entry=seq
-        )
+        insert(approvals).values(proposal=approval.proposal_id, approver=approval.approver.casefold(), approval=stored(approval), entry=seq)
     )
 
 

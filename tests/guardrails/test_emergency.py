@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from guardrails.action import RolloutRestart, target
+from guardrails.budget import stamp
 from guardrails.directory import Directory, Person
 from guardrails.errors import Conflict, Denied, KillSwitchOn, NotApproved, NotEligible
 from guardrails.estate import Estate, Freeze
@@ -66,22 +67,62 @@ async def test_it_lifts_the_freeze_and_the_approval_and_waits_for_a_review(gate:
         await gate.review(emergency.id, person(office, "bob"), "again")
 
 
+Row = tuple[int, str, str | None, dict[str, Any]]
+
+
+async def told(office: Office) -> list[Row]:
+    """The ledger: number, type, proposal and entry."""
+    async with office.store.read() as connection:
+        rows = (await connection.execute(select(entries).order_by(entries.c.seq))).all()
+    return [(row.seq, row.type, row.proposal, json.loads(row.entry)) for row in rows]
+
+
+def doubts(rows: list[Row]) -> list[str]:
+    replay = Replay()
+    return [why for seq, kind, name, entry in rows if (why := replay.tell(seq, kind, name, json.dumps(entry)))]
+
+
+def changed(rows: list[Row], kind: str, **body: str) -> list[Row]:
+    """The same with other words in the entries of a kind."""
+    return [(s, k, n, {**e, "body": {**e["body"], **body}} if k == kind else e) for s, k, n, e in rows]
+
+
 async def test_the_ledger_tells_an_emergency_from_an_approval_that_nobody_gave(gate: Gate, office: Office) -> None:
     await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
     shown = await invoke(gate)
     await gate.execute(shown.id, shown.digest or "", "ada")
-    async with office.store.read() as connection:
-        rows = [(r.seq, r.type, r.proposal, json.loads(r.entry)["body"]) for r in (await connection.execute(select(entries))).all()]
-
-    def told(rows: list[tuple[int, str, str | None, Any]]) -> list[str]:
-        replay = Replay()
-        return [why for seq, kind, name, body in rows if (why := replay.tell(seq, kind, name, json.dumps(body)))]
-
-    assert told(rows) == []
+    rows = await told(office)
+    assert doubts(rows) == []
     undeclared = [row for row in rows if row[1] != "emergency.declared"]
-    assert "no emergency was declared" in told(undeclared)[0]
-    other = [(s, k, n, {**b, "person": "bob"} if k == "emergency.declared" else b) for s, k, n, b in rows]
-    assert "no emergency was declared" in told(other)[0]
+    assert "no emergency was declared" in doubts(undeclared)[0]
+    assert "no emergency was declared" in doubts(changed(rows, "emergency.declared", person="bob"))[0]
+
+
+async def test_the_ledger_tells_whether_an_emergency_was_over(gate: Gate, office: Office, clock: FakeClock) -> None:
+    """Half an hour at most, for the proposal as for its execution; another emergency of theirs goes on."""
+    await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    clock.pass_(minutes=20)
+    shown = await invoke(gate)
+    clock.pass_(minutes=9)
+    await gate.execute(shown.id, shown.digest or "", "ada")
+    rows = await told(office)
+    assert doubts(rows) == []
+    assert "longer than an emergency may" in doubts(changed(rows, "emergency.declared", until=stamp(START + timedelta(minutes=31))))[0]
+    shorter = changed(rows, "emergency.declared", until=stamp(START + timedelta(minutes=25)))
+    assert "was over at" in doubts(shorter)[0]
+    executing = next(seq for seq, _, _, entry in rows if entry["body"].get("to") == "executing")
+    assert doubts(shorter)[0].startswith(f"Entry {executing} ")
+    before = changed(rows, "emergency.declared", until=stamp(START + timedelta(minutes=15)))
+    assert "was over at" in doubts(before)[0]
+
+
+async def test_the_ledger_tells_of_a_review_that_was_none(gate: Gate, office: Office) -> None:
+    emergency = await gate.break_glass(person(office, "ada"), WHY, cluster="lab")
+    await gate.review(emergency.id, person(office, "bob"), "fine")
+    rows = await told(office)
+    assert doubts(rows) == []
+    assert "cannot be reviewed by ada" in doubts(changed(rows, "emergency.reviewed", by="ada"))[0]
+    assert "or was already" in doubts([*rows, rows[-1]])[0]
 
 
 async def test_who_may_declare_one(gate: Gate, office: Office) -> None:

@@ -6,18 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from guardrails.action import RolloutRestart
 from guardrails.gate import Gate
 from guardrails.ledger import Entry
 from guardrails.ocsf import event
 from guardrails.office import Office
 from guardrails.population import Population
-from tests.guardrails.conftest import START, person, propose_undo
+from tests.guardrails.conftest import CALM, START, WEB, person, propose_undo
 
 pytestmark = pytest.mark.anyio
 
 
 async def _story(gate: Gate, office: Office) -> list[Entry]:
-    shown, _ = await propose_undo(gate), await propose_undo(gate)
+    shown = await propose_undo(gate)
+    await gate.propose(RolloutRestart(), WEB, cluster="lab", requester="ada", evidence=CALM)
     await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
     await gate.execute(shown.id, shown.digest or "", "ada")
     return [entry async for entry in office.ledger.story()]

@@ -1,0 +1,222 @@
+"""Whether the tables that the gate works on are where the ledger's story ends: nothing in them is news, and nothing of it is missing.
+
+Each row is read once and compared with what the replay kept. Compared is what a decision, an approval, a claim or a budget rests on;
+leases, locks, times of the last change, dry runs and the progress of a change that is being executed are the gate's own notes and are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Struct, json
+from pydantic import ValidationError
+from sqlalchemy import Connection, Select, select
+
+from guardrails.blob import is_committed
+from guardrails.canonical import is_same
+from guardrails.leaves import Problem
+from guardrails.proposal import DIGEST_DOMAIN, Proposal
+from guardrails.replay import Replay, Story, is_at_least
+from guardrails.store import approvals, blobs, emergencies, proposals, spending, switches
+
+BATCH = 1024
+
+
+class _Action(Struct, gc=False):
+    action: str
+
+
+class _Draft(Struct, gc=False):
+    action: _Action
+
+
+class _Document(Struct, gc=False):
+    not_after: str
+
+
+_decode = json.Decoder().decode
+_draft, _document = json.Decoder(_Draft).decode, json.Decoder(_Document).decode
+_PROPOSAL = tuple(
+    proposals.c[name]
+    for name in (
+        "id",
+        "state",
+        "version",
+        "digest",
+        "reason",
+        "cluster",
+        "requester",
+        "contributors",
+        "action",
+        "draft",
+        "verdict",
+        "requirement",
+        "document",
+        "created_at",
+        "expires_at",
+        "claimed_at",
+        "failed_at",
+        "fence",
+    )
+)
+
+
+def rows(connection: Connection, query: Select[Any], batch: int = BATCH) -> Iterator[list[Any]]:
+    """Batches of plain tuples, as the driver gives them: making SQLAlchemy's rows of them takes half as long again as reading them."""
+    result = connection.execution_options(stream_results=True, max_row_buffer=batch).execute(query)
+    try:
+        while found := result.cursor_strategy.fetchmany(result, result.cursor, batch):
+            yield list(found)
+    finally:
+        result.close()
+
+
+def check(connection: Connection, log: str, replay: Replay, *, alone: bool) -> list[Problem]:
+    """What the tables have otherwise than the ledger tells; none of it is one entry's.
+
+    Where other tenants' ledgers are in the same database, not `alone`, their emergencies and switches are theirs to verify.
+    """
+    found = [
+        *_check_proposals(connection, log, replay.stories),
+        *_check_approvals(connection, replay.stories),
+        *_check_spending(connection, replay.stories),
+        *_check_emergencies(connection, replay, alone=alone),
+        *(_check_switches(connection, replay) if alone else ()),
+        *_check_blobs(connection, log, replay),
+    ]
+    return [Problem(-1, what) for what in found]
+
+
+def _check_proposals(connection: Connection, log: str, stories: dict[str, Story]) -> Iterator[str]:
+    missing = set(stories)
+    for batch in rows(connection, select(*_PROPOSAL).where(proposals.c.tenant == log)):
+        for row in batch:
+            name = row[0]
+            story = stories.get(name)
+            missing.discard(name)
+            if story is None:
+                yield f"The proposal {name} is not in the ledger."
+                continue
+            try:
+                what = _difference(name, row[1:], story)
+            except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
+                what = f"The row of {name} is damaged: {type(error).__name__}."
+            if what:
+                yield what
+    yield from (f"The proposal {name} is gone." for name in sorted(missing))
+
+
+def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
+    """What of a proposal's row is not as the ledger tells; empty when all is. Raises what damaged JSON raises."""
+    state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement, document, *times = row
+    created_at, expires_at, claimed_at, failed_at, fence = times
+    if (state, digest, reason) != (story.state, story.digest, story.reason):
+        return f"The proposal {name} is not as the ledger tells: {state}, there {story.state}."
+    if not isinstance(version, int) or version < story.version or fence != story.fence:
+        return f"The proposal {name} is older than the ledger tells."
+    if (cluster, requester, _list(contributors)) != (story.cluster, story.requester, story.contributors):
+        return f"The cluster or the people of {name} are not those of the ledger."
+    if (created_at, claimed_at, failed_at) != (story.at, story.claimed_at, story.failed_at):
+        return f"The times of {name} are not those of the ledger."
+    if _draft(draft).action.action != action or not is_same(draft, story.draft):
+        return f"What {name} asks for is not what the ledger tells."
+    if verdict is not None if story.verdict is None else not is_same(verdict, story.verdict):
+        return f"The verdict on {name} is not the one in the ledger."
+    if story.requirement and not is_at_least(requirement, story.requirement):
+        return f"{name} requires less agreement than the ledger tells."
+    if (document is None) != (story.digest is None):
+        return f"The document of {name} is gone, or was never decided."
+    if document is not None and not _gives(document, story.digest or ""):
+        return f"The document of {name} does not give its digest."
+    if document is not None and expires_at != _expiry(_document(document).not_after):
+        return f"{name} expires at another time than its document says."
+    return ""
+
+
+def _gives(document: str, digest: str) -> bool:
+    if is_same(document, bytes.fromhex(digest), DIGEST_DOMAIN):
+        return True
+    # Numbers beyond what JSON carries are written otherwise in the canonical form.
+    return Proposal.model_validate_json(document).digest == digest
+
+
+def _expiry(not_after: str) -> str:
+    """A time of a document as `budget.stamp` writes it: parsing and writing it takes five times as long."""
+    whole, _, fraction = not_after.removesuffix("Z").partition(".")
+    return f"{whole}.{fraction:0<6}+00:00"
+
+
+@lru_cache(1024)
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(_decode(text))
+
+
+def _check_approvals(connection: Connection, stories: dict[str, Story]) -> Iterator[str]:
+    seen = set()
+    for batch in rows(connection, select(approvals.c.proposal, approvals.c.approver, approvals.c.approval, approvals.c.entry)):
+        for proposal, approver, approval, entry in batch:
+            story = stories.get(proposal)
+            if story is None:
+                continue
+            if any(one == entry and who == approver and _is(approval, digest) for one, who, digest in story.approvals):
+                seen.add(entry)
+            else:
+                yield f"An approval of {proposal} is not in the ledger."
+    for name, story in stories.items():
+        yield from (f"The approval of {name} by {who} is gone." for one, who, _ in story.approvals if one not in seen)
+
+
+def _is(text: Any, digest: bytes) -> bool:
+    try:
+        return is_same(text, digest)
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+def _check_spending(connection: Connection, stories: dict[str, Story]) -> Iterator[str]:
+    missing = {name for name, story in stories.items() if story.claimed_at is not None}
+    for batch in rows(connection, select(spending.c.proposal, spending.c.cluster, spending.c.automatic, spending.c.at)):
+        for proposal, cluster, automatic, at in batch:
+            story = stories.get(proposal)
+            if story is None:
+                continue
+            missing.discard(proposal)
+            if (cluster, at, automatic) != (story.cluster, story.claimed_at, int(story.automatic)):
+                yield f"What {proposal} took of the hourly budget is not what the ledger tells."
+    yield from (f"What {name} took of the hourly budget is gone." for name in sorted(missing))
+
+
+def _check_emergencies(connection: Connection, replay: Replay, *, alone: bool) -> Iterator[str]:
+    columns = ("id", "person", "cluster", "reason", "until", "at", "reviewed_by", "review")
+    there = {row[0]: tuple(row) for batch in rows(connection, select(*(emergencies.c[name] for name in columns))) for row in batch}
+    told = {name: tuple(getattr(one, column) for column in columns) for name, one in replay.emergencies.items()}
+    for name in sorted({*there, *told} if alone else told, key=str):
+        if there.get(name) != told.get(name):
+            yield f"The emergency {name} is not as the ledger tells."
+
+
+def _check_switches(connection: Connection, replay: Replay) -> Iterator[str]:
+    columns = (switches.c.scope, switches.c.is_on, switches.c.reason, switches.c.by, switches.c.at)
+    there = {row[0]: tuple(row[1:]) for batch in rows(connection, select(*columns)) for row in batch}
+    for scope in sorted({*there, *replay.switches}, key=str):
+        if there.get(scope) != replay.switches.get(scope):
+            yield f"The kill switch {scope} is not as the ledger tells."
+
+
+def _check_blobs(connection: Connection, log: str, replay: Replay) -> Iterator[str]:
+    missing = set(replay.blobs) - set(replay.erased)
+    columns = (blobs.c.commitment, blobs.c.kind, blobs.c.salt, blobs.c.content)
+    for batch in rows(connection, select(*columns).where(blobs.c.log == log), BATCH // 16):
+        for name, kind, salt, content in batch:
+            named, told = replay.blobs.get(name, (-1, ""))
+            missing.discard(name)
+            if named < 0:
+                yield f"No entry names the text {str(name)[:16]}."
+            elif name in replay.erased:
+                yield f"The text of entry {named} was erased, and is there."
+            elif kind != told or not is_committed(name, salt, content):
+                yield f"A text of entry {named} is not the one that was committed to."
+    gone = sorted(replay.blobs[name][0] for name in missing)
+    yield from (f"A text of entry {seq} is gone, and no entry tells of its erasure." for seq in gone)
