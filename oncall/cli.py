@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from oncall.commands import audit, configuration, diagnosis, doctor, gpus, people, policy, proposals, rbac, safety, server, why
+from oncall.commands import audit, configuration, cost, diagnosis, doctor, gpus, people, policy, proposals, rbac, safety, server, why
 from oncall.installation import version
 from oncall.invocation import Invocation
 
@@ -33,6 +33,7 @@ app.command("resume")(diagnosis.resume)
 app.command("record")(diagnosis.record)
 app.command("why")(why.why)
 app.command("gpus")(gpus.gpus)
+app.command("cost")(cost.cost)
 app.command("mcp")(server.mcp)
 app.command("propose")(proposals.propose)
 app.add_typer(proposals.app, name="proposals")

@@ -6,7 +6,7 @@ It reads files and the environment, nothing else; it opens no store and no clust
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -79,6 +79,15 @@ class MonitoringSettings(BaseModel):
     timeout_seconds: float = Field(default=10, gt=0, le=20)
 
 
+class PriceSettings(BaseModel):
+    """What a device costs an hour, by a shell pattern of its product or resource; the first that matches counts. None is built in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    currency: str = "USD"
+    per_device_hour: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
 class Settings(BaseSettings):
     """All settings. A clear error, never a guess, for a key that does not exist."""
 
@@ -99,6 +108,7 @@ class Settings(BaseSettings):
     prometheus: str | None = Field(default=None, description="address of the Prometheus that watches the cluster")
     monitoring: MonitoringSettings = MonitoringSettings()
     model: ModelSettings = ModelSettings()
+    prices: PriceSettings = PriceSettings()
     http: HttpSettings = HttpSettings()
     oidc: OidcSettings = OidcSettings()
     budget: BudgetSettings = BudgetSettings()

@@ -55,3 +55,23 @@ def test_what_cannot_be_asked_is_said(arguments: list[str], words: str, tmp_path
     code, _, err = said(capsys, tmp_path, *arguments)
     assert code == 2
     assert words in err
+
+
+def test_what_it_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_PRICES__PER_DEVICE_HOUR", '{"*H100*": 2.5}')
+    monkeypatch.setenv("SMOKEJUMPER_PRICES__CURRENCY", "EUR")
+    assert run(["--state", str(tmp_path), "cost", "--recording", ROLLOUT]) == 0
+    out = capsys.readouterr().out
+    assert "working    4 devices, 10.00 EUR" in out
+    assert "ml: working 4 devices, 10.00 EUR" in out
+    assert run(["--state", str(tmp_path), "cost", "--recording", ROLLOUT, "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["currency"] == "EUR"
+    assert document["uses"]["free"] == {"devices": 12.0, "price": 30.0}
+
+
+def test_no_price_is_made_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--state", str(tmp_path), "cost", "--recording", ROLLOUT]) == 0
+    out = capsys.readouterr().out
+    assert "USD" not in out
+    assert "without a price: NVIDIA-H100-80GB-HBM3. Set prices.per_device_hour." in out

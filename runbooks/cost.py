@@ -1,0 +1,122 @@
+"""What the accelerators of a cluster cost by the hour as they stand now: at work, idle, stranded, closed, sick; by team and cause.
+
+A rate of this moment and no bill: hours that are past are telemetry's and the ledger's to tell. Prices come from the owner of the
+platform, per device and hour, by product or resource; what has no price is counted in devices and named, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from msgspec import Struct
+
+from cluster.facts.node import Node
+from cluster.facts.pod import Pod
+from cluster.reference import ObjectRef
+from cluster.world import World
+from runbooks.inventory import Holder, Note, Offer
+
+# In this order; the first three are held.
+USES = ("working", "not ready", "idle", "free", "stranded", "closed", "sick")
+WASTED = frozenset(USES) - {"working", "free"}
+IDLE_CODE = "gpu.idle-held"
+NOBODY = "(nobody)"
+
+
+class Share(Struct, frozen=True):
+    """`devices` may be a fraction: replicas of a shared device. `price` is per hour, None when some of it has none."""
+
+    devices: float = 0.0
+    price: float | None = 0.0
+
+    def plus(self, devices: float, price: float | None) -> Share:
+        known = None if price is None or self.price is None else self.price + devices * price
+        return Share(self.devices + devices, known)
+
+
+class Loss(Struct, frozen=True):
+    """Devices that do no work, and whose they are: a workload that holds them, or the node that they are of."""
+
+    use: str
+    object: ObjectRef
+    team: str
+    share: Share
+
+
+class Report(Struct, frozen=True):
+    """`uses` and `teams` are by name; `losses` the dearest first; `unpriced` the products without a price."""
+
+    uses: Mapping[str, Share]
+    teams: Mapping[str, Mapping[str, Share]]
+    losses: tuple[Loss, ...]
+    unpriced: tuple[str, ...]
+
+
+def price_of(prices: Mapping[str, float]) -> Callable[[Offer], float | None]:
+    """The hourly price of one device of an offer: the first pattern that its product or resource matches."""
+
+    def found(offer: Offer) -> float | None:
+        names = [name for name in (offer.model, offer.resource) if name]
+        return next((price for pattern, price in prices.items() if any(fnmatchcase(name, pattern) for name in names)), None)
+
+    return found
+
+
+def report(
+    world: World,
+    offers: Iterable[Offer],
+    notes: Iterable[Note],
+    *,
+    price: Callable[[Offer], float | None],
+    team: Callable[[str | None], str],
+) -> Report:
+    """The report of this moment. `team` tells whose a namespace is, "" for nobody's: then the namespace stands for it."""
+    idle = {note.object.key for note in notes if note.code == IDLE_CODE}
+    uses: dict[str, Share] = dict.fromkeys(USES, Share())
+    teams: dict[str, dict[str, Share]] = defaultdict(lambda: defaultdict(Share))
+    losses: dict[tuple[str, ObjectRef, str], Share] = defaultdict(Share)
+    unpriced: set[str] = set()
+
+    def count(use: str, at: ObjectRef, whose: str, devices: float, offer: Offer) -> None:
+        hourly = price(offer)
+        if not devices:
+            return
+        if hourly is None:
+            unpriced.add(offer.model or offer.resource)
+        uses[use] = uses[use].plus(devices, hourly)
+        teams[whose][use] = teams[whose][use].plus(devices, hourly)
+        if use in WASTED:
+            losses[(use, at, whose)] = losses[(use, at, whose)].plus(devices, hourly)
+
+    for offer in offers:
+        if offer.part:
+            continue
+        weight = offer.physical / offer.capacity if offer.physical and offer.capacity else 1.0
+        node = ObjectRef(Node.kind, None, offer.node)
+        for holder in offer.holders:
+            whose = team(holder.workload.namespace) or holder.workload.namespace or NOBODY
+            use = "idle" if holder.workload.key in idle else "working" if _works(world, holder) else "not ready"
+            count(use, holder.workload, whose, holder.count * weight, offer)
+        unused = "closed" if offer.closed else "stranded" if offer.strands else "free"
+        count(unused, node, NOBODY, offer.free * weight, offer)
+        count("sick", node, NOBODY, offer.sick * weight, offer)
+    listed = (Loss(use, at, whose, share) for (use, at, whose), share in losses.items())
+    return Report(
+        uses,
+        {name: dict(by_use) for name, by_use in sorted(teams.items())},
+        tuple(
+            sorted(
+                listed,
+                key=lambda loss: (-(loss.share.price or 0.0), -loss.share.devices, loss.use, loss.object.key[1] or "", loss.object.name),
+            )
+        ),
+        tuple(sorted(unpriced)),
+    )
+
+
+def _works(world: World, holder: Holder) -> bool:
+    """Whether any of its pods does; of pods that were not seen nothing bad is said."""
+    pods = [pod for ref in holder.pods if (pod := world.get(Pod, ref.namespace, ref.name)) is not None]
+    return not pods or any(pod.ready for pod in pods)
