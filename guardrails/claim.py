@@ -6,7 +6,9 @@ passes holds the proposal by a lease and a fence; whoever does not has changed n
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 from guardrails.approval import Tally
 from guardrails.budget import lock, refuse_when_switched_on, spend, stamp
@@ -39,6 +41,12 @@ from guardrails.record import Record, approvals_of, load, move, witnessed_approv
 LEASE_SECONDS = 60
 # A lock outlives its process by this long at most; the end of the proposal lifts it.
 LOCK_HOURS = 1
+_STAGES = {
+    State.EXECUTING: "being executed: its change is under way",
+    State.VERIFYING: "executed: its change is made, and whether it worked is being verified",
+    State.FAILED: "executed, and did not work: it is about to be undone",
+    State.ROLLING_BACK: "executed, and did not work: it is being undone",
+}
 
 
 class Claims:
@@ -49,7 +57,7 @@ class Claims:
 
     async def make(self, record: Record, digest: str, by: str) -> tuple[Record, Observed]:
         """Claim the proposal: it is `executing` afterwards, and the object is as it was just seen. Raises as `Executor.execute` says."""
-        _refuse_state(record)
+        _refuse_state(record, self._office.clock.now())
         check_digest(record, digest)
         await self._refuse_expired(record)
         await refuse_when_switched_on(self._office.store, record.cluster, record.tenant)
@@ -159,6 +167,17 @@ def lease_is_over(record: Record, now: datetime) -> bool:
     return record.lease_until is None or now >= record.lease_until
 
 
+def refuse_while_held(record: Record, now: datetime) -> NoReturn:
+    """Raise AlreadyExecuted for a proposal whose process may be alive: how far it is, and from when on it can be taken up."""
+    until = record.lease_until or now
+    seconds = max(0, math.ceil((until - now).total_seconds()))
+    raise AlreadyExecuted(
+        f"{record.id} is {_STAGES[record.state]}, by a process that was alive {max(0, LEASE_SECONDS - seconds)} seconds ago.",
+        next_step=f"If that process was interrupted, 'smokejumper execute {record.id}' looks what happened and finishes it, from "
+        f"{until.strftime('%H:%M:%S')} UTC on (in {seconds} seconds). Nothing is sent twice.",
+    )
+
+
 def check_digest(record: Record, digest: str) -> None:
     """Raise DigestMismatch unless the digest is the proposal's and the stored document still gives it."""
     if digest != record.digest or record.sealed.digest != record.digest:
@@ -208,11 +227,13 @@ def _refuse_few(record: Record, counted: Tally) -> None:
         raise NotApproved(f"{record.id} needs approval by {who}.{void}", next_step=f"Ask them: smokejumper approve {record.id}")
 
 
-def _refuse_state(record: Record) -> None:
+def _refuse_state(record: Record, now: datetime) -> None:
     """Raise unless the proposal may be executed by its state."""
     if record.state in (State.PENDING, State.APPROVED):
         return
-    if record.state in RUNNING or record.claimed_at is not None:
+    if record.state in RUNNING:
+        refuse_while_held(record, now)
+    if record.claimed_at is not None:
         raise AlreadyExecuted(f"{record.id} was executed already: it is {record.state}.", next_step="Propose again if it is still wanted.")
     if record.state is State.EXPIRED:
         raise Expired(f"{record.id} has expired.", next_step="Propose again.")

@@ -18,9 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import insert, update
 
 from guardrails.budget import refuse_when_switched_on, stamp, unlock
-from guardrails.claim import LEASE_SECONDS, Claims, check_digest, lease, lease_is_over, moved
+from guardrails.claim import LEASE_SECONDS, Claims, check_digest, lease, lease_is_over, moved, refuse_while_held
 from guardrails.errors import (
-    AlreadyExecuted,
     Conflict,
     Forbidden,
     KillSwitchOn,
@@ -310,7 +309,7 @@ class Executor:
         port = self._office.port(record.cluster)
         async with self._office.ledger.transaction() as writing:
             if not lease_is_over(record, writing.now):
-                raise AlreadyExecuted(f"{record.id} is being executed.")
+                refuse_while_held(record, writing.now)
             record = await touch(writing, record, fence=record.fence + 1, lease_until=lease(writing.now))
             await writing.append("execution.resumed", record.id, {"state": record.state.value, "fence": record.fence})
         if record.state is State.VERIFYING:

@@ -140,6 +140,25 @@ async def test_execute_again_takes_over_after_the_lease(gate: Gate, office: Offi
     assert len(cluster.writes) == 1
 
 
+@pytest.mark.parametrize(("step", "said"), [("change:sent", "its change is under way"), ("verifying", "its change is made")])
+async def test_until_then_it_is_told_how_far_it_is_and_when_it_can_be_taken_up(
+    gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock, step: str, said: str
+) -> None:
+    shown = await _approved(gate, office)
+    with pytest.raises(Killed):
+        await _execute(office, shown, die_at(step))
+    clock.pass_(seconds=20)
+    with pytest.raises(AlreadyExecuted, match=said) as refused:
+        await gate.execute(shown.id, shown.digest or "", "ada")
+    assert "alive 20 seconds ago" in str(refused.value)
+    assert refused.value.next_step
+    assert f"'smokejumper execute {shown.id}'" in refused.value.next_step
+    assert f"in {LEASE_SECONDS - 20} seconds" in refused.value.next_step
+    clock.pass_(seconds=LEASE_SECONDS - 20)
+    assert (await gate.execute(shown.id, shown.digest or "", "ada")).state is State.SUCCEEDED
+    assert len(cluster.writes) == 1
+
+
 async def test_killed_before_the_write_and_too_late_afterwards(gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock) -> None:
     shown = await _approved(gate, office)
     with pytest.raises(Killed):

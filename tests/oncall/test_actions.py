@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -88,6 +89,15 @@ class Bench:
         assert out.split()[1:2] == [ends], out + err
         assert (code == 0) == (ends == "succeeded")
         return out
+
+    def state_of(self, proposal: str) -> str:
+        return str(json.loads(self.say("proposals", "show", proposal, "--json")[1])["state"])
+
+    def elsewhere(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Execute or recover in a process of its own, which can die and whose clock can be ahead."""
+        command = [sys.executable, "-m", "tests.oncall.executing", str(self.state), str(self.lab.kubeconfig("executor")), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def writes(self) -> list[tuple[str, str, str, int | None]]:
         """(verb, resource, name, answer) of all that our account wrote since the last time this was asked.
@@ -421,6 +431,33 @@ def test_taints_cordons_and_a_mig_profile(bench: Bench, nodes: tuple[str, str]) 
     assert bench.writes() == [("patch", "nodes", node, 200)] * 6
 
 
+def test_an_interrupted_verification_is_taken_up_and_nothing_is_sent_again(bench: Bench, nodes: tuple[str, str]) -> None:
+    node = nodes[0]
+    bench.do("cordon", f"node/{node}")
+    proposal, digest = bench.propose("set_mig_profile", f"node/{node}", "profile=all-1g.10gb")
+    command = [sys.executable, "-c", "from oncall.cli import main; main()", "--state", str(bench.state)]
+    words = ["--kubeconfig", str(bench.lab.kubeconfig("executor")), "execute", proposal]
+    with subprocess.Popen([*command, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # Nobody plays the MIG manager, so the verification goes on until it is interrupted.
+        wait_for("the verification", lambda: bench.state_of(proposal) == "verifying", 60)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"The execution of {proposal} was interrupted" in err
+    code, out, err = bench.say("execute", proposal)
+    assert code == 2, out + err
+    assert "its change is made, and whether it worked is being verified" in err
+    assert f"'smokejumper execute {proposal}'" in err
+
+    def mig_manager() -> None:
+        bench.client.patch("v1", "Node", node, {"metadata": {"labels": {"nvidia.com/mig.config.state": "success"}}})
+
+    with bench.played(mig_manager):
+        done = bench.elsewhere("execute", proposal, digest, "--seconds-later", "90")
+    assert done.stdout.split() == ["succeeded"], done.stdout + done.stderr
+    assert bench.writes() == [("patch", "nodes", node, 200)] * 2
+
+
 def _settled(bench: Bench, nodes: tuple[str, str], replicas: int = 3) -> list[str]:
     """Pods on the first node, and a second one that is open to them."""
     bench.client.patch("v1", "Node", nodes[1], {"spec": {"unschedulable": True}})
@@ -450,13 +487,8 @@ def test_a_drain_that_was_killed_goes_on_and_moves_each_pod_once(bench: Bench, n
     names = _settled(bench, nodes, replicas=2)
     proposal, digest = bench.propose("drain", f"node/{nodes[0]}")
 
-    def elsewhere(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.oncall.executing", str(bench.state), str(bench.lab.kubeconfig("executor")), *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-
-    assert elsewhere("execute", proposal, digest, "--die-at", step).returncode == -9
-    recovered = elsewhere("recover", "--seconds-later", "90")
+    assert bench.elsewhere("execute", proposal, digest, "--die-at", step).returncode == -9
+    recovered = bench.elsewhere("recover", "--seconds-later", "90")
     assert recovered.stdout.split() == [proposal, "succeeded"], recovered.stdout + recovered.stderr
     done = [(kind, name) for _, kind, name, code in bench.writes() if code in (200, 201)]
     assert done == [("nodes", nodes[0]), *(("pods/eviction", name) for name in names)]
