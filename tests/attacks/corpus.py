@@ -65,14 +65,8 @@ def runnable(file: str, *surfaces: str) -> list[Attack]:
 # Where in the tree a missing surface would appear, and the word in it that tells.
 SIGNS: dict[str, tuple[tuple[str, str], ...]] = {
     "slack": (("oncall/**/*.py", "slack_sdk"), ("oncall/**/*.py", "X-Slack-Signature"), ("oncall/slack*", "")),
-    "http": (
-        ("mcp_server/**/*.py", "streamable_http"),
-        ("oncall/**/*.py", "starlette"),
-        ("oncall/**/*.py", "uvicorn"),
-        ("oncall/web*", ""),
-    ),
+    "approval page": (("oncall/**/*.py", "starlette"), ("oncall/**/*.py", "uvicorn"), ("oncall/web*", "")),
     "elicitation": (("mcp_server/**/*.py", "elicit"), ("mcp_server/**/*.py", "InputRequired")),
-    "prometheus": (("cluster/prometheus*", ""), ("cluster/**/*.py", "/api/v1/query_range"), ("cluster/loki*", "")),
     "external tools": (("mcp_server/**/*.py", "ClientSession"), ("agent/**/*.py", "ClientSession"), ("agent/**/*.py", "mcp.client")),
 }
 

@@ -36,8 +36,8 @@ by_id = {attack.id: attack for attack in runnable("sinks")}
 
 
 def test_every_attack_of_this_file_has_its_runner() -> None:
-    ran = {49, 50, 51, 52, 54, 56, 57, 58, 60}
-    assert set(by_id) == ran
+    ran = {49, 50, 51, 52, 54, 56, 57, 58, 60}  # 55 has its own in test_wire.py
+    assert set(by_id) - {55} == ran
 
 
 def test_49_an_alias_bomb_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
