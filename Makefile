@@ -47,9 +47,10 @@ docs: $(VENV)/.dev
 lab: $(VENV)/.dev
 	$(BIN)/python -m tests.lab up --scenario $(or $(SCENARIO),rollout-bad-image)
 
-# A scan of 10,000 pods; with CASES=folder also the recorded cases.
+# A scan of 10,000 pods, an inventory of 10,000 GPUs; with CASES=folder also the recorded cases.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scan --pods 10000 --broken 25 --runs 5
+	$(BIN)/python -m benchmarks.gpu
 	$(if $(CASES),$(BIN)/python -m benchmarks.diagnosis $(CASES) -o $(or $(OUT),predictions.jsonl) --repeat-check)
 
 clean:

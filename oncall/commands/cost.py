@@ -31,12 +31,14 @@ def cost(
     import asyncio
     import json
 
+    from oncall.assembly import tune_collector
     from oncall.errors import UsageError
 
     if output not in ("text", "json"):
         raise UsageError(f"-o {output!r} is neither text nor json.")
     invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
     settings = invocation.settings
+    tune_collector()
     found, blind = asyncio.run(_report(settings, recording, now))
     if output == "json":
         import msgspec

@@ -42,6 +42,7 @@ def gpus(
     import asyncio
 
     from mcp_server.tools.gpus import STATES
+    from oncall.assembly import tune_collector
     from oncall.errors import UsageError
 
     if state is not None and state not in STATES:
@@ -51,6 +52,7 @@ def gpus(
     if watch and (recording is not None or output == "json"):
         raise UsageError("--watch follows a live cluster on a terminal. Leave --recording and -o json out.")
     invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    tune_collector()
     asyncio.run(_gpus(invocation.settings, recording, now, _Wanted(node, state, by_workload, watch, output == "json")))
 
 
