@@ -7,6 +7,7 @@ networks are allowed, because that is where monitoring lives.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 
@@ -37,13 +38,20 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             found = await anyio.getaddrinfo(host, request.url.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise httpx2.ConnectError(f"{host} has no address: {error}", request=request) from error
-        addresses = [str(entry[4][0]) for entry in found]
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for address in addresses:
             if refused(address):
                 raise RefusedAddressError(f"{host} is {address}, where clouds serve their metadata", request=request)
         # The Host header was made from the name, and TLS still checks the certificate against it.
         request.extensions = {**request.extensions, "sni_hostname": host}
-        request.url = request.url.copy_with(host=addresses[0])
+        for address in addresses[:-1]:
+            # `localhost` is two addresses, of which a server often has one.
+            with contextlib.suppress(httpx2.ConnectError):
+                return await self._send(request, address)
+        return await self._send(request, addresses[-1])
+
+    async def _send(self, request: httpx2.Request, address: str) -> httpx2.Response:
+        request.url = request.url.copy_with(host=address)
         return await self._beneath.handle_async_request(request)
 
     async def aclose(self) -> None:

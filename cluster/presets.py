@@ -216,6 +216,8 @@ PRESETS: tuple[Preset, ...] = (
         of="node",
     ),
 )
+# Every series; the metric's name is a label like others.
+ANY = Form(f"{{{NARROW}}}")
 BY_NAME: Mapping[str, Preset] = {preset.name: preset for preset in PRESETS}
 
 
@@ -228,11 +230,6 @@ def render(form: Form, of: str, namespaces: Sequence[str] = (), labels: Mapping[
         return plain
     moved = {f"{EXPORTED}{key}" if key in MOVED else key: value for key, value in wanted.items()}
     return f"({form.expression.replace(NARROW, _matchers(scoped, moved, EXPORTED))}) or ({plain})"
-
-
-def named(metric: str) -> Form:
-    """The form of one metric by its name, which may be any text."""
-    return Form(f"{{__name__={_quoted(metric)},{NARROW}}}")
 
 
 def _matchers(namespaces: tuple[str, ...], labels: Mapping[str, str], prefix: str = "") -> str:

@@ -1,28 +1,23 @@
 """Metrics of a live Prometheus (or what speaks its HTTP API: Thanos, Mimir, VictoriaMetrics), through bounded queries.
 
 What could not be asked, was refused, was cut or does not exist comes back as `Missing`: no series is never "fine". It stores nothing,
-evaluates no rule, and asks no other address than the configured one. The token goes into a header and nowhere else.
+evaluates no rule, and asks no other address than the configured one.
 """
 
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import anyio
-import httpx2
 import msgspec
 from msgspec import Struct
 
-from cluster.egress import GuardedTransport, RefusedAddressError
-from cluster.errors import MonitoringError
-from cluster.presets import BY_NAME, EXPORTED, LONG_MINUTES, MOVED, PRESETS, Form, Preset, named, render
+from cluster.endpoint import DETAIL_LIMIT, Endpoint, EndpointClient
+from cluster.presets import ANY, BY_NAME, EXPORTED, LONG_MINUTES, MOVED, PRESETS, Form, Preset, render
 from cluster.reading import Cost, MetricQuery, Missing, Reading, Sample, Series, Why
 from cluster.reference import Scope, Window
 from cluster.telemetry import Alert, Telemetry
@@ -32,9 +27,7 @@ NAME_LABEL = "__name__"
 SERIES_LIMIT = 2_000
 POINTS = 60
 STEP_SECONDS_MINIMUM = 15
-RESPONSE_BYTES = 32 * 1024 * 1024
 LABEL_LIMIT = 300
-DETAIL_LIMIT = 300
 NAMES_LIMIT = 1_000
 # How far back a point of a query looks for a sample (--query.lookback-delta), so that points this far apart see all of them.
 LOOKBACK_SECONDS = 300
@@ -42,35 +35,19 @@ LOOKBACK_SECONDS = 300
 PARALLEL = 6
 # Below what a probe may take, so that what came in time is kept.
 SWEEP_SECONDS = 25.0
-# Longer queries do not fit into the address that proxies accept.
-ADDRESS_BYTES = 2_000
 ALERTS = "ALERTS"
 ALERTS_SINCE = "ALERTS_FOR_STATE"
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where to ask, and as whom. `tenant` goes into the header X-Scope-OrgID (Mimir, Cortex); user and password may stand in `url`."""
-
-    url: str
-    bearer_token: str | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    tenant: str | None = None
-    timeout_seconds: float = 10.0
-
-    @property
-    def shown(self) -> str:
-        """The address without user and password."""
-        return str(httpx2.URL(self.url).copy_with(userinfo=b""))
+class _Data(Struct):
+    result_type: str = msgspec.field(name="resultType")
+    result: msgspec.Raw
 
 
 class _Envelope(Struct):
-    """What every endpoint of the API answers (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
+    """What every query answers (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
 
-    status: str
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    error_type: str = msgspec.field(default="", name="errorType")
-    error: str = ""
+    data: _Data
     warnings: list[str] = []
 
 
@@ -80,31 +57,12 @@ class _Result(Struct):
     values: list[tuple[float, str]] = []
 
 
-class _Data(Struct):
-    result_type: str = msgspec.field(name="resultType")
-    result: msgspec.Raw
-
-
-class _Answer(Struct):
-    """Either `data`, or the `why` and `detail` of having none."""
-
-    data: bytes = b""
-    warnings: tuple[str, ...] = ()
-    why: Why | None = None
-    detail: str = ""
-    next_step: str = ""
-    cost: Cost = Cost()
-
-    def missing(self, what: str) -> Missing:
-        return Missing(what, self.why or Why.MALFORMED, present(self.detail, DETAIL_LIMIT), self.next_step)
-
-
 class Prometheus:
-    """Queries over one endpoint. Use as an async context manager, or call `close`. `client` takes the place of the connection."""
+    """Queries over one endpoint. Use as an async context manager, or call `close`. Raises MonitoringError for one that cannot be used."""
 
-    def __init__(self, endpoint: Endpoint, client: httpx2.AsyncClient | None = None) -> None:
-        self.endpoint = endpoint
-        self._client = client or _client(endpoint)
+    def __init__(self, endpoint: Endpoint, sweep_seconds: float = SWEEP_SECONDS) -> None:
+        self._client = EndpointClient(endpoint, "Prometheus")
+        self._sweep_seconds = sweep_seconds
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,7 +71,7 @@ class Prometheus:
         await self.close()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
     async def metric(
         self, query: MetricQuery, window: Window, namespaces: Sequence[str] = (), limit: int = SERIES_LIMIT
@@ -124,7 +82,8 @@ class Prometheus:
             return await self._range(query.expression, window, query.name or "the query", query.name, limit)
         preset = BY_NAME.get(query.name)
         if preset is None:
-            return await self._range(render(named(query.name), "pod", namespaces, labels), window, query.name, "", limit)
+            expression = render(ANY, "pod", namespaces, {**labels, NAME_LABEL: query.name})
+            return await self._range(expression, window, query.name, "", limit)
         names = await self._names((preset,), window)
         if names.missing:
             return Reading((), names.missing, names.cost)
@@ -155,7 +114,7 @@ class Prometheus:
             async with limiter:
                 alerts.append(await self.alerts(scope, end))
 
-        with anyio.move_on_after(SWEEP_SECONDS):
+        with anyio.move_on_after(self._sweep_seconds):
             async with anyio.create_task_group() as group:
                 for preset, forms in asked:
                     group.start_soon(ask, preset, forms)
@@ -165,7 +124,7 @@ class Prometheus:
         absent = [preset for preset in swept if not _usable(preset, names.value) or _empty(readings.get(preset.name))]
         gaps = [gap for reading in (*readings.values(), *alerts) for gap in reading.missing if gap.why is not Why.NOT_FOUND]
         if late:
-            detail = f"no answer within {SWEEP_SECONDS:g} s"
+            detail = f"no answer within {self._sweep_seconds:g} s"
             gaps.append(Missing(_listed(late), Why.TIMEOUT, detail, "Ask about one namespace, or look at the load of Prometheus."))
         if absent:
             gaps.append(_absent(absent))
@@ -231,125 +190,30 @@ class Prometheus:
     async def _series(
         self, path: str, expression: str, times: dict[str, str], what: str, called: str, limit: int, window: Window
     ) -> Reading[tuple[Series, ...]]:
-        timeout = f"{max(1, math.floor(self.endpoint.timeout_seconds))}s"
-        answer = await self._get(path, {"query": expression, "limit": str(limit), "timeout": timeout, **times})
+        timeout = f"{max(1, math.floor(self._client.endpoint.timeout_seconds))}s"
+        answer = await self._client.get(path, {"query": expression, "limit": str(limit), "timeout": timeout, **times})
         if answer.why is not None:
             return Reading((), (answer.missing(what),), answer.cost)
-        try:
-            results = _results(answer.data)
-        except (msgspec.MsgspecError, ValueError) as error:
-            return Reading((), (Missing(what, Why.MALFORMED, present(str(error), DETAIL_LIMIT)),), answer.cost)
+        if not answer.body.lstrip().startswith(b"{"):
+            return Reading((), (self._client.unexpected(answer).missing(what),), answer.cost)
         moments: dict[float, datetime] = {}
-        series = tuple(item for result in results[:limit] if (item := _read(result, called, moments)).samples)
+        try:
+            envelope = msgspec.json.decode(answer.body, type=_Envelope)
+            results = _results(envelope.data)
+            series = tuple(item for result in results[:limit] if (item := _read(result, called, moments)).samples)
+        except (msgspec.MsgspecError, ValueError, OverflowError, OSError) as error:
+            return Reading((), (Missing(what, Why.MALFORMED, present(str(error), DETAIL_LIMIT)),), answer.cost)
         gaps = []
-        if len(results) > limit or any("truncated" in warning for warning in answer.warnings):
+        if len(results) > limit or any("truncated" in warning for warning in envelope.warnings):
             detail = f"more than {limit} series; the first {limit} were read"
             gaps.append(Missing(f"all of {what}", Why.TRUNCATED, detail, "Ask about one namespace or object."))
         if not series:
             gaps.append(_nothing(what, window))
         return Reading(series, tuple(gaps), answer.cost)
 
-    async def _get(self, path: str, parameters: dict[str, str]) -> _Answer:
-        """One request; whatever goes wrong is said in the answer."""
-        url = f"{self.endpoint.url.rstrip('/')}/{path}"
-        long = len(parameters.get("query", "")) > ADDRESS_BYTES
-        where = self.endpoint.shown
-        body = bytearray()
-        try:
-            with anyio.fail_after(self.endpoint.timeout_seconds + 2):
-                request = self._client.build_request(
-                    "POST" if long else "GET", url, data=parameters if long else None, params=None if long else parameters
-                )
-                response = await self._client.send(request, stream=True)
-                try:
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > RESPONSE_BYTES:
-                            detail = f"the answer is longer than {RESPONSE_BYTES // 1024 // 1024} MiB"
-                            step = "Ask about one namespace or object, or a shorter time."
-                            return _Answer(why=Why.TRUNCATED, detail=detail, next_step=step, cost=Cost(1, len(body)))
-                finally:
-                    await response.aclose()
-        except (TimeoutError, httpx2.TimeoutException):
-            detail = f"{where} gave no answer within {self.endpoint.timeout_seconds:g} s"
-            return _Answer(why=Why.TIMEOUT, detail=detail, next_step="Look at the load of Prometheus, or try a shorter time.", cost=Cost(1))
-        except RefusedAddressError as error:
-            return _Answer(
-                why=Why.FORBIDDEN, detail=f"not asked: {error}", next_step="Configure the address of a Prometheus.", cost=Cost(1)
-            )
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            detail = f"{where}: {error or type(error).__name__}"
-            return _Answer(why=Why.UNREACHABLE, detail=detail, next_step=_unreachable(error), cost=Cost(1))
-        return _judged(response.status_code, bytes(body), where, Cost(1, len(body)))
 
-
-def _client(endpoint: Endpoint) -> httpx2.AsyncClient:
-    """Raises MonitoringError for an address or a certificate authority that cannot be used."""
-    try:
-        url = httpx2.URL(endpoint.url)
-    except httpx2.InvalidURL as error:
-        raise MonitoringError(
-            f"the address of Prometheus cannot be read ({error}); give one like https://prometheus.example:9090"
-        ) from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise MonitoringError(f"{endpoint.shown!r} is no address of a Prometheus; give one like https://prometheus.example:9090")
-    try:
-        verify = ssl.create_default_context(cafile=str(endpoint.ca_file)) if endpoint.ca_file else ssl.create_default_context()
-    except OSError as error:
-        raise MonitoringError(f"cannot read the certificate authority {endpoint.ca_file}: {error}. Correct monitoring.ca_file.") from error
-    headers = {"Accept": "application/json"}
-    if endpoint.bearer_token:
-        headers["Authorization"] = f"Bearer {endpoint.bearer_token}"
-    if endpoint.tenant:
-        headers["X-Scope-OrgID"] = endpoint.tenant
-    # Proxies of the environment are left aside: they would resolve the name again, and the address that was judged would not count.
-    beneath = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)
-    return httpx2.AsyncClient(
-        transport=GuardedTransport(beneath), headers=headers, timeout=endpoint.timeout_seconds, trust_env=False, follow_redirects=False
-    )
-
-
-def _judged(status: int, body: bytes, where: str, cost: Cost) -> _Answer:
-    """What an HTTP answer means."""
-    try:
-        envelope = msgspec.json.decode(body, type=_Envelope)
-    except msgspec.MsgspecError:
-        envelope = _Envelope("")
-    if status == 200 and envelope.status == "success":
-        return _Answer(bytes(envelope.data), tuple(envelope.warnings), cost=cost)
-    said = envelope.error or " ".join(body[:DETAIL_LIMIT].decode("utf-8", "replace").split()) or f"HTTP {status}"
-    why, step = _meaning(status, envelope)
-    if why is Why.UNREACHABLE and said.startswith("<"):
-        said = f"HTTP {status} and a web page"
-    return _Answer(why=why, detail=f"{where} says: {said}", next_step=step, cost=cost)
-
-
-def _meaning(status: int, envelope: _Envelope) -> tuple[Why, str]:
-    match status, envelope.error_type:
-        case 401, _:
-            return Why.UNAUTHENTICATED, "Set SMOKEJUMPER_MONITORING__BEARER_TOKEN to a token that it accepts."
-        case 403, _:
-            return Why.FORBIDDEN, "Let this account query metrics, or set monitoring.tenant where tenants are told apart."
-        case (408 | 429 | 504, _) | (_, "timeout" | "canceled"):
-            return Why.TIMEOUT, "Look at the load of Prometheus, or ask about one namespace or a shorter time."
-        case (400 | 422, _):
-            return Why.MALFORMED, "The query was refused; correct it, or ask for less."
-        case 404, _:
-            return Why.UNREACHABLE, "There is no Prometheus API at this address; a path such as /prometheus may lack."
-        case code, _ if 300 <= code < 400:
-            return Why.UNREACHABLE, "It redirects elsewhere, which is not followed; configure the address that it points to."
-    return Why.UNREACHABLE, "Check the address of Prometheus, and that it is up."
-
-
-def _unreachable(error: Exception) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "Set monitoring.ca_file to the authority of its certificate."
-    return "Check the address of Prometheus, that it is up, and that it can be reached from here."
-
-
-def _results(data: bytes) -> list[_Result]:
+def _results(decoded: _Data) -> list[_Result]:
     """Matrix, vector and scalar alike. Raises ValueError for a string, which is no measurement."""
-    decoded = msgspec.json.decode(data, type=_Data)
     if decoded.result_type in ("matrix", "vector"):
         return msgspec.json.decode(decoded.result, type=list[_Result])
     if decoded.result_type == "scalar":

@@ -58,7 +58,8 @@ async def monitoring(settings: Settings | None) -> AsyncIterator[Prometheus | No
     if settings is None or settings.prometheus is None:
         yield None
         return
-    from cluster.prometheus import Endpoint, Prometheus
+    from cluster.endpoint import Endpoint
+    from cluster.prometheus import Prometheus
 
     asked = settings.monitoring
     token = asked.bearer_token.get_secret_value() if asked.bearer_token else None

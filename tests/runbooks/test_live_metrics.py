@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cluster.prometheus import Endpoint
+from cluster.endpoint import Endpoint
 from cluster.prometheus import Prometheus as Source
 from cluster.reference import Scope
 from runbooks.detectors import deviceerrors, telemetry, utilisation
