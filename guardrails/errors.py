@@ -169,6 +169,12 @@ class BadStore(GuardrailsError):
     code = "bad_store"
 
 
+class UnknownCommit(BadStore):
+    """The database went away while it stored a change, so nobody knows whether it did. To be looked at, never to be repeated blindly."""
+
+    code = "unknown_commit"
+
+
 class BadLedger(GuardrailsError):
     """The ledger or its key cannot be used."""
 

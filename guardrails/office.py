@@ -65,19 +65,21 @@ async def open_office(
     clock: Clock | None = None,
     ids: Callable[[str], str] = random_id,
     key: str | None = None,
+    database: str | None = None,
     durable: bool = True,
 ) -> AsyncIterator[Office]:
     """Open everything in a state folder, closing it at the end. Raises BadStore, BadLedger, BadDirectory, BadBundle.
 
     The folder holds `smokejumper.db`, `people.json` and `keys/`; a key, its public half and the database are made when absent.
-    `key` is the ledger's private key where it comes another way than as a file (`Signer.from_text`). Not `durable`: see `Store.open`.
+    `key` is the ledger's private key where it comes another way than as a file (`Signer.from_text`); `database` is the URL of a server to
+    use instead of a file. Not `durable`: see `Store.open`.
     """
     clock = clock or SystemClock()
     estate = estate or Estate()
     directory = Directory.load(state / PEOPLE)
     signer = Signer.load_or_create(state / KEY) if key is None else Signer.from_text(key)
     publish_verifier(state / VERIFIER, signer)
-    store = await Store.open(state / DATABASE, durable=durable)
+    store = await Store.open(database or state / DATABASE, durable=durable, tenant=estate.tenant)
     try:
         ledger = Ledger(store, signer, clock, anchor=state / ANCHOR, tenant=estate.tenant, ids=ids)
         policy = await load_policy(ledger, bundle, directory.groups)

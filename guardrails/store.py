@@ -1,25 +1,26 @@
-"""The database: its tables, and the two ways in. One SQLite file by default.
+"""The database: its tables, and the two ways in. One SQLite file by default, a PostgreSQL server where one is configured.
 
-`write` begins with the write lock, so what a transaction reads is still true when it commits; `read` never waits for a writer.
-synchronous=FULL: an entry that was reported is on the disk. What cannot be used becomes one error with a next step.
+`write` holds the write lock from its beginning, so what a transaction reads is still true when it commits; `read` never waits for a
+writer and sees one state. What cannot be used becomes one error with a next step. How each database does this is in `sqlite` and
+`postgres`; who may do what in the latter, in `rights`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, event
-from sqlalchemy.exc import DatabaseError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from guardrails.errors import BadStore
+from guardrails.errors import BadStore, UnknownCommit
+from guardrails.sqlite import SqliteDatabase
 
-BUSY_SECONDS = 10
+# Of the tables below. Raised with every change of them that was released, together with a step in `migration`.
+VERSION = 1
+DEFAULT_TENANT = "default"
 
 metadata = MetaData()
 
@@ -173,27 +174,65 @@ blobs = Table(
 )
 
 
-class Store:
-    """One database. Open it with `open`, close it with `close`."""
+class Database(Protocol):
+    """One kind of database: `SqliteDatabase`, `PostgresDatabase`. As text it is what people know it by, without a password."""
 
-    def __init__(self, path: Path, engine: AsyncEngine) -> None:
-        self.path = path
+    @property
+    def path(self) -> Path | None:
+        """The file, None for a server."""
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """Execution options of a transaction that reads."""
+
+    @property
+    def writing(self) -> Mapping[str, Any]:
+        """Execution options of a transaction that writes."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
+
+    def prepare(self) -> AsyncEngine:
+        """The engine. May raise `errors`."""
+
+    async def open(self, connection: AsyncConnection, metadata: MetaData, version: int) -> None:
+        """Make or look at the tables, in a writing transaction without its lock. Raises BadStore."""
+
+    async def lock(self, connection: AsyncConnection) -> None:
+        """Take this tenant's write lock, unless beginning has."""
+
+    def is_unknown(self, error: BaseException) -> bool:
+        """Whether a commit that raised this may nevertheless have happened."""
+
+    def explain(self, error: Exception) -> BadStore:
+        """One of `errors` for people."""
+
+
+class Store:
+    """One database. Open it with `open`, close it with `close`. `path` is its file, None on a server."""
+
+    def __init__(self, database: Database, engine: AsyncEngine) -> None:
+        self.path = database.path
+        self._database = database
         self._engine = engine
 
     @classmethod
-    async def open(cls, path: Path, *, durable: bool = True) -> Store:
-        """Open the file, making it and its tables when absent. Raises BadStore.
+    async def open(cls, where: Path | str, *, durable: bool = True, tenant: str = DEFAULT_TENANT) -> Store:
+        """Open a file, making it and its tables when absent, or the database at a URL, whose tables must be there. Raises BadStore.
 
-        Not `durable`: for scratch databases, whose last transactions need not survive a power cut.
+        `tenant` is whose rows are used; a server must have given the role to that tenant. Not `durable`: for scratch databases, whose
+        last transactions need not survive a power cut.
         """
-        _prepare(path)
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine.sync_engine, "connect", _configure if durable else _configure_scratch)
-        event.listen(engine.sync_engine, "begin", _begin)
-        store = cls(path, engine)
+        database = database_of(where, durable=durable, tenant=tenant)
         try:
-            async with store.write() as connection:
-                await connection.run_sync(metadata.create_all)
+            engine = database.prepare()
+        except database.errors as error:
+            raise database.explain(error) from error
+        store = cls(database, engine)
+        try:
+            async with store._transaction(database.writing) as connection:
+                await database.open(connection, metadata, VERSION)
         except BadStore:
             await engine.dispose()
             raise
@@ -204,81 +243,44 @@ class Store:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that holds the write lock from its beginning; commits at the end, rolls back on any exception."""
-        with _one_error(self.path):
-            async with self._engine.connect() as connection:
-                await connection.execution_options(smokejumper_write=True)
-                async with connection.begin():
-                    yield connection
+        """A transaction that holds the write lock from its beginning; commits at the end, rolls back on any exception.
+
+        Raises UnknownCommit when the server went away while it committed.
+        """
+        async with self._transaction(self._database.writing) as connection:
+            await self._database.lock(connection)
+            yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database."""
-        with _one_error(self.path):
-            async with self._engine.connect() as connection, connection.begin():
-                yield connection
+        async with self._transaction(self._database.reading) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self, options: Mapping[str, Any]) -> AsyncIterator[AsyncConnection]:
+        database = self._database
+        writing, committing = options is database.writing, False
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(**options)
+                async with connection.begin():
+                    yield connection
+                    committing = writing
+        except database.errors as error:
+            if committing and database.is_unknown(error):
+                raise UnknownCommit(
+                    f"The database {database} went away while a change was stored: it may be stored or not.",
+                    next_step="Look before you do it again: smokejumper proposals list.",
+                ) from error
+            raise database.explain(error) from error
 
 
-def _prepare(path: Path) -> None:
-    """Make the file and look whether it is a usable database, before the pool does.
+def database_of(where: Path | str, *, durable: bool = True, tenant: str = DEFAULT_TENANT) -> Database:
+    """The database at a path, or at a URL, which is a text. Raises BadStore for another kind of URL."""
+    if isinstance(where, Path):
+        return SqliteDatabase(where, durable=durable)
+    # Imported here: its driver is of no use beside a file.
+    from guardrails.postgres import PostgresDatabase
 
-    A connection of aiosqlite that fails to open ends in a thread that outlives the event loop and prints a traceback.
-    """
-    with _one_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-
-
-def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:
-    # The driver must not open transactions of its own: _begin does (SQLAlchemy, "Serializable isolation / transactional DDL").
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    # secure_delete: what is erased is overwritten in the file, not only unlinked (sqlite.org/pragma.html).
-    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _configure_scratch(connection: Any, record: ConnectionPoolEntry) -> None:
-    _configure(connection, record)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=OFF")
-    cursor.close()
-
-
-def _begin(connection: Any) -> None:
-    writing = connection.get_execution_options().get("smokejumper_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-
-class _one_error:  # noqa: N801 - read as a statement
-    """Turn what the driver raises into BadStore with a next step."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, DBAPIError | sqlite3.Error | OSError):
-            raise _explain(self._path, error) from error
-
-
-def _explain(path: Path, error: DBAPIError | sqlite3.Error | OSError) -> BadStore:
-    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    if "locked" in text:
-        return BadStore(f"The database {path} is locked.", next_step="Another process holds it for long; stop that one or try again.")
-    if "readonly" in text or "read-only" in text or isinstance(error, PermissionError):
-        return BadStore(f"The database {path} is read-only.", next_step="Give this user write access, or choose another state folder.")
-    if "malformed" in text or "not a database" in text:
-        return BadStore(f"The database {path} is damaged.", next_step="Restore it from a backup, then run: smokejumper audit verify.")
-    if "full" in text:
-        return BadStore(f"No space is left for the database {path}.", next_step="Free some; nothing was changed.")
-    if "unable to open" in text or isinstance(error, OSError):
-        return BadStore(f"The database {path} cannot be opened: {text}.", next_step="Check the path and its permissions.")
-    kind = "refused a statement" if isinstance(error, DatabaseError) else "failed"
-    return BadStore(f"The database {path} {kind}: {text[:300]}.", next_step="If it was made by another version, migrate it.")
+    return PostgresDatabase(where, durable=durable, tenant=tenant)
