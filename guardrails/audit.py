@@ -20,12 +20,13 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.errors import BadLedger, GuardrailsError
-from guardrails.hashing import Hashed, command, found
+from guardrails.hashing import Asked, Hashed, command, found
 from guardrails.leaves import COLUMNS, PROBLEMS_MAX, Leaves, Problem
 from guardrails.note import Verifier
+from guardrails.proposal import DIGEST_DOMAIN
 from guardrails.replay import Replay
 from guardrails.store import Store, checkpoints, entries, heads
-from guardrails.tables import check, rows
+from guardrails.tables import check, check_documents, rows
 
 SHOWN_MAX = 50
 # Below this a second process starts for longer than it works.
@@ -59,29 +60,31 @@ async def verify(store: Store, verifier: Verifier | None, *, log: str = "default
         return Report("cannot-verify", 0, 0, 0, (), (str(error),))
 
 
-async def _verify(connection: AsyncConnection, path: Path, verifier: Verifier, log: str, anchor: str | None) -> Report:
+async def _verify(connection: AsyncConnection, path: Path | None, verifier: Verifier, log: str, anchor: str | None) -> Report:
     signed = await connection.run_sync(_signed, log, anchor)
-    answers: list[Hashed] = []
+    asked, answers = Asked(sorted(signed.sizes), DIGEST_DOMAIN.decode()), list[Hashed]()
 
-    async def hash_elsewhere() -> None:
-        done = await run_process(command(path, log), input=json.encode(sorted(signed.sizes)), check=False)
+    async def hash_elsewhere(path: Path) -> None:
+        done = await run_process(command(path, log), input=json.encode(asked), check=False)
         if done.returncode == 0:
             answers.append(json.decode(done.stdout, type=Hashed))
 
     async with create_task_group() as tasks:
-        split = signed.size >= SPLIT_FROM and (os.cpu_count() or 1) > 1
-        if split:
-            tasks.start_soon(hash_elsewhere)
+        split = path is not None and signed.size >= SPLIT_FROM and (os.cpu_count() or 1) > 1
+        if split and path is not None:
+            tasks.start_soon(hash_elsewhere, path)
         leaves = Leaves(set() if split else signed.sizes)
         replay, problems = await connection.run_sync(_read, log, signed, None if split else leaves)
     if split and answers and answers[0].head == signed.note:
         hashed = answers[0]
+        problems += await connection.run_sync(check_documents, log, hashed.doubtful)
     else:
         if split:
             # It died, or somebody has written since.
             leaves = Leaves(signed.sizes)
             await connection.run_sync(_read_leaves, log, leaves)
-        hashed = found(signed.note, leaves)
+        hashed = found(signed.note, leaves, [])
+        problems += await connection.run_sync(check_documents, log)
     return _judge(signed, hashed, replay, problems, verifier, anchor)
 
 

@@ -6,7 +6,7 @@ leases, locks, times of the last change, dry runs and the progress of a change t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Select, select
 
 from guardrails.blob import is_committed
+from guardrails.budget import stamp
 from guardrails.canonical import is_same
+from guardrails.hashing import doubtful
 from guardrails.leaves import Problem
 from guardrails.proposal import DIGEST_DOMAIN, Proposal
 from guardrails.replay import Replay, Story, is_at_least
@@ -32,12 +34,8 @@ class _Draft(Struct, gc=False):
     action: _Action
 
 
-class _Document(Struct, gc=False):
-    not_after: str
-
-
 _decode = json.Decoder().decode
-_draft, _document = json.Decoder(_Draft).decode, json.Decoder(_Document).decode
+_draft = json.Decoder(_Draft).decode
 _PROPOSAL = tuple(
     proposals.c[name]
     for name in (
@@ -53,9 +51,7 @@ _PROPOSAL = tuple(
         "draft",
         "verdict",
         "requirement",
-        "document",
         "created_at",
-        "expires_at",
         "claimed_at",
         "failed_at",
         "fence",
@@ -110,15 +106,14 @@ def _check_proposals(connection: Connection, log: str, stories: dict[str, Story]
 
 def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
     """What of a proposal's row is not as the ledger tells; empty when all is. Raises what damaged JSON raises."""
-    state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement, document, *times = row
-    created_at, expires_at, claimed_at, failed_at, fence = times
+    state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement, *times, fence = row
     if (state, digest, reason) != (story.state, story.digest, story.reason):
         return f"The proposal {name} is not as the ledger tells: {state}, there {story.state}."
     if not isinstance(version, int) or version < story.version or fence != story.fence:
         return f"The proposal {name} is older than the ledger tells."
     if (cluster, requester, _list(contributors)) != (story.cluster, story.requester, story.contributors):
         return f"The cluster or the people of {name} are not those of the ledger."
-    if (created_at, claimed_at, failed_at) != (story.at, story.claimed_at, story.failed_at):
+    if tuple(times) != (story.at, story.claimed_at, story.failed_at):
         return f"The times of {name} are not those of the ledger."
     if _draft(draft).action.action != action or not is_same(draft, story.draft):
         return f"What {name} asks for is not what the ledger tells."
@@ -126,26 +121,36 @@ def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
         return f"The verdict on {name} is not the one in the ledger."
     if story.requirement and not is_at_least(requirement, story.requirement):
         return f"{name} requires less agreement than the ledger tells."
-    if (document is None) != (story.digest is None):
-        return f"The document of {name} is gone, or was never decided."
-    if document is not None and not _gives(document, story.digest or ""):
-        return f"The document of {name} does not give its digest."
-    if document is not None and expires_at != _expiry(_document(document).not_after):
-        return f"{name} expires at another time than its document says."
     return ""
 
 
-def _gives(document: str, digest: str) -> bool:
-    if is_same(document, bytes.fromhex(digest), DIGEST_DOMAIN):
-        return True
-    # Numbers beyond what JSON carries are written otherwise in the canonical form.
-    return Proposal.model_validate_json(document).digest == digest
+def check_documents(connection: Connection, log: str, names: Sequence[str] | None = None) -> list[Problem]:
+    """Which proposals have a document that does not give their digest, or another end than it says; of all, or of those named."""
+    columns = (proposals.c.id, proposals.c.digest, proposals.c.document, proposals.c.expires_at)
+    query = select(*columns).where(proposals.c.tenant == log)
+    queries = [query]
+    if names is not None:
+        queries = [query.where(proposals.c.id.in_(names[start : start + BATCH])) for start in range(0, len(names), BATCH)]
+    found = []
+    for asked in queries:
+        for batch in rows(connection, asked):
+            doubted = set(doubtful(batch, DIGEST_DOMAIN.decode()))
+            found += [what for row in batch if row[0] in doubted and (what := _document_difference(*row))]
+    return [Problem(-1, what) for what in found]
 
 
-def _expiry(not_after: str) -> str:
-    """A time of a document as `budget.stamp` writes it: parsing and writing it takes five times as long."""
-    whole, _, fraction = not_after.removesuffix("Z").partition(".")
-    return f"{whole}.{fraction:0<6}+00:00"
+def _document_difference(name: str, digest: str | None, document: str | None, expires_at: str | None) -> str:
+    if document is None or digest is None:
+        return f"The document of {name} is gone, or was never decided."
+    try:
+        sealed = Proposal.model_validate_json(document)
+    except (ValidationError, ValueError, TypeError) as error:
+        return f"The document of {name} is damaged: {type(error).__name__}."
+    if sealed.digest != digest:
+        return f"The document of {name} does not give its digest."
+    if expires_at != stamp(sealed.not_after):
+        return f"{name} expires at another time than its document says."
+    return ""
 
 
 @lru_cache(1024)
