@@ -23,6 +23,7 @@ from runbooks.finding import Finding, Want
 WANTS_SHOWN = 40
 FINDINGS_SHOWN = 20
 TEXT_LIMIT = 240
+ASKED_LIMIT = 32_000
 
 SYSTEM = """You help to find the root cause of a problem in a Kubernetes cluster. Detectors have made findings; some would like to see \
 more evidence. Choose which of the numbered probes to run next, most telling first. Choose few: each costs time. Prefer the log of \
@@ -54,9 +55,11 @@ class ModelPlanner:
         if view.judgement is None or len(wants) < 2 or exhausted(view.limits, view.spent) or self._gave_up:
             return await self._rules.next(view)
         shown = wants[:WANTS_SHOWN]
+        prompt = _prompt(view, shown)
         try:
-            choice = (await self._model.ask(SYSTEM, _prompt(view, shown), Choice)).value
-            return _plan(choice, view, shown)
+            choice = (await self._model.ask(SYSTEM, prompt, Choice)).value
+            asked = "\n\n".join((f"Model: {self._model.name}", SYSTEM, prompt, f"Answer: {choice.model_dump_json()}"))
+            return structs.replace(_plan(choice, view, shown), asked=present(asked, ASKED_LIMIT))
         except ModelError as error:
             # An endpoint that failed once fails each round; its deadline is not paid again.
             self._gave_up = True

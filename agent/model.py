@@ -81,6 +81,11 @@ class Model:
         self._ways: tuple[str, ...] = ("schema", "object", "text")
         self.usage = Usage()
 
+    @property
+    def name(self) -> str:
+        """Which model is asked."""
+        return self._settings.model
+
     async def ask(self, system: str, user: str, shape: type[S]) -> Answered[S]:
         """A document of that shape. Raises ModelError with what happened: no budget, no endpoint, a refusal, or no valid answer after
         one chance to repair it."""

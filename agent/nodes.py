@@ -17,7 +17,7 @@ from langgraph.types import Command, Send, interrupt
 
 from agent.budget import Limits, Spent
 from agent.planner import Plan, Planner, View
-from agent.remediation import Decision, Remediation, settled
+from agent.remediation import Argument, Decision, Remediation, settled
 from agent.report import markdown
 from agent.state import (
     CAUSES_KEPT,
@@ -38,7 +38,7 @@ from agent.toolbelt import Toolbelt, describe
 from agent.workspace import Judgement, Workspace
 from cluster.reading import Missing, Why
 from runbooks.causes import merged
-from runbooks.finding import Diagnosis
+from runbooks.finding import Cause, Diagnosis
 from runbooks.remedies import Candidate, candidates
 
 
@@ -71,6 +71,8 @@ async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[
     spent = Spent(len(state.get("answered", [])), state.get("round", 0), cost_of(state), seconds)
     chosen = await use.planner.next(View(incident_of(state), judgement, frozenset(asked), use.limits, spent))
     update = Investigation(round=state.get("round", 0) + 1, hypothesis=chosen.hypothesis, seconds=seconds, notes=list(chosen.notes))
+    if chosen.asked:
+        update["asked"] = [chosen.asked]
     if chosen.wants and not chosen.stop:
         await use.progress(f"round {update['round']}: {len(chosen.wants)} probes; {chosen.hypothesis}")
         return Command(goto=[Send("probe", ProbeTask(want=plain(want))) for want in chosen.wants], update=update)
@@ -107,7 +109,8 @@ async def propose(state: Investigation, runtime: Runtime[Dependencies]) -> Comma
     remedies = remedies_of(state)[0]
     if use.remediation is None or not remedies:
         return Command(goto="report", update=Investigation(notes=["no remedy is known for the first cause; nothing was proposed"]))
-    proposal = await use.remediation.propose(remedies[0], incident_of(state).id)
+    argument = Argument(_evidence(diagnosis_of(state).causes[0]), tuple(state.get("asked", ())))
+    proposal = await use.remediation.propose(remedies[0], incident_of(state).id, argument)
     if not proposal.id:
         return Command(goto="report", update=Investigation(proposal=plain(proposal), notes=[f"the gate refused it: {proposal.detail}"]))
     await use.progress(f"proposed {proposal.id}: {proposal.summary}")
@@ -150,6 +153,12 @@ async def _judgement(state: Investigation, use: Dependencies) -> Judgement:
     asked = answered_wants(state)
     await use.workspace.ensure(asked, use.toolbelt)
     return await use.workspace.judge(asked, cost_of(state))
+
+
+def _evidence(cause: Cause) -> str:
+    """What the first cause rests on, an observation a line."""
+    head = f"{cause.code} of {cause.object}, {cause.certainty.word}: {cause.explanation}"
+    return "\n".join((head, *(f"{item.id} {item.source.value} {item.object} {item.path}: {item.quote}" for item in cause.evidence)))
 
 
 def _seconds(use: Dependencies) -> float:

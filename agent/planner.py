@@ -26,13 +26,15 @@ class View(Struct, frozen=True):
 
 class Plan(Struct, frozen=True):
     """Wants to probe in parallel, or why to stop. `hypothesis` is the suspicion they test; `notes` go into the report. `complete`
-    says of a stop that nothing wanted was left unread: only then can an investigation that found nothing be called healthy."""
+    says of a stop that nothing wanted was left unread: only then can an investigation that found nothing be called healthy. `asked` is
+    what a model was asked and answered for this plan, for the record."""
 
     wants: tuple[Want, ...] = ()
     stop: str = ""
     complete: bool = False
     hypothesis: str = ""
     notes: tuple[str, ...] = ()
+    asked: str = ""
 
 
 class Planner(Protocol):

@@ -33,6 +33,14 @@ class ProposalView(Struct, frozen=True):
         return self.state in EXECUTABLE
 
 
+class Argument(Struct, frozen=True):
+    """What a proposal rests on, in words: the evidence of its cause, and what a model was asked and answered on the way. For the record;
+    no decision is made on it."""
+
+    evidence: str = ""
+    prompts: tuple[str, ...] = ()
+
+
 class Execution(Struct, frozen=True):
     """What came of asking for execution: the proposal's state afterwards and a sentence."""
 
@@ -53,10 +61,10 @@ class Decision(BaseModel):
 
 @dataclass(frozen=True)
 class Remediation:
-    """Ports to the gate. `propose(candidate, incident id)` may be called again after a crash and then must find the same proposal;
+    """Ports to the gate. `propose(candidate, incident id, argument)` may be called again after a crash and must find the same proposal;
     `execute(id, digest)` changes the cluster at most once however often it is called."""
 
-    propose: Callable[[Candidate, str], Awaitable[ProposalView]]
+    propose: Callable[[Candidate, str, Argument], Awaitable[ProposalView]]
     status: Callable[[str], Awaitable[ProposalView]]
     execute: Callable[[str, str], Awaitable[Execution]]
 

@@ -40,13 +40,15 @@ class FindingRef(TypedDict):
 
 
 class Investigation(TypedDict, total=False):
-    """What the graph remembers. `seconds` is what earlier processes spent; `diagnosis` is set once, when planning stops."""
+    """What the graph remembers. `seconds` is what earlier processes spent; `diagnosis` is set once, when planning stops; `asked` is what
+    a model was asked and answered."""
 
     incident: dict[str, Any]
     round: int
     hypothesis: str
     answered: Annotated[list[Answered], add]
     notes: Annotated[list[str], add]
+    asked: Annotated[list[str], add]
     seconds: float
     findings: list[FindingRef]
     stop: str

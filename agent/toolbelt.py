@@ -85,8 +85,10 @@ def tool_call(want: Want, scope: Scope) -> tuple[str, dict[str, Any]]:
                 "limit_bytes": DEEP_LOG_BYTES if want.deep else LOG_BYTES,
             }
         case MetricWant():
-            labels = dict(want.query.labels)
-            return METRICS_TOOL, {"name": want.query.name, "labels": labels, "expression": want.query.expression, "minutes": want.minutes}
+            query, asked = want.query, {"name": want.query.name, "minutes": want.minutes}
+            if query.expression:
+                return METRICS_TOOL, {**asked, "expression": query.expression}
+            return METRICS_TOOL, {**asked, "labels": dict(query.labels), "namespace": list(query.namespaces)}
         case TelemetryWant():
             return TELEMETRY_TOOL, {"namespace": list(scope.namespaces)}
 

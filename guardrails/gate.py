@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.action import Action, Target, check_target, parse_action
+from guardrails.blob import Attachment
 from guardrails.budget import GLOBAL, Switch, all_switches, switch
 from guardrails.consent import consent
 from guardrails.delegation import Delegation, delegate, end, quorum
@@ -58,12 +59,14 @@ class Gate:
         contributors: tuple[str, ...] = (),
         key: str | None = None,
         break_glass: bool = False,
+        attachments: tuple[Attachment, ...] = (),
     ) -> ProposalView:
         """Propose a change; it ends pending, approved, denied or rejected, and `detail` says why.
 
         The requester is the human behind the agent; with `break_glass` the caller has authenticated them just now. The same `key`
         returns the proposal made under it before, so a caller that was killed may ask again; so does the same wish while it is open.
-        A different wish of theirs for the same object takes the place of the open one. Raises InvalidAction, UnknownCluster,
+        A different wish of theirs for the same object takes the place of the open one. `attachments` are what the wish rests on, evidence
+        and a model's prompts, kept beside the ledger where they may be erased. Raises InvalidAction, UnknownCluster,
         NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
         self._office.port(cluster)
@@ -77,7 +80,10 @@ class Gate:
             channel,
             (evidence or Evidence()).model_dump(mode="json"),
         )
-        return await self.status(await self._intake.take(word, target, draft, cluster=cluster, who=who, key=key, break_glass=break_glass))
+        taken = await self._intake.take(
+            word, target, draft, cluster=cluster, who=who, key=key, break_glass=break_glass, attachments=attachments
+        )
+        return await self.status(taken)
 
     async def status(self, proposal_id: str) -> ProposalView:
         """One proposal as it stands. Raises UnknownProposal."""

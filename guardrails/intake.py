@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from guardrails.action import Action, Target
+from guardrails.blob import Attachment
 from guardrails.budget import stamp
 from guardrails.canonical import stored
 from guardrails.claim import difference
@@ -29,6 +30,9 @@ from guardrails.record import Draft, Record, create, find_by_key, load, move, op
 from guardrails.redact import present
 from guardrails.view import REASON_LIMIT
 
+# An investigation has at most a handful of rounds, each with one prompt.
+ATTACHMENTS_MAX = 20
+
 
 class Intake:
     """Takes in proposals over one office."""
@@ -37,11 +41,22 @@ class Intake:
         self._office = office
 
     async def take(
-        self, action: Action, target: Target, draft: Draft, *, cluster: str, who: tuple[Person, ...], key: str | None, break_glass: bool
+        self,
+        action: Action,
+        target: Target,
+        draft: Draft,
+        *,
+        cluster: str,
+        who: tuple[Person, ...],
+        key: str | None = None,
+        break_glass: bool = False,
+        attachments: tuple[Attachment, ...] = (),
     ) -> str:
         """The id of the proposal that stands for this wish: a new one, the one made under this key, or the one that is open for it.
 
-        `who` is the requester, then the contributors. Raises NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
+        `who` is the requester, then the contributors; of `attachments` the first 20 are kept beside the ledger.
+
+        Raises NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
         office, requester = self._office, who[0]
         evidence = Evidence.model_validate(draft.evidence)
@@ -63,7 +78,17 @@ class Intake:
                     await remember_key(writing.connection, key, twin)
                 return twin
             new = office.ids("p")
-            await create(writing, new, tenant=office.estate.tenant, cluster=cluster, action=action.action, draft=draft, who=names, key=key)
+            await create(
+                writing,
+                new,
+                tenant=office.estate.tenant,
+                cluster=cluster,
+                action=action.action,
+                draft=draft,
+                who=names,
+                key=key,
+                attachments=attachments[:ATTACHMENTS_MAX],
+            )
             record = await move(writing, await load(writing.connection, new), State.VALIDATING, by="gate")
         try:
             examination = await examine(office.port(cluster), action, target, requester, now=record.created_at)

@@ -15,6 +15,7 @@ from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from guardrails.approval import Approval
+from guardrails.blob import Attachment
 from guardrails.budget import place_of, stamp
 from guardrails.canonical import stored
 from guardrails.errors import BadLedger, Conflict, UnknownProposal
@@ -73,9 +74,18 @@ class Record(Struct, frozen=True):
 
 
 async def create(
-    writing: Writing, record_id: str, *, tenant: str, cluster: str, action: str, draft: Draft, who: tuple[str, ...], key: str | None
+    writing: Writing,
+    record_id: str,
+    *,
+    tenant: str,
+    cluster: str,
+    action: str,
+    draft: Draft,
+    who: tuple[str, ...],
+    key: str | None,
+    attachments: tuple[Attachment, ...] = (),
 ) -> None:
-    """Insert a proposal in its first state. `who` is the requester, then the contributors."""
+    """Insert a proposal in its first state. `who` is the requester, then the contributors; attachments are kept as erasable blobs."""
     at = stamp(writing.now)
     body = {
         "action": draft.action,
@@ -105,7 +115,7 @@ async def create(
         )
     )
     entry = {"cluster": cluster, "requester": who[0], "contributors": list(who[1:]), **body}
-    await writing.append("proposal.created", record_id, entry)
+    await writing.append("proposal.created", record_id, entry, attachments)
 
 
 async def move(

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import agent.remediation
 import guardrails.action
-from agent.remediation import Execution, Remediation
+from agent.remediation import Argument, Execution, Remediation
 from cluster.reading import Reader
 from cluster.recorded import RecordedReader
+from guardrails.blob import Attachment
 from guardrails.bundle import SHIPPED
 from guardrails.directory import Directory, Person
 from guardrails.errors import GuardrailsError, NotAuthenticated
@@ -85,7 +86,8 @@ async def desk_over(settings: Settings, reader: Reader) -> AsyncIterator[Desk]:
 def remediation(desk: Desk, person: Person, channel: str) -> Remediation:
     """What an investigation may ask of the gate, on behalf of a person. The gate's refusals are its answers."""
 
-    async def propose(candidate: Candidate, incident_id: str) -> agent.remediation.ProposalView:
+    async def propose(candidate: Candidate, incident_id: str, argument: Argument) -> agent.remediation.ProposalView:
+        evidence = (Attachment("evidence", argument.evidence),) if argument.evidence else ()
         target = guardrails.action.target(candidate.target.kind, candidate.target.namespace, candidate.target.name)
         try:
             shown = await desk.gate.propose(
@@ -97,6 +99,7 @@ def remediation(desk: Desk, person: Person, channel: str) -> Remediation:
                 channel=channel,
                 reason=candidate.why,
                 key=incident_id,
+                attachments=(*evidence, *(Attachment("prompt", asked) for asked in argument.prompts)),
             )
         except GuardrailsError as error:
             return agent.remediation.ProposalView("", "", "rejected", str(candidate.target), str(error))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN_DEFAULT = 100
 BODY_LIMIT = 300
 
-app = typer.Typer(help="The ledger: show, verify, prove, checkpoint, export, report, erase.", no_args_is_help=True)
+app = typer.Typer(help="The ledger: show, text, verify, prove, checkpoint, export, report, erase.", no_args_is_help=True)
 
 
 @app.command("show")
@@ -51,6 +51,23 @@ async def _entries(settings: Settings, proposal: str | None, after: int, limit: 
 
     async with open_records(settings) as desk:
         return await desk.office.ledger.entries(proposal, after=after, limit=limit)
+
+
+@app.command("text")
+def text(context: typer.Context, commitment: Annotated[str, typer.Argument(help="As it stands under `blobs` in an entry.")]) -> None:
+    """The evidence or prompt that an entry names, if it was not erased: what a proposal rests on. It is data, never instructions."""
+    from guardrails.redact import present
+
+    invocation: Invocation = context.obj
+    kept = asyncio.run(_text(invocation.settings, commitment))
+    typer.echo(present(kept, len(kept) + 1))
+
+
+async def _text(settings: Settings, commitment: str) -> str:
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        return (await desk.office.ledger.blob(commitment)).content
 
 
 @app.command("verify")

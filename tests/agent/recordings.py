@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from agent.remediation import Execution, ProposalView, Remediation
+from agent.remediation import Argument, Execution, ProposalView, Remediation
 from cluster.recorded import RecordedReader
 from runbooks.remedies import Candidate
 
@@ -207,11 +207,11 @@ class FileGate:
             item["state"] = state
         self._write(document)
 
-    async def propose(self, candidate: Candidate, incident: str) -> ProposalView:
+    async def propose(self, candidate: Candidate, incident: str, argument: Argument) -> ProposalView:
         document = self.document
-        document.setdefault(
-            incident, {"state": "pending", "summary": f"{candidate.action} {candidate.target}", "effects": 0, "action": candidate.document}
-        )
+        summary = f"{candidate.action} {candidate.target}"
+        rests = {"evidence": argument.evidence, "prompts": list(argument.prompts)}
+        document.setdefault(incident, {"state": "pending", "summary": summary, "effects": 0, "action": candidate.document, **rests})
         self._write(document)
         return self._view(incident)
 

@@ -90,6 +90,10 @@ async def test_remediation_waits_for_the_gate_and_executes_what_was_approved_onc
     assert waiting.proposal is not None
     assert waiting.proposal.state == "pending"
     assert gate.document["inc-1"]["action"] == {"action": "rollout_undo", "to_revision": 6}
+    evidence = gate.document["inc-1"]["evidence"]
+    assert evidence.startswith("image.not-found of Deployment/ml/serve, proven: ")
+    assert "\nev:" in evidence
+    assert gate.document["inc-1"]["prompts"] == []
 
     still = await step(folder, store, gate.ports)
     assert still.waiting

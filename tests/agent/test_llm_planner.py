@@ -34,6 +34,10 @@ async def test_the_model_chooses_among_the_open_wants() -> None:
     assert prompt.count("</data>") == 1
     assert prompt.endswith("</data>")
     assert "1. log of Pod/ml/pod-0[main]" in prompt
+    # What was asked and answered is kept for the record, whole.
+    assert plan.asked.startswith("Model: ")
+    assert prompt in plan.asked
+    assert plan.asked.endswith('Answer: {"chosen":[3,1,3],"hypothesis":"the third knows","stop":false}')
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,7 @@ async def test_the_rules_plan_when_the_model_fails_and_the_reason_is_noted(turns
         again = await planner.next(suspicious())
     assert plan.wants == expected.wants
     assert reason in plan.notes[0]
+    assert plan.asked == ""
     assert again.wants == expected.wants
     assert len(endpoint.received) == calls
 

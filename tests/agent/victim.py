@@ -19,7 +19,7 @@ from agent.budget import Limits
 from agent.incident import Incident
 from agent.investigation import in_process, run
 from agent.planner import Plan, RulePlanner, View
-from agent.remediation import Execution, ProposalView, Remediation
+from agent.remediation import Argument, Execution, ProposalView, Remediation
 from agent.toolbelt import Probed, Toolbelt
 from cluster.reference import Scope
 from runbooks.finding import Want
@@ -58,10 +58,10 @@ class DyingPlanner(RulePlanner):
 
 
 def dying_ports(gate: FileGate, point: str) -> Remediation:
-    async def propose(candidate: Candidate, incident: str) -> ProposalView:
+    async def propose(candidate: Candidate, incident: str, argument: Argument) -> ProposalView:
         if point == "proposing":
             die()
-        view = await gate.propose(candidate, incident)
+        view = await gate.propose(candidate, incident, argument)
         if point == "proposed":
             die()
         return view

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from guardrails.action import Scale
 from guardrails.audit import verify
-from guardrails.errors import IllegalTransition
+from guardrails.blob import Attachment
+from guardrails.errors import BadLedger, IllegalTransition
 from guardrails.gate import Gate
+from guardrails.intake import ATTACHMENTS_MAX
 from guardrails.note import Signer
 from guardrails.office import ANCHOR, KEY, Office
 from guardrails.proposal import Evidence, State
@@ -112,6 +115,27 @@ async def test_a_second_key_finds_the_same_proposal_also_when_it_has_ended(gate:
         again = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, key=key)
         assert (again.id, again.state) == (first.id, State.SUCCEEDED)
     assert len(cluster.writes) == 1
+
+
+async def test_what_a_wish_rests_on_is_kept_and_can_be_erased(gate: Gate, office: Office, tmp_path: Path) -> None:
+    evidence = Attachment("evidence", "ev:1 event Pod/shop/web: pull failed, password=hunter2hunter2")
+    prompts = tuple(Attachment("prompt", f"round {number}") for number in range(ATTACHMENTS_MAX))
+    shown = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, attachments=(evidence, *prompts))
+    created = (await office.ledger.entries(shown.id))[0]
+    named = created.body["blobs"]
+    assert [one["kind"] for one in named] == ["evidence"] + ["prompt"] * (ATTACHMENTS_MAX - 1)
+    kept = await office.ledger.blob(named[0]["commitment"])
+    assert "pull failed" in kept.content
+    assert "hunter2" not in kept.content
+    assert "pull failed" not in json.dumps(created.body)
+    await office.ledger.erase(named[0]["commitment"], by="bob", reason="a name stood in it")
+    with pytest.raises(BadLedger, match="erased"):
+        await office.ledger.blob(named[0]["commitment"])
+    # Asking again for what is open keeps nothing twice.
+    await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, attachments=prompts)
+    assert len([entry for entry in await office.ledger.entries(shown.id) if "blobs" in entry.body]) == 1
+    report = await verify(office.store, Signer.load_or_create(tmp_path / KEY).verifier, anchor=tmp_path / ANCHOR)
+    assert report.status == "intact", report.problems
 
 
 async def test_an_approved_proposal_can_be_withdrawn(gate: Gate, office: Office, cluster: FakeCluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -249,6 +250,24 @@ def test_a_denied_proposal_stays_denied(smokejumper: Run, pending: Approval) -> 
 def test_only_the_requester_withdraws(smokejumper: Run, pending: Approval) -> None:
     assert smokejumper("proposals", "withdraw", pending.id, token=pending.bob)[0] == 2
     assert smokejumper("proposals", "withdraw", pending.id, token=pending.alice)[0] == 0
+
+
+def test_what_an_investigation_proposed_on_can_be_read_and_forgotten(smokejumper: Run) -> None:
+    account = getpass.getuser()
+    smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", account)
+    token = smokejumper("people", "add", "bob", "--group", "sre-oncall")[1].strip()
+    code, _, err = smokejumper("diagnose", "deploy/serve", "-n", "ml", "--propose", "--recording", RECORDING)
+    assert code == 0, err
+    shown = smokejumper("audit", "show")[1]
+    commitment = re.search(r'"commitment": "([0-9a-f]{64})"', shown)
+    assert commitment is not None, shown
+    code, kept, _ = smokejumper("audit", "text", commitment[1])
+    assert code == 0
+    assert kept.startswith("image.not-found of Deployment/ml/serve")
+    assert "\nev:" in kept
+    assert smokejumper("audit", "erase", commitment[1], "--reason", "a name stood in it", token=token)[0] == 0
+    assert smokejumper("audit", "text", commitment[1])[0] == 2
+    assert smokejumper("audit", "verify")[0] == 0
 
 
 def test_a_deputy_approves_for_a_time(smokejumper: Run, pending: Approval) -> None:
