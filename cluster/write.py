@@ -161,6 +161,13 @@ class KubeWriter:
 
     async def _target(self, target: Target) -> dict[str, Any]:
         response = await self._connection.get(target.path)
+        if response.status == 404 and decode_status(response.body).reason != "NotFound":
+            # A path that nothing serves is answered in plain text, an object that is not there with a Status.
+            version = _api_version(target.group, target.version)
+            raise TargetNotFound(
+                f"{self.cluster} does not serve {target.kind} as {version}, the only version in which it is changed here.",
+                next_step="Install or update the operator that brings this kind, or change it by that operator's own means.",
+            )
         if response.status == 404:
             raise TargetNotFound(f"{target} does not exist in {self.cluster}.", next_step="Check name and namespace.")
         found = tidy(_decoded(self._readable(response, str(target))))

@@ -72,8 +72,9 @@ CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
 VOLUME_CLAIM = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", namespaced=True)
 STORAGE_CLASS = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
 RESOURCE_CLAIM = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", namespaced=True)
-# The versions that the operators' newest releases store or serve (Kueue 0.16, JobSet 0.10, Trainer 2.1, training-operator 1.9,
-# mpi-operator 0.7, KubeRay 1.5).
+# Read in the operators' definitions in November 2026. Kueue serves v1beta2 since 0.15, and nothing older since 0.20
+# (kubernetes-sigs/kueue#8018, #14558). JobSet has v1alpha2 alone until its v1 comes (kubernetes-sigs/jobset#1232). Trainer 2 has v1alpha1,
+# the training-operator before it v1, whose own MPIJob (kubeflow.org/v1) is another than the mpi-operator's and is not changed here.
 KUEUE_WORKLOAD = Resource("kueue.x-k8s.io", "v1beta2", "Workload", "workloads", namespaced=True)
 JOB_SET = Resource("jobset.x-k8s.io", "v1alpha2", "JobSet", "jobsets", namespaced=True)
 TRAIN_JOB = Resource("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs", namespaced=True)

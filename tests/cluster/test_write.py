@@ -102,6 +102,15 @@ async def test_a_target_that_is_not_there_or_is_another_now(api: FakeApi, writer
 
 
 @pytest.mark.anyio
+async def test_a_kind_that_is_not_served_is_told_from_an_object_that_is_not_there(api: FakeApi, writer: KubeWriter) -> None:
+    api.reply(WEB.path, Reply(404, b"404 page not found\n"), status(404, "NotFound", 'deployments.apps "web" not found'))
+    with pytest.raises(TargetNotFound, match="does not serve Deployment as apps/v1"):
+        await writer.observe(Scale(replicas=2), WEB)
+    with pytest.raises(TargetNotFound, match="does not exist"):
+        await writer.observe(Scale(replicas=2), WEB)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
