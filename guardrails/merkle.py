@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
@@ -50,6 +50,14 @@ class Frontier:
             self.hashes.append(node)
             self.size += width
             done += width
+
+    def subtrees(self) -> Iterator[tuple[int, int, bytes]]:
+        """The perfect subtrees: the index of the first leaf, how many leaves, the root."""
+        start = 0
+        widths = (1 << bit for bit in reversed(range(self.size.bit_length())) if self.size >> bit & 1)
+        for width, node in zip(widths, self.hashes, strict=True):
+            yield start, width, node
+            start += width
 
     def root(self) -> bytes:
         if not self.hashes:

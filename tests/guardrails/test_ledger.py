@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -357,6 +358,58 @@ async def test_a_damaged_or_forged_head_is_not_built_upon(told: Office, change: 
     await _run(told, f"UPDATE ledger_head SET {change}")
     with pytest.raises(BadLedger, match="damaged ledger"):
         await propose_undo(Gate(told))
+
+
+async def _witness(office: Office, *wanted: int) -> dict[int, dict[str, Any]]:
+    async with office.ledger.transaction() as writing:
+        await writing.append("note", None, {"appended": "before"})
+        return await writing.witness(wanted)
+
+
+async def test_entries_are_witnessed_by_what_was_signed_before_the_transaction(told: Office) -> None:
+    """At every shape of the tree, also when the transaction has appended already; what is not there has no witness."""
+    for _ in range(9):
+        (*known, last) = await told.ledger.entries()
+        found = await _witness(told, *(entry.seq for entry in known), last.seq, last.seq + 1, 9999, -1)
+        assert {seq: entry["id"] for seq, entry in found.items()} == {entry.seq: entry.id for entry in (*known, last)}
+
+
+async def test_an_edited_entry_is_no_witness(told: Office) -> None:
+    await _run(told, "UPDATE ledger_entry SET entry = replace(entry, 'bob', 'eve') WHERE seq = 4")
+    assert await _witness(told, 5)
+    with pytest.raises(BadLedger, match="Entry 4 of the ledger was edited"):
+        await _witness(told, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger_entry SET leaf = '00' WHERE seq = 6",
+        "UPDATE ledger_entry SET leaf = 'no hex' WHERE seq = 6",
+        "DELETE FROM ledger_entry WHERE seq = 6",
+        "UPDATE ledger_entry SET seq = 6000 WHERE seq = 6",
+    ],
+)
+async def test_neighbours_of_what_was_tampered_with_are_no_witness(told: Office, statement: str) -> None:
+    """Those of its subtree; of 16 entries and more, the first eight are in one."""
+    while len(await told.ledger.entries()) < 16:
+        await _witness(told)
+    await _run(told, statement)
+    with pytest.raises(BadLedger, match="not those that were signed"):
+        await _witness(told, 4)
+
+
+async def test_a_slipped_in_entry_with_its_leaf_is_no_witness(told: Office) -> None:
+    await _rewrite(told, 4, "bob", "eve")
+    with pytest.raises(BadLedger, match="not those that were signed"):
+        await _witness(told, 4)
+
+
+async def test_a_witness_costs_only_its_own_subtree(long: Office) -> None:
+    """The newest entry is proven although the oldest were tampered with: these were not read. `audit verify` finds them."""
+    last = (await long.ledger.entries())[-1].seq
+    await _run(long, "UPDATE ledger_entry SET leaf = '00' WHERE seq < 100")
+    assert list(await _witness(long, last)) == [last]
 
 
 async def test_an_entry_is_proven_to_somebody_who_has_only_the_key(told: Office) -> None:

@@ -69,3 +69,16 @@ def test_every_leaf_of_every_size_is_proven_and_no_other() -> None:
 def test_no_proof_of_what_is_not_there() -> None:
     with pytest.raises(ValueError, match="no leaf 3"):
         inclusion_proof(3, LEAVES[:3])
+
+
+@pytest.mark.parametrize("size", range(20))
+def test_subtrees_cover_every_leaf_once_and_have_their_roots(size: int) -> None:
+    leaves = [leaf_hash(bytes([number])) for number in range(size)]
+    frontier = Frontier()
+    frontier.extend(leaves)
+    covered: list[bytes] = []
+    for start, width, root in frontier.subtrees():
+        assert start == len(covered)
+        assert root == root_of(leaves[start : start + width])
+        covered += leaves[start : start + width]
+    assert covered == leaves
