@@ -7,8 +7,6 @@ tool's name to the client, and its trace to stderr. stdout belongs to the protoc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -28,15 +26,14 @@ from cluster.errors import ClusterError
 from guardrails.errors import GuardrailsError
 from guardrails.redact import present
 from mcp_server.errors import ToolRefusal
-from mcp_server.registry import Access, RBACRule, ToolContext, Toolset, ToolSpec
+from mcp_server.prompts import Answers, ContextFactory, add_completion, add_prompts, add_resources
+from mcp_server.registry import Access, RBACRule, Toolset, ToolSpec
 from mcp_server.result import text_of
 from mcp_server.runbooks import page_names, read_page
 from mcp_server.schema import input_schema, output_schema
 
 if TYPE_CHECKING:
     from mcp_server.authentication import Authentication
-
-ContextFactory = Callable[[], AbstractAsyncContextManager[ToolContext]]
 
 NAME = "smokejumper"
 REFUSAL_LIMIT = 2_000
@@ -66,9 +63,6 @@ who has to approve, do not retry.
 
 Secrets are never read.
 """
-
-
-EXPLAIN = "Explain this to the person on call: the cause, the evidence ids, what is not proven, the safest fix."
 
 
 class _ServedTool(Tool):
@@ -133,14 +127,10 @@ def build_server(
         auth=authentication.settings if authentication else None,
     )
 
-    @served.prompt(name="triage_incident", title="Triage an incident")
-    async def triage_incident(question: str, namespace: str = "") -> str:
-        """The diagnosis of an incident, ready to discuss: causes, evidence, what is open and what could be proposed."""
-        arguments = {"question": question, "namespace": namespace}
-        async with context_factory() as held:
-            answer = await toolset.call("investigate", arguments, held)
-        return f"{text_of(answer.render())}\n\n{EXPLAIN}"
-
+    answers = Answers(toolset, context_factory, deadline_seconds)
+    add_prompts(served, answers)
+    add_resources(served, answers)
+    add_completion(served, answers)
     return served
 
 
