@@ -72,7 +72,7 @@ class EndpointClient:
         self.endpoint = endpoint
         self._product = product
         self._where = _where(endpoint, product)
-        self._http = _http(endpoint)
+        self._http = _http(endpoint, product)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -99,7 +99,7 @@ class EndpointClient:
             detail = f"{self._where} gave no answer within {self.endpoint.timeout_seconds:g} s"
             return Answer(why=Why.TIMEOUT, detail=detail, next_step=f"Look at the load of {self._product}, or try a shorter time.")
         except RefusedAddressError as error:
-            return Answer(why=Why.FORBIDDEN, detail=f"not asked: {error}", next_step=f"Configure the address of a {self._product}.")
+            return Answer(why=Why.FORBIDDEN, detail=f"not asked: {error}", next_step=f"Configure the address of {_article(self._product)}.")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             step = f"Check the address of {self._product}, that it is up, and that it can be reached from here."
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -112,7 +112,7 @@ class EndpointClient:
         """An answer whose body is not what this product says: a login page, another program."""
         said = _words(answer.body)
         detail = f"{self._where} answered {'with a web page' if said.startswith('<') else f'something else: {said}'}"
-        step = f"Check that this is the address of a {self._product}, and that no login stands before it."
+        step = f"Check that this is the address of {_article(self._product)}, and that no login stands before it."
         return Answer(why=Why.UNREACHABLE, detail=detail, next_step=step, cost=answer.cost)
 
     def _too_long(self, length: int) -> Answer:
@@ -158,10 +158,10 @@ def _where(endpoint: Endpoint, product: str) -> str:
         ) from error
 
 
-def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
+def _http(endpoint: Endpoint, product: str) -> httpx2.AsyncClient:
     url = httpx2.URL(endpoint.url)
     if url.scheme not in ("http", "https") or not url.host:
-        raise MonitoringError(f"{endpoint.shown!r} is no web address; give one like https://monitoring.example:9090")
+        raise MonitoringError(f"{endpoint.shown!r} is no address of {_article(product)}; give one like https://monitoring.example:9090")
     try:
         verify = ssl.create_default_context(cafile=str(endpoint.ca_file) if endpoint.ca_file else None)
     except OSError as error:
@@ -176,6 +176,10 @@ def _http(endpoint: Endpoint) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         transport=GuardedTransport(beneath), headers=headers, timeout=endpoint.timeout_seconds, trust_env=False, follow_redirects=False
     )
+
+
+def _article(product: str) -> str:
+    return f"{'an' if product[0] in 'AEIOU' else 'a'} {product}"
 
 
 def _words(body: bytes) -> str:

@@ -10,8 +10,9 @@ import httpx2
 import pytest
 
 from cluster.egress import GuardedTransport
+from cluster.endpoint import Endpoint
 from cluster.errors import MonitoringError
-from cluster.prometheus import Endpoint, Prometheus
+from cluster.prometheus import Prometheus
 from cluster.reading import MetricQuery
 from cluster.reference import Window
 from tests.agent.recordings import NOW

@@ -314,9 +314,9 @@ async def test_what_is_late_is_named() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda one: replace(one, url="file:///etc/passwd"), "is no web address"),
-        (lambda one: replace(one, url="prometheus:9090"), "is no web address"),
-        (lambda one: replace(one, url="http://"), "is no web address"),
+        (lambda one: replace(one, url="file:///etc/passwd"), "is no address of a Prometheus"),
+        (lambda one: replace(one, url="prometheus:9090"), "is no address of a Prometheus"),
+        (lambda one: replace(one, url="http://"), "is no address of a Prometheus"),
         (lambda one: replace(one, url="http://host:port"), "cannot be read"),
         (lambda one: replace(one, ca_file=Path("/nowhere/ca.pem")), "cannot read the certificate authority"),
     ],
