@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 if TYPE_CHECKING:
+    from tests.postgres import Databases
     from tests.lab.lab import Lab
     from tests.lab.monitoring import Prometheus
 
@@ -57,6 +58,15 @@ def prometheus(request: pytest.FixtureRequest) -> Iterator[Prometheus]:
 
     with Prometheus(_built(request, find_or_build_prometheus)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """A real PostgreSQL, one for the session, which starts when the first test needs it."""
+    from tests.postgres import Databases, running
+
+    with running() as server:
+        yield Databases(server)
 
 
 def _built(request: pytest.FixtureRequest, build: Callable[[], T]) -> T:

@@ -22,7 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from guardrails.postgres import SCHEMA
+from guardrails.rights import RIGHTS, script
+from guardrails.store import DEFAULT_TENANT
+
 SUPERUSER = "postgres"
+OWNER, RUNTIME = "smokejumper_owner", "smokejumper"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -77,7 +82,8 @@ class Postgres:
         """End the server; whoever is connected is cut off. May be called again."""
         atexit.unregister(self.stop)
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            # At once, without a checkpoint: nobody will read the data.
+            self._process.send_signal(signal.SIGQUIT)
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -120,12 +126,43 @@ class Postgres:
 
         def end_with_us() -> None:
             if library is not None:
-                library.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+                library.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
 
         command = [self._program(name), *arguments]
         log = self._log
         # preexec_fn: nothing else runs in the child after the change of user, which would undo the request (prctl(2)).
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=end_with_us, **self._identity)
+
+
+class Databases:
+    """Databases as an administrator has made them: with what `smokejumper database sql` prints, run by `psql`."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
+        self._made = 0
+        self._shared = self.new()
+        server.psql(script(RUNTIME, DEFAULT_TENANT, OWNER), self._shared)
+        server.psql(f"ALTER ROLE {OWNER} LOGIN")
+
+    def new(self) -> str:
+        """The name of a new database without tables."""
+        self._made += 1
+        name = f"test_{self._made}"
+        self.server.psql(f"CREATE DATABASE {name}")
+        return name
+
+    def emptied(self) -> str:
+        """The URL, for the runtime's role, of the one database with empty tables. Whoever was connected to it is cut off.
+
+        Emptying one takes a tenth of making one, and a tenth of the disk.
+        """
+        tables = ", ".join(f"{SCHEMA}.{name}" for name in RIGHTS)
+        self.server.psql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._shared}' AND pid <> pg_backend_pid();"
+            f"TRUNCATE {tables}",
+            self._shared,
+        )
+        return self.server.url(self._shared, RUNTIME)
 
 
 @contextmanager

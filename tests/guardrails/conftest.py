@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,15 +16,20 @@ from guardrails.action import RolloutUndo, target
 from guardrails.directory import Directory, Person
 from guardrails.estate import Estate
 from guardrails.gate import Gate
-from guardrails.office import PEOPLE, Office, open_office
+from guardrails.office import ANCHOR, PEOPLE, Office, open_office
 from guardrails.proposal import Evidence
 from guardrails.view import ProposalView
 from tests.guardrails.fake_cluster import FakeCluster, deployment, node, pod, replica_set, roll_out
+
+if TYPE_CHECKING:
+    from tests.postgres import Databases
 
 START = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 UNDO = RolloutUndo()
 WEB = target("Deployment", "shop", "web")
 CALM = Evidence(root="r", ids=("e1",), tainted=False)
+# For a test, or a module's `pytestmark`: run it on a file and on a server.
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 class FakeClock:
@@ -79,15 +85,29 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def people(tmp_path: Path, furnished: Path) -> Directory:
+def database(request: pytest.FixtureRequest) -> str | None:
+    """None for the file in the state folder, which is the default; the URL of an empty database on the server under `on_both`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return None
+    databases: Databases = request.getfixturevalue("databases")
+    return databases.emptied()
+
+
+@pytest.fixture
+def people(tmp_path: Path, furnished: Path, database: str | None) -> Directory:
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
+    if database is not None:
+        # It is the anchor of the ledger in the furnished file.
+        (tmp_path / ANCHOR).unlink()
     return Directory.load(tmp_path / PEOPLE)
 
 
 @pytest.fixture
-async def office(tmp_path: Path, clock: FakeClock, cluster: FakeCluster, people: Directory) -> AsyncIterator[Office]:
+async def office(tmp_path: Path, clock: FakeClock, cluster: FakeCluster, people: Directory, database: str | None) -> AsyncIterator[Office]:
     estate = Estate(namespace_environments={"staging-*": "staging"})
-    async with open_office(tmp_path, {"lab": cluster}, estate=estate, clock=clock, ids=numbered(), durable=False) as office:
+    async with open_office(
+        tmp_path, {"lab": cluster}, estate=estate, clock=clock, ids=numbered(), database=database, durable=False
+    ) as office:
         yield office
 
 

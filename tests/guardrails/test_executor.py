@@ -20,10 +20,10 @@ from guardrails.note import Signer
 from guardrails.office import ANCHOR, KEY, Office, open_office
 from guardrails.proposal import State
 from guardrails.view import ProposalView
-from tests.guardrails.conftest import CALM, FakeClock, numbered, person, propose_undo
+from tests.guardrails.conftest import CALM, FakeClock, numbered, on_both, person, propose_undo
 from tests.guardrails.fake_cluster import FakeCluster, break_down, deployment, pod, replica_set, roll_out, template
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 
 class Killed(BaseException):
@@ -208,7 +208,7 @@ async def test_a_zombie_cannot_write_after_its_lease(gate: Gate, office: Office,
 
 
 async def test_a_zombie_cannot_record_what_another_has_taken_over(
-    gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock, tmp_path: Path
+    gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock, tmp_path: Path, database: str | None
 ) -> None:
     """The first process wrote, slept past its lease and wakes up; meanwhile a second one has finished."""
     shown = await _approved(gate, office)
@@ -224,7 +224,8 @@ async def test_a_zombie_cannot_record_what_another_has_taken_over(
             return await original(check)  # type: ignore[arg-type]
 
         slow = _Slow(cluster, check_and_sleep)
-        async with open_office(tmp_path, {"lab": slow}, estate=office.estate, clock=clock) as other:  # type: ignore[dict-item]
+        ports = {"lab": slow}
+        async with open_office(tmp_path, ports, estate=office.estate, clock=clock, database=database) as other:  # type: ignore[arg-type]
             try:
                 await Executor(other).execute(shown.id, shown.digest or "", "ada")
             except Conflict:
@@ -260,13 +261,13 @@ async def test_one_change_per_object_at_a_time(gate: Gate, office: Office, clust
     assert cluster.writes == []
 
 
-async def test_the_budget_holds_under_racing_claims(tmp_path: Path, clock: FakeClock, people: Directory) -> None:
+async def test_the_budget_holds_under_racing_claims(tmp_path: Path, clock: FakeClock, people: Directory, database: str | None) -> None:
     """Nineteen changes are spent; of eight more that race, one is allowed."""
     names = [f"web{i}" for i in range(8)]
     objects = [o for n in names for o in (deployment(name=n), replica_set(1, "web:1", n), replica_set(2, "web:2", n))]
     cluster = FakeCluster(clock, *objects)
     cluster.heal = roll_out
-    async with open_office(tmp_path, {"lab": cluster}, clock=clock, ids=numbered()) as office:
+    async with open_office(tmp_path, {"lab": cluster}, clock=clock, ids=numbered(), database=database) as office:
         gate = Gate(office)
         proposed: list[ProposalView] = []
         for name in names:
