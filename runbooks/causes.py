@@ -21,7 +21,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.redact import present
 from runbooks.catalogue import Code, Role, code_of
-from runbooks.finding import Cause, Certainty, Diagnosis, Evidence, Finding, NotProven, RuledOut, Symptom
+from runbooks.finding import Cause, Certainty, Diagnosis, Evidence, Finding, NotProven, RuledOut, Source, Symptom
 from runbooks.graph import Graph, Key
 
 EVIDENCE_LIMIT = 8
@@ -72,7 +72,7 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     roots = [index for index in range(len(candidates)) if index not in explained_by]
     faults = [index for index in roots if candidates[index].code.role is not Role.ADVISORY]
     certain = [index for index in faults if candidates[index].finding.certainty > Certainty.POSSIBLE]
-    shown = certain or faults
+    shown = certain or [index for index in faults if candidates[index].focused or not _is_hearsay(candidates[index].finding)]
     advice = [index for index in roots if candidates[index].code.role is Role.ADVISORY]
     unlinked: list[int] = []
     if world.scope.subject is not None or any(candidates[index].focused for index in shown):
@@ -149,6 +149,12 @@ def _candidate(finding: Finding, graph: Graph, near: frozenset[Key], now: dateti
         # Of a node whose clock is ahead. It cannot have begun later than it was seen.
         finding = replace(finding, since=now)
     return _Candidate(finding, code_of(finding.code), reach, bool(reach & near))
+
+
+def _is_hearsay(finding: Finding) -> bool:
+    """Whether a finding is a suspicion that rests on logs alone: a program said something once, and it is not known that it still holds.
+    It answers those who ask about that program, and accuses nobody by itself."""
+    return finding.certainty is Certainty.POSSIBLE and all(item.source is Source.LOG for item in finding.evidence)
 
 
 def _elsewhere(candidate: _Candidate, world: World) -> bool:

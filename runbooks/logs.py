@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from msgspec import Struct
@@ -53,7 +54,8 @@ _UNIMPORTANT_HOSTS = frozenset(
 
 class Sign(Struct, frozen=True):
     """One known failure in a log. `text` is the newest line of it, `times` how often it was seen, `from_end` how many lines came after
-    the newest one. `host`, `port`, `user` and `name` are what the line names, where it does."""
+    the newest one. `host`, `port`, `user` and `name` are what the line names, where it does. `over_seconds` is by how much the log went on
+    after the newest one, by its own timestamps; None where lines carry none."""
 
     kind: str
     text: str
@@ -64,6 +66,7 @@ class Sign(Struct, frozen=True):
     port: int | None = None
     user: str | None = None
     name: str | None = None
+    over_seconds: float | None = None
 
 
 class Slow(Struct, frozen=True):
@@ -116,8 +119,9 @@ def read(log: LogText) -> Report:
 
 def read_lines(lines: Sequence[str]) -> Report:
     """The report of some lines, oldest first."""
-    kept = _joined_questions([plain for line in lines[-LINES_LIMIT:] if (plain := _plain(line)).strip()])
+    kept, stamped = _joined_questions([(plain, line) for line in lines[-LINES_LIMIT:] if (plain := _plain(line)).strip()])
     total = len(kept)
+    ended = next((moment for line in reversed(stamped[-20:]) if (moment := moment_in(line)) is not None), None)
     signs: dict[tuple[str, str | None, int | None], Sign] = {}
     errors: list[Sign] = []
     shapes = _grouped(kept)
@@ -128,9 +132,10 @@ def read_lines(lines: Sequence[str]) -> Report:
         form = _recognise(text)
         if form is None:
             if reports_error(text):
-                errors.append(Sign("error", text, len(indexes), total - 1 - indexes[-1], indexes[0]))
+                over = _over(stamped[indexes[-1]], ended)
+                errors.append(Sign("error", text, len(indexes), total - 1 - indexes[-1], indexes[0], over_seconds=over))
             continue
-        sign = _sign(form, text, indexes, total)
+        sign = _sign(form, text, indexes, total, _over(stamped[indexes[-1]], ended))
         key = (sign.kind, sign.host, sign.port)
         signs[key] = _joined(signs[key], sign) if key in signs else sign
     firsts = [kept[indexes[0]] for indexes in shapes.values()]
@@ -167,15 +172,42 @@ def _plain(line: str) -> str:
 _QUESTION = re.compile(r"^\s*Is the server running on host")
 
 
-def _joined_questions(lines: list[str]) -> list[str]:
-    """Lines with such a question put behind the error that it belongs to."""
+def _joined_questions(lines: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Lines with such a question put behind the error that it belongs to; and, beside each, the line as it was logged."""
     joined: list[str] = []
-    for line in lines:
+    logged: list[str] = []
+    for line, raw in lines:
         if joined and _QUESTION.match(line):
             joined[-1] = f"{joined[-1]} {line.strip()}"
         else:
             joined.append(line)
-    return joined
+            logged.append(raw)
+    return joined, logged
+
+
+_DATED = re.compile(
+    r"(?P<date>\d{4}[-/]\d\d[-/]\d\d)[T ](?P<time>\d\d:\d\d:\d\d)|\"(?:time|ts|timestamp)\":\s*(?P<epoch>\d{10})(?:\d{3})?\b"
+)
+# A date further right is one that the line tells of, not its own.
+_DATE_WITHIN = 80
+
+
+def moment_in(line: str) -> datetime | None:
+    """When a line was logged, by the timestamp near its beginning, read as UTC: good for differences within one log only."""
+    found = _DATED.search(line, 0, _DATE_WITHIN)
+    if found is None:
+        return None
+    if found["epoch"]:
+        return datetime.fromtimestamp(int(found["epoch"]), UTC)
+    try:
+        return datetime.fromisoformat(f"{found['date'].replace('/', '-')}T{found['time']}+00:00")
+    except ValueError:
+        return None
+
+
+def _over(line: str, ended: datetime | None) -> float | None:
+    moment = moment_in(line) if ended is not None else None
+    return (ended - moment).total_seconds() if ended is not None and moment is not None else None
 
 
 def _shape(text: str) -> str:
@@ -197,7 +229,7 @@ def _recognise(text: str) -> Form | None:
 _RANK = {form.kind: rank for rank, form in reversed(list(enumerate(FAILURES)))}
 
 
-def _sign(form: Form, text: str, indexes: list[int], total: int) -> Sign:
+def _sign(form: Form, text: str, indexes: list[int], total: int, over: float | None) -> Sign:
     named = _named(form, text)
     host, port = named.get("host"), named.get("port")
     if host is None and form.addressed:
@@ -214,6 +246,7 @@ def _sign(form: Form, text: str, indexes: list[int], total: int) -> Sign:
         port=int(port) if port else None,
         user=named.get("user"),
         name=named.get("name"),
+        over_seconds=over,
     )
 
 
@@ -240,6 +273,7 @@ def _joined(one: Sign, other: Sign) -> Sign:
         port=one.port,
         user=one.user or other.user,
         name=one.name or other.name,
+        over_seconds=newest.over_seconds,
     )
 
 

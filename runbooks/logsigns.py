@@ -2,6 +2,7 @@
 
 A line is given to the first form that matches. Forms of model servers and training come from failures.md E and F; the others are the
 messages of the named servers and drivers. The table holds words only: which object is to blame is decided elsewhere.
+It is longer than other modules because the order of its rows is its meaning.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _TROUBLE: tuple[str, ...] = (
     "less than desired", "circuit", "retry", "retries", " full", "lag ", "unrecognized", "xid", "nccl", "all host(s) tried",
     "slowdown", "larger than", "greater than", "has reached", "not valid", "doesn't match", "no route", "insufficient",
     "no reachable", "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag",
-    "featureflag", "overflow", "bad directive",
+    "featureflag", "overflow", "bad directive", "limit alarm", "blocked", "eai_again", "misbehaving", "try again",
 )
 # fmt: on
 
@@ -194,8 +195,9 @@ FAILURES: tuple[Form, ...] = (
         "config-invalid",
         r"JSONDecodeError|Unexpected token .* in JSON|is not valid JSON|invalid character .* looking for beginning|"
         r"yaml: (?:line|unmarshal|did not find)|"
+        # A configuration that could not be fetched is not a wrong one.
         r"yaml\.(?:scanner|parser)\.|(?:error|fail\w*|cannot|could not|unable to)[^\n]{0,20} (?:parse|parsing|load|loading|"
-        r"read|reading|unmarshal\w*|decode|decoding)[^\n]{0,30}config|"
+        r"read|reading|unmarshal\w*|decode|decoding)[^\n]{0,30}config(?![^\n]*(?:i/o timeout|connection refused|dial tcp|no such host))|"
         r"\[emerg\]|toml: |ConfigurationError|InvalidConfig|ConfigException|invalid config(?:uration)?\b|"
         r"config(?:uration)? (?:file )?[^\n]{0,40}(?:is invalid|not valid|test failed)|"
         r"unknown directive|Fatal error, can't open config file|BadConfig|Error in configuration",
@@ -285,27 +287,39 @@ FAILURES: tuple[Form, ...] = (
         "runtime-memory",
         r"java\.lang\.OutOfMemoryError(?!: unable to create)|"
         r"JavaScript heap out of memory|\bMemoryError\b|runtime: out of memory|System\.OutOfMemoryException|"
-        r"Cannot allocate memory|std::bad_alloc|memory allocation of \d+ bytes failed|Allowed memory size of|"
+        r"(?<!fork: )Cannot allocate memory|std::bad_alloc|memory allocation of \d+ bytes failed|Allowed memory size of|"
         r"ray\.exceptions\.OutOfMemoryError|cannot allocate memory",
     ),
     _form(
         "resource-limit",
         r"can't start new thread|unable to create (?:new )?native thread|pthread_create|too many open files|EMFILE|fork: retry|"
+        r"fork: Cannot allocate memory|"
         r"Resource temporarily unavailable|RLIMIT|no more processes|cannot assign requested address|EADDRNOTAVAIL",
     ),
     # The Kubernetes API.
     _form(
         "kubernetes-forbidden",
-        r"User \"system:serviceaccount:(?P<user>[^\"]+)\" cannot (?P<name>\w+ resource \"[^\"]+\")|"
-        r"is forbidden: User \"system:serviceaccount",
+        # klog puts the API's answer in quotes of its own, so that its quotes come with a backslash.
+        r"User \\*\"system:serviceaccount:(?P<user>[^\\\"]+)\\*\" cannot (?P<name>\w+ resource \\*\"[^\"]+\")|"
+        r"is forbidden: User \\*\"system:serviceaccount",
     ),
-    # Peers.
+    # The API server turns requests away for load (apiserver/pkg/util/flowcontrol; apimachinery NewTooManyRequestsError).
+    _form("api-overloaded", r"the server has received too many requests and has asked us to try again later"),
+    # Peers. A name server that does not answer, or answers SERVFAIL, is not one that says that there is no such name.
+    _form(
+        "dns-unanswered",
+        r"EAI_AGAIN|Temporary failure in name resolution|lookup [^\s:]+[^\n]*(?:server misbehaving|:53: (?:i/o timeout|connect: |read: ))|"
+        r"lookup [^\s:]+ on [^\n]*->[^\n]*:53: (?:i/o timeout|read)|\bSERVFAIL\b|Try again \(os error|ETIMEOUT \S+|"
+        r"DNS (?:lookup|query)[^\n]*timed out",
+        addressed=True,
+    ),
     _form(
         "unknown-host",
-        r"no such host|getaddrinfo (?:ENOTFOUND|EAI_AGAIN|failed)|UnknownHostException|could not translate host name|Could not resolve|"
-        r"Name resolution failed|name or service not known|Temporary failure in name resolution|Name does not resolve|"
+        r"no such host|getaddrinfo (?:ENOTFOUND|failed)|UnknownHostException|could not translate host name|"
+        r"Could(?: not|n't) (?:be )?resolved? (?:host|the host|address|server|name|domain|['\"]|[\w-]+[.:])|"
+        r"Name resolution failed|name or service not known|Name does not resolve|"
         r"nodename nor servname|"
-        r"Unknown MySQL server host|unknown host|DNS resolution failed|NXDOMAIN|bad address|host not found|server misbehaving|"
+        r"Unknown MySQL server host|unknown host|DNS resolution failed|NXDOMAIN|bad address|host not found|"
         r"dns lookup failed|"
         r"failed to resolve",
         addressed=True,
@@ -343,7 +357,8 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "upstream-error",
         r"50[234] (?:Bad Gateway|Service (?:Temporarily )?Unavailable|Gateway Time-?out)|no healthy upstream|upstream connect error|"
-        r"upstream (?:prematurely closed|server error)|received HTTP (?:status )?50\d|(?:upstream|backend|downstream|"
+        r"upstream (?:prematurely closed|server error)|received HTTP (?:status )?50\d|(?:unexpected|bad) status(?: code)?:? 50[234]\b|"
+        r"(?:upstream|backend|downstream|"
         r"dependency)[^\n]*\b50\d\b|"
         r"code = Unavailable|14 UNAVAILABLE|StatusCode\.UNAVAILABLE",
         addressed=True,
@@ -356,6 +371,8 @@ FAILURES: tuple[Form, ...] = (
         r"InvalidTokenError|invalid_grant",
         addressed=True,
     ),
+    # RabbitMQ's resource alarms stop every publisher; clients are told by connection.blocked (rabbitmq.com/docs/alarms).
+    _form("broker-blocked", r"resource limit alarm set|Publishers will be blocked|connection(?:\.| is | )blocked: low on (?:memory|disk)"),
     _form(
         "queue-backlog",
         r"consumer lag|\blag\b[^\n]{0,40}\b(?:increasing|growing|behind)|CommitFailedError|"

@@ -70,8 +70,8 @@ def last_resort(world: World, asked: Set[Want]) -> tuple[Want, ...]:
     """When somebody complains and no object shows anything: the log of one pod of each workload, where those are few."""
     chosen: dict[ObjectRef, Pod] = {}
     for pod in sorted(world.all(Pod), key=_health):
-        # The platform's own programs are heard when they are asked about; users complain about theirs.
-        if is_system(pod.namespace) and not world.scope.namespaces:
+        # The platform's own programs are heard when they are asked about, and its control plane by whoever asks about a whole cluster.
+        if is_system(pod.namespace) and not world.scope.namespaces and pod.labels.get("tier") != "control-plane":
             continue
         chosen.setdefault(world.top_owner(pod.ref), pod)
     if len(chosen) > LAST_RESORT_WORKLOADS:

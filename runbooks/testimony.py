@@ -24,6 +24,8 @@ from runbooks.logs import Report, Sign
 # Of a container that runs: seen this often and again within the last lines, an error is going on.
 GOING_ON_TIMES = 3
 GOING_ON_LINES = 20
+# What a program got over so long before its last line is history, however few lines it wrote since.
+OVER_SECONDS = 1_800
 # Seen this often but over by the end, it is worth a mention and no more.
 PASSED_TIMES = 5
 # Last words: lines this near the end of a failing container's log may tell why it failed.
@@ -126,13 +128,20 @@ def _counting(report: Report, state: State) -> Iterator[Sign]:
     if state is State.RUNNING:
         tail = max(GOING_ON_LINES, report.lines // 10)
         mostly = _mostly_trouble(report)
-        going_on = [sign for sign in report.signs if (sign.times >= GOING_ON_TIMES and sign.from_end < tail) or mostly]
+        going_on = [
+            sign for sign in report.signs if not is_over(sign) and ((sign.times >= GOING_ON_TIMES and sign.from_end < tail) or mostly)
+        ]
         yield from going_on
         yield from (sign for sign in report.signs if sign not in going_on and sign.times >= PASSED_TIMES)
         return
     near = [sign for sign in report.signs if sign.from_end < LAST_WORDS]
     yield from near
     yield from (sign for sign in report.signs if sign not in near and sign.times >= PASSED_TIMES)
+
+
+def is_over(sign: Sign) -> bool:
+    """Whether a log went on for long after the newest line of a sign, by its own clock."""
+    return sign.over_seconds is not None and sign.over_seconds > OVER_SECONDS
 
 
 def _mostly_trouble(report: Report) -> bool:
@@ -146,7 +155,8 @@ def _certainty(state: State, report: Report, signs: tuple[Sign, ...]) -> Certain
     if state is not State.RUNNING:
         return Certainty.LIKELY
     tail = max(GOING_ON_LINES, report.lines // 10)
-    return Certainty.LIKELY if signs and (signs[0].from_end < tail or _mostly_trouble(report)) else Certainty.POSSIBLE
+    current = signs and not is_over(signs[0]) and (signs[0].from_end < tail or _mostly_trouble(report))
+    return Certainty.LIKELY if current else Certainty.POSSIBLE
 
 
 def peer_named(world: World, testimony: Testimony, text: str) -> tuple[str | None, str] | None:

@@ -16,7 +16,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.logs import Sign
-from runbooks.testimony import GOING_ON_LINES, State, Testimony, peer_named, testimonies
+from runbooks.testimony import GOING_ON_LINES, State, Testimony, is_over, peer_named, testimonies
 
 # kind of sign -> (code, what is wrong, in words that follow "Container X of Y")
 OWN_FAULTS: dict[str, tuple[str, str]] = {
@@ -38,6 +38,7 @@ OWN_FAULTS: dict[str, tuple[str, str]] = {
     "commit-conflict": ("app.commit-conflict", "loses its writes to conflicting commits"),
     "object-store-denied": ("app.object-store-denied", "is refused by the object store"),
     "object-store-throttled": ("app.object-store-throttled", "is asked by the object store to slow down"),
+    "broker-blocked": ("app.queue-backlog", "is blocked by a broker that has run into its memory or disk limit"),
     "retry-storm": ("app.retry-storm", "has used up its retries"),
     "circuit-open": ("app.retry-storm", "has opened a circuit breaker"),
 }
@@ -184,7 +185,7 @@ def recurring_errors(world: World) -> Iterator[Finding]:
             continue
         tail = max(GOING_ON_LINES, testimony.report.lines // 10)
         often = max(3, testimony.report.lines * RECURRING_SHARE)
-        going_on = [item for item in testimony.report.errors if item.times >= often and item.from_end < tail]
+        going_on = [item for item in testimony.report.errors if item.times >= often and item.from_end < tail and not is_over(item)]
         if not going_on:
             continue
         worst = going_on[0]

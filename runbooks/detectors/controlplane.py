@@ -25,8 +25,13 @@ RECONCILE_PATIENCE = timedelta(minutes=5)
 ENOUGH = 3
 # K apiserver filters/priority-and-fairness.go and the client side of an overloaded server.
 _OVERLOAD = re.compile(
-    r"Too many requests, please try again later|http2: client connection lost|the server is currently unable to handle the request"
+    r"Too many requests, please try again later|http2: client connection lost|the server is currently unable to handle the request|"
+    r"the server has received too many requests and has asked us to try again later"
 )
+# What client-go says to a 429 of priority and fairness; no other answer of the API server is worded so.
+_TURNED_AWAY = "the server has received too many requests"
+# etcd server/etcdserver/api/v3alarm, errors.go (ErrNoSpace), as etcd and the API server repeat it.
+_ETCD_FULL = re.compile(r"mvcc: database space exceeded|alarm raised[^\n]*NOSPACE")
 # Alerts of kubernetes-mixin (alerts/kube_apiserver.libsonnet) and their like.
 _ALERT = re.compile(r"KubeAPIErrorBudgetBurn|KubeAPITerminatedRequests|api-?server.{0,20}(?:overload|saturat|high ?latency)", re.IGNORECASE)
 _COMPONENTS = {"kube-controller-manager": "controlplane.component-down", "kube-scheduler": "controlplane.scheduler-down"}
@@ -35,18 +40,21 @@ _COMPONENTS = {"kube-controller-manager": "controlplane.component-down", "kube-s
 def api_overloaded(world: World) -> Iterator[Finding]:
     """Several components that were turned away by the API server for load."""
     told: dict[ObjectRef, Evidence] = {}
+    again = 0
     for event in world.all(Event):
         if _OVERLOAD.search(event.text) and event.last_seen is not None and world.now - event.last_seen < RECENT:
             told.setdefault(world.top_owner(event.subject), cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen))
     for (container, _), reading in world.logs.items():
-        line = next((line for line in reversed(reading.value.lines) if _OVERLOAD.search(line)), None)
-        if line is not None:
+        lines = [line for line in reading.value.lines if _OVERLOAD.search(line)]
+        again = max(again, sum(_TURNED_AWAY in line for line in lines))
+        if lines:
+            line = lines[-1]
             told.setdefault(world.top_owner(container.pod_ref), cite(Source.LOG, container.pod_ref, f"log[{container.container}]", line))
     alerts = [
         alert for alert in world.telemetry.alerts if _ALERT.search(alert.name) and alert.state.lower() not in ("resolved", "inactive")
     ]
     about = ObjectRef(Pod.kind, "kube-system", "kube-apiserver")
-    if len(told) < ENOUGH and not alerts:
+    if len(told) < ENOUGH and again < ENOUGH and not alerts:
         return
     servers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "kube-apiserver"]
     subject = world.top_owner(servers[0].ref) if servers else ObjectRef(Pod.kind, "kube-system", "kube-apiserver")
@@ -55,7 +63,7 @@ def api_overloaded(world: World) -> Iterator[Finding]:
         subject,
         Certainty.LIKELY,
         (*(cite(Source.ALERT, about, item.name, item.text or "firing", item.since) for item in alerts[:3]), *tuple(told.values())[:5]),
-        f"The API server is overloaded: {len(told)} components were turned away within the last hour"
+        f"The API server is overloaded: {len(told)} component(s) were turned away within the last hour"
         + (f", and monitoring says so ({', '.join(sorted({item.name for item in alerts}))})." if alerts else "."),
         affects=(*tuple(told)[:20], *(_clients(world) if alerts else ())),
         since=min((item.at for item in told.values() if item.at is not None), default=None),
@@ -67,6 +75,27 @@ def _clients(world: World) -> tuple[ObjectRef, ...]:
     """The other components of the control plane: they live by the API server and restart without it."""
     named = [pod for pod in world.pods_in("kube-system") if pod.labels.get("tier") == "control-plane"]
     return tuple(pod.ref for pod in named if pod.labels.get("component") in _COMPONENTS)
+
+
+def etcd_refuses_writes(world: World) -> Iterator[Finding]:
+    """etcd, or an API server that asks it, says in its log that no more is written."""
+    told = [
+        (container.pod_ref, line.strip(), f"log[{container.container}]")
+        for (container, _), reading in world.logs.items()
+        if (line := next((line for line in reversed(reading.value.lines) if _ETCD_FULL.search(line)), None)) is not None
+    ]
+    if not told:
+        return
+    servers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "etcd"]
+    yield Finding(
+        "controlplane.etcd",
+        servers[0].ref if servers else ObjectRef(Pod.kind, "kube-system", "etcd"),
+        Certainty.PROVEN,
+        tuple(cite(Source.LOG, pod, path, line) for pod, line, path in told[:4]),
+        "etcd has reached its space quota and takes no writes: nothing in the cluster can be changed until it is compacted and its alarm"
+        " is disarmed.",
+        affects=tuple(dict.fromkeys(world.top_owner(pod) for pod, _, _ in told)),
+    )
 
 
 def leader_lost(world: World) -> Iterator[Finding]:
@@ -126,4 +155,4 @@ def _settled(world: World, item: Fact) -> bool:
     return latest is None or world.now - latest > RECONCILE_PATIENCE
 
 
-DETECTORS: tuple[Detector, ...] = (api_overloaded, leader_lost, controllers_stand_still)
+DETECTORS: tuple[Detector, ...] = (api_overloaded, etcd_refuses_writes, leader_lost, controllers_stand_still)

@@ -17,6 +17,7 @@ from cluster.facts.pod import Pod, PodSpec
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.dependencies import Dependencies
+from runbooks.detectors.policies import cut_from_dns
 from runbooks.finding import Certainty, Detector, Finding, LogWant, Source, cite
 from runbooks.logs import Sign
 from runbooks.testimony import Testimony, testimonies
@@ -169,7 +170,7 @@ def known_names_unresolved(world: World) -> Iterator[Finding]:
     dependencies = world.once(Dependencies)
     heard: dict[ObjectRef, list[tuple[Testimony, Sign]]] = defaultdict(list)
     for testimony in world.once(testimonies):
-        if _bypass(testimony.pod.spec, (), []) is not None:
+        if _bypass(testimony.pod.spec, (), []) is not None or cut_from_dns(world, testimony.pod) is not None:
             continue
         for sign in testimony.signs:
             if sign.kind == "unknown-host" and sign.host is not None:
@@ -196,6 +197,33 @@ def known_names_unresolved(world: World) -> Iterator[Finding]:
     )
 
 
+def names_unanswered(world: World) -> Iterator[Finding]:
+    """Programs whose questions to the DNS get no answer, or SERVFAIL: whatever the name, the server or the way to it is at fault."""
+    if not world.logs:
+        return
+    heard = [
+        (testimony, sign)
+        for testimony in world.once(testimonies)
+        if cut_from_dns(world, testimony.pod) is None
+        for sign in testimony.signs[:1]
+        if sign.kind == "dns-unanswered"
+    ]
+    if not heard:
+        return
+    callers = tuple(dict.fromkeys(testimony.workload for testimony, _ in heard))
+    names = ", ".join(sorted({sign.host for _, sign in heard if sign.host})[:5])
+    yield Finding(
+        "dns.unanswered",
+        _dns_object(world) or ObjectRef(Service.kind, "kube-system", "kube-dns"),
+        max(testimony.certainty for testimony, _ in heard) if len(callers) > 1 else min(Certainty.LIKELY, heard[0][0].certainty),
+        tuple(testimony.quote(sign) for testimony, sign in heard[:6]),
+        f"{', '.join(ref.name for ref in callers[:4])} get no answer from the DNS{f' for {names}' if names else ''}: the cluster's DNS"
+        " server, the servers that it forwards to or the way to it is at fault.",
+        affects=callers,
+        lacks="the log of the DNS server",
+    )
+
+
 def _well_formed(host: str) -> bool:
     """Whether a name is one that the cluster's DNS answers for. NAME.NAMESPACE.svc.ANYTHING-ELSE may be a slip of the pen, and then it is
     right that it does not resolve."""
@@ -210,4 +238,4 @@ def _dns_object(world: World) -> ObjectRef | None:
     return config.ref if config is not None else service.ref if service is not None else None
 
 
-DETECTORS: tuple[Detector, ...] = (dns_policy, dns_configuration_denies, dns_server_failing, known_names_unresolved)
+DETECTORS: tuple[Detector, ...] = (dns_policy, dns_configuration_denies, dns_server_failing, known_names_unresolved, names_unanswered)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from cluster.facts.pod import Container
+from cluster.facts.pod import Container, Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.detectors.probes import MODEL_SERVER
-from runbooks.finding import Certainty, Detector, Finding
+from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.testimony import State, Testimony, testimonies
 
 TRAINING_KINDS = frozenset({"Job", "JobSet", "PyTorchJob", "TrainJob", "MPIJob", "RayJob", "TFJob", "XGBoostJob", "PaddleJob", "JAXJob"})
@@ -54,6 +54,12 @@ DEVICE_FAULTS: dict[str, tuple[str, str]] = {
 NODE_FAULTS = frozenset({"gpu-xid", "gpu-ecc", "gpu-driver"})
 # What only one request says, a client's mistake, must go on to count.
 OF_REQUESTS = frozenset({"adapter-missing", "model-name", "kv-transfer"})
+STATISTICS = re.compile(
+    r"Running: (?P<running>\d+) reqs, Waiting: (?P<waiting>\d+) reqs, GPU KV cache usage: (?P<percent>[\d.]+)%|"
+    r"#running-req: (?P<batch>\d+),.*?token usage: (?P<usage>[\d.]+),.*?#queue-req: (?P<queued>\d+)"
+)
+STATISTICS_LINES, STATISTICS_LEAST = 200, 3
+CACHE_FULL = 0.95
 ESTIMATE = re.compile(r"estimated maximum model length is (\d+)")
 
 
@@ -81,6 +87,39 @@ def model_faults(world: World) -> Iterator[Finding]:
             )
 
 
+def engine_saturated(world: World) -> Iterator[Finding]:
+    """Model servers whose own statistics, line after line up to the last, show requests that wait while the KV cache is full or the batch
+    is outnumbered (vLLM v1/metrics/loggers.py, SGLang managers/scheduler_metrics_mixin.py)."""
+    for (container, previous), reading in world.logs.items():
+        pod = world.get(Pod, container.namespace, container.pod)
+        if previous or pod is None or not pod.ready:
+            continue
+        found = [match for line in reading.value.lines[-STATISTICS_LINES:] if (match := STATISTICS.search(line))][-STATISTICS_LEAST:]
+        if len(found) < STATISTICS_LEAST or not all(_overwhelmed(match) for match in found):
+            continue
+        last = found[-1]
+        owner = world.top_owner(pod.ref)
+        yield Finding(
+            "serving.saturated",
+            owner,
+            Certainty.LIKELY,
+            (cite(Source.LOG, pod.ref, f"log[{container.container}]", last.string.strip()),),
+            f"{owner} has more requests than it can take: {last['waiting'] or last['queued']} wait while"
+            f" {last['running'] or last['batch']} run and its KV cache is {_share(last):.0%} full.",
+            affects=(pod.ref,),
+            lacks="the trend of its queue in the metrics",
+        )
+
+
+def _overwhelmed(match: re.Match[str]) -> bool:
+    waiting, running = int(match["waiting"] or match["queued"]), int(match["running"] or match["batch"])
+    return waiting > 0 and (_share(match) >= CACHE_FULL or waiting >= max(running, 1))
+
+
+def _share(match: re.Match[str]) -> float:
+    return float(match["percent"]) / 100 if match["percent"] else float(match["usage"] or 0)
+
+
 def _trains(testimony: Testimony) -> bool:
     container = testimony.spec
     if container is not None and MODEL_SERVER.search(_words(container)):
@@ -92,4 +131,4 @@ def _words(container: Container) -> str:
     return " ".join((container.image, *(container.command or ()), *(container.args or ())))
 
 
-DETECTORS: tuple[Detector, ...] = (model_faults,)
+DETECTORS: tuple[Detector, ...] = (model_faults, engine_saturated)

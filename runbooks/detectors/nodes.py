@@ -8,6 +8,7 @@ Limits: what a node does not report itself is known only by its silence and by w
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
@@ -26,6 +27,11 @@ JOINING = timedelta(minutes=3)
 RECENT = timedelta(minutes=30)
 # An eviction that its workload has recovered from for longer than this tells nothing about now.
 LEFT_OVER = timedelta(hours=6)
+# Pods that break a limit of their own this often within this time go on to break it, whatever their controller replaces.
+RECURRING_WINDOW = timedelta(hours=2)
+RECURRING_TIMES = 2
+# K pkg/kubelet/eviction/helpers.go: what a pod is evicted for without any pressure of its node.
+_OWN_LIMIT = re.compile(r"exceeds the limit|exceeded its local ephemeral storage limit|exceeds the total limit of containers")
 # Lease renewal every 10 s, node-monitor-grace-period 50 s (kubernetes nodelifecycle/config/v1alpha1/defaults.go).
 STALE_LEASE = timedelta(seconds=50)
 CLOCK_TOLERANCE = timedelta(seconds=60)
@@ -196,22 +202,32 @@ def kube_proxy_down(world: World) -> Iterable[Finding]:
 
 
 def evicted(world: World) -> Iterable[Finding]:
-    """Pods that the kubelet evicted or refused, per workload; history where the workload has its pods again."""
+    """Pods that the kubelet evicted or refused, per workload; history where the workload has its pods again, unless they break a limit of
+    their own again and again."""
+    recurring: Counter[ObjectRef] = Counter()
+    for pod in world.all(Pod):
+        moment = _evicted_at(world, pod) if pod.status.reason == "Evicted" else None
+        if moment is not None and _OWN_LIMIT.search(pod.status.message or "") and world.now - moment < RECURRING_WINDOW:
+            recurring[world.top_owner(pod.ref)] += 1
     for pod in world.all(Pod):
         if pod.status.reason != "Evicted":
             continue
         owner = world.top_owner(pod.ref)
         message = (pod.status.message or "").strip()
-        since = next((item.last_transition_time for item in pod.status.conditions or () if item.type == "DisruptionTarget"), None)
-        since = since or next((event.first_seen for event in world.events(pod.ref, "Evicted")), None)
+        since = _evicted_at(world, pod)
         where = f" from node {pod.spec.node_name}" if pod.spec.node_name else ""
         evidence = (cite(Source.FIELD, pod.ref, "status.reason", f"Evicted: {message or 'no message'}", since),)
         text = f"{pod.ref} was evicted{where}: {message or 'the kubelet gives no reason'}"
-        code = "node.evicted-recovered" if _recovered(world, owner) else "node.evicted"
+        code = "node.evicted-recovered" if _recovered(world, owner) and recurring[owner] < RECURRING_TIMES else "node.evicted"
         moment = since or pod.status.start_time or pod.created
         if code == "node.evicted-recovered" and moment is not None and world.now - moment > LEFT_OVER:
             continue
         yield Finding(code, owner, Certainty.PROVEN, evidence, text, affects=(pod.ref,), since=since)
+
+
+def _evicted_at(world: World, pod: Pod) -> datetime | None:
+    since = next((item.last_transition_time for item in pod.status.conditions or () if item.type == "DisruptionTarget"), None)
+    return since or next((event.first_seen for event in world.events(pod.ref, "Evicted")), None)
 
 
 def _recovered(world: World, owner: ObjectRef) -> bool:

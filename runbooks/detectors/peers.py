@@ -11,14 +11,15 @@ import re
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cluster.facts.network import Service
 from cluster.facts.pod import Pod
-from cluster.reference import ObjectRef
+from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.dependencies import Dependencies, Dependency, Resolution, Stands, answers
 from runbooks.detectors.addresses import absent_service, wrong_host, wrong_port
-from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
+from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.logs import Sign
 from runbooks.testimony import State, Testimony, testimonies
 
@@ -55,6 +56,7 @@ SERVER_SIDE = re.compile(
     r"AUTH, but no password",
     re.I,
 )
+CALLEE_PODS = 2
 POOL = re.compile(r"pool|hikari|acquire|obtain", re.I)
 
 
@@ -163,7 +165,8 @@ def _unreachable(world: World, testimony: Testimony, sign: Sign, peer: Peer | No
         if broken is not None:
             yield _waits_for(testimony, service, broken, quote)
         else:
-            yield _fails(testimony, sign, f"{peer.label} (Service {service.namespace}/{service.name})", quote)
+            label = f"{peer.label} (Service {service.namespace}/{service.name})"
+            yield replace(_fails(testimony, sign, label, quote), wants=_logs_behind(world, service))
         return
     if found.stands is Stands.ABSENT and sign.kind in ("unknown-host", "refused", "timeout"):
         yield from _absent(world, testimony, peer, quote)
@@ -233,6 +236,16 @@ def _broken_behind(world: World, service: Service) -> ObjectRef | None:
     if not pods:
         return service.ref if world.all(Pod) else None
     return None if any(pod.ready for pod in pods) else world.top_owner(pods[0].ref)
+
+
+def _logs_behind(world: World, service: Service) -> tuple[LogWant, ...]:
+    """The logs of a pod or two that look well and are complained of: they may tell what keeps them from answering."""
+    pods = [pod for pod in world.pods_selected(service.namespace, service.spec.selector or {}) if not pod.finished and not pod.deleting]
+    return tuple(
+        LogWant(ContainerRef(pod.namespace or "", pod.name, container.name), deep=True)
+        for pod in sorted(pods, key=lambda pod: (pod.ready, pod.name))[:CALLEE_PODS]
+        for container in pod.spec.containers
+    )
 
 
 def _waits_for(testimony: Testimony, service: Service, broken: ObjectRef, quote: Evidence) -> Finding:

@@ -60,7 +60,8 @@ def _refusals(world: World) -> Iterator[Refusal]:
     for (container, _), reading in world.logs.items():
         seen: set[str] = set()
         for line in reading.value.lines:
-            match = _FORBIDDEN.search(line) if "cannot" in line else None
+            # klog puts the answer of the API in quotes of its own.
+            match = _FORBIDDEN.search(line.replace('\\"', '"')) if "cannot" in line else None
             if match is not None and match[0] not in seen:
                 seen.add(match[0])
                 pod = container.pod_ref

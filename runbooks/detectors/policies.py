@@ -25,6 +25,7 @@ EXAMPLES_LIMIT = 6
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 # Envoy's own words (RBAC filter; upstream TLS failure), whichever mesh runs it.
 _MESH = re.compile(r"RBAC: access denied|upstream connect error or disconnect/reset before headers.{0,120}TLS[_ ]error", re.IGNORECASE)
+_WORDS = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _DENIALS = (
     re.compile(r"admission webhook \"(?P<by>[^\"]+)\" denied the request: (?P<why>.*)", re.DOTALL),
     re.compile(r"ValidatingAdmissionPolicy '(?P<by>[^']+)'.* denied request: (?P<why>.*)", re.DOTALL),
@@ -93,6 +94,12 @@ def _blocked(world: World, traffic: Traffic, policy: NetworkPolicy, pods: list[P
         since=policy.created,
         lacks="" if certainty > Certainty.POSSIBLE else "a failed connection, or a caller that is declared to need it",
     )
+
+
+def cut_from_dns(world: World, pod: Pod) -> NetworkPolicy | None:
+    """The policy that isolates a pod's outgoing traffic when no policy lets it ask the DNS; None when it may."""
+    isolating = [item for item in world.all(NetworkPolicy) if item.namespace == pod.namespace and _selects(item, pod, "Egress")]
+    return isolating[0] if isolating and not any(_allows_dns(item) for item in isolating) else None
 
 
 def directions(policy: NetworkPolicy) -> tuple[str, ...]:
@@ -188,6 +195,9 @@ def _port_matches(allowed: tuple[PolicyPort, ...] | None, wanted: set[int | str]
 
 def _allows_dns(policy: NetworkPolicy) -> bool:
     for rule in policy.spec.egress or ():
+        # A peer by its pod labels alone is one of the policy's own namespace, and the DNS server lives in another.
+        if rule.peers and policy.namespace != "kube-system" and not any(peer.ip_block or peer.namespace_selector for peer in rule.peers):
+            continue
         if not rule.ports:
             return True
         if any(port.port in (DNS_PORT, "dns", None) or (port.end_port or 0) >= DNS_PORT >= _number(port.port) for port in rule.ports):
@@ -259,7 +269,7 @@ def mesh_denies(world: World) -> Iterator[Finding]:
         lines = [line for line in reading.value.lines if _MESH.search(line)]
         if lines:
             speaker = subject = world.top_owner(container.pod_ref)
-            denying = _denying_policies(world, subject.namespace) if any("RBAC" in line for line in lines) else ()
+            denying = _denying_policies(world, subject.namespace, lines[-1]) if any("RBAC" in line for line in lines) else ()
             subject = denying[0] if len(denying) == 1 else speaker
             yield Finding(
                 "mesh.connection-denied",
@@ -272,16 +282,21 @@ def mesh_denies(world: World) -> Iterator[Finding]:
             )
 
 
-def _denying_policies(world: World, namespace: str | None) -> tuple[ObjectRef, ...]:
-    """The AuthorizationPolicies of a namespace that deny."""
-    return tuple(
-        item.ref
-        for item in world.custom("AuthorizationPolicy")
-        if item.namespace == namespace
-        and isinstance(item, CustomObject)
-        and isinstance(item.spec, dict)
-        and item.spec.get("action") == "DENY"
-    )
+def _denying_policies(world: World, namespace: str | None, line: str) -> tuple[ObjectRef, ...]:
+    """The AuthorizationPolicies of a namespace that deny: by their action, or because they allow only others to reach the pods behind the
+    Service that a line names (istio.io/latest/docs/reference/config/security/authorization-policy: one ALLOW closes the rest)."""
+    words = set(_WORDS.findall(line))
+    named = [service for service in world.all(Service) if service.namespace == namespace and service.name in words]
+    called = [pod.labels for service in named if service.spec.selector for pod in world.pods_selected(namespace, service.spec.selector)]
+    denying = []
+    for item in world.custom("AuthorizationPolicy"):
+        if item.namespace != namespace or not isinstance(item, CustomObject) or not isinstance(item.spec, dict):
+            continue
+        selector = (item.spec.get("selector") or {}).get("matchLabels") or {}
+        reaches = any(selector.items() <= labels.items() for labels in called)
+        if item.spec.get("action") == "DENY" or (item.spec.get("action", "ALLOW") == "ALLOW" and reaches):
+            denying.append(item.ref)
+    return tuple(denying)
 
 
 def _selector(policy: NetworkPolicy) -> str:

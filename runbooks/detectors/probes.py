@@ -24,6 +24,7 @@ from cluster.world import World
 from runbooks.detectors.pods import Trouble, cite_event, cite_status, is_recent, troubles, wanted_logs
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 
+KINDS = ("liveness", "readiness", "startup")
 MESSAGE = re.compile(r"^(?:Container \S+ failed )?(?P<kind>liveness|readiness|startup) probe", re.I)
 # A container killed within this of its start had no time to come up; the defaults of the API (3 failures, 10 s apart) give 30 s.
 SHORT_BUDGET_SECONDS = 10
@@ -75,7 +76,7 @@ def kills(world: World) -> Iterator[Finding]:
             continue
         owner = world.top_owner(trouble.pod.ref)
         wrong = _what_is_wrong(world, failure)
-        code, certainty, says = _kill_verdict(failure, wrong)
+        code, certainty, says = _kill_verdict(failure, wrong, proven_elsewhere=_answers_elsewhere(world, failure))
         yield Finding(
             code=code,
             subject=owner,
@@ -89,7 +90,20 @@ def kills(world: World) -> Iterator[Finding]:
         )
 
 
-def _kill_verdict(failure: Failure, wrong: str) -> tuple[str, Certainty, str]:
+def _answers_elsewhere(world: World, failure: Failure) -> bool:
+    """Whether a ready pod of the same workload passes a probe of the same container on the same port: then the port is right."""
+    port = failure.probe.port if failure.probe is not None else None
+    own, name = failure.trouble.pod, failure.trouble.status.name
+    if port is None or not NOT_LISTENING.search(failure.text):
+        return False
+    for pod in world.pods_of(world.top_owner(own.ref)):
+        container = pod.container(name) if pod.ready and pod.ref.key != own.ref.key else None
+        if container is not None and any(probe is not None and probe.port == port for probe in (_probe(container, kind) for kind in KINDS)):
+            return True
+    return False
+
+
+def _kill_verdict(failure: Failure, wrong: str, *, proven_elsewhere: bool) -> tuple[str, Certainty, str]:
     asks = _asks(failure.probe)
     budget = failure.budget_seconds
     if wrong:
@@ -101,6 +115,12 @@ def _kill_verdict(failure: Failure, wrong: str) -> tuple[str, Certainty, str]:
         return "probe.liveness-too-aggressive", Certainty.LIKELY, f"{asks}; {late}"
     if failure.probe is not None and failure.probe.timeout_seconds <= 1 and TOO_LATE.search(failure.text):
         return "probe.liveness-too-aggressive", Certainty.LIKELY, f"{asks}, and no answer comes within {failure.probe.timeout_seconds} s"
+    if proven_elsewhere:
+        return (
+            "probe.liveness-too-aggressive",
+            Certainty.LIKELY,
+            f"{asks}, where other pods of it do answer; {late}, and it is not up by then",
+        )
     return "probe.liveness-failing", Certainty.LIKELY, f"{asks}, and gets: {_detail(failure.text)}"
 
 

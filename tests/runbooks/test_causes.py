@@ -178,3 +178,13 @@ def test_a_question_about_a_namespace_blames_no_node_that_it_does_not_use() -> N
     assert (answer.healthy, answer.causes, [item.object.name for item in answer.ruled_out]) == (True, (), ["far"])
     reached = structs.replace(lost, affects=(pod(1),))
     assert [cause.object.name for cause in explain(asked, (reached,)).causes] == ["far"]
+
+
+def test_a_program_s_passing_word_answers_those_who_ask_about_it_and_accuses_nobody() -> None:
+    heard = cite(Source.LOG, WEB, "log[app]", "connection refused")
+    passing = structs.replace(finding("app.dependency-fails", WEB, Certainty.POSSIBLE), evidence=(heard,))
+    unasked = explain(shop(), (passing,))
+    assert (unasked.causes, [item.code for item in unasked.not_proven]) == ((), ["app.dependency-fails"])
+    assert [cause.code for cause in explain(shop(), (passing,), focus=(WEB,)).causes] == ["app.dependency-fails"]
+    seen = structs.replace(passing, evidence=(heard, cite(Source.FIELD, WEB, "status", "unready")))
+    assert [cause.code for cause in explain(shop(), (seen,)).causes] == ["app.dependency-fails"]

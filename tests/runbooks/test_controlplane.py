@@ -47,3 +47,16 @@ def test_workloads_that_nobody_reconciles() -> None:
     assert codes(found(changed("2026-01-15T11:30:00Z"))) == {"controlplane.component-down"}
     assert found(changed("2026-01-15T11:59:30Z")) == []
     assert found(changed("2026-01-15T11:30:00Z", observed=2)) == []
+
+
+def test_one_client_that_is_turned_away_again_and_again() -> None:
+    line = "error retrieving resource lock: the server has received too many requests and has asked us to try again later (get leases x)"
+    assert codes(found(pod("a"), logs={("shop", "a", "main"): f"{line}\n" * 3})) == {"controlplane.overload"}
+    assert found(pod("a"), logs={("shop", "a", "main"): f"{line}\n" * 2}) == []
+
+
+def test_an_etcd_that_has_run_into_its_quota() -> None:
+    etcd = pod("etcd-cp", {"component": "etcd"}, namespace="kube-system")
+    said = {("kube-system", "etcd-cp", "main"): '{"level":"warn","msg":"alarm raised","alarm":"NOSPACE","from":"8e9e05c52164694d"}'}
+    assert [(item.code, item.subject.name) for item in found(etcd, logs=said)] == [("controlplane.etcd", "etcd-cp")]
+    assert found(etcd, logs={("kube-system", "etcd-cp", "main"): "etcdserver: request timed out"}) == []

@@ -89,3 +89,20 @@ def test_a_misspelled_domain_is_no_fault_of_the_dns() -> None:
 
     assert codes(failing("cart.shop.svc.cluster.local")) == {"dns.name-unresolved"}
     assert failing("cart.shop.svc.cluster.locl") == []
+
+
+def test_a_dns_that_does_not_answer_whatever_the_name() -> None:
+    web = pod("web-1", {"app": "web"}, ready=False)
+    log = {("shop", "web-1", "main"): "Error: getaddrinfo EAI_AGAIN smtp.example.com\n" * 3}
+    findings = found(CART + web, logs=log)
+    assert [(finding.code, str(finding.subject)) for finding in findings] == [("dns.unanswered", "Service/kube-system/kube-dns")]
+    assert found(CART + web, logs={("shop", "web-1", "main"): "Error: getaddrinfo ENOTFOUND smtp.example.com\n" * 3}) == []
+
+
+def test_pods_that_a_policy_keeps_from_the_dns_do_not_accuse_it() -> None:
+    closed = manifest(
+        "NetworkPolicy", "closed", spec={"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {}}]}]}
+    )
+    web = pod("web-1", {"app": "web"}, ready=False)
+    for line in ("getaddrinfo EAI_AGAIN cart", "getaddrinfo ENOTFOUND cart"):
+        assert found(closed + CART + web, logs={("shop", "web-1", "main"): f"Error: {line}\n" * 3}) == []

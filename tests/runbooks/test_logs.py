@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -291,3 +292,49 @@ def test_what_holds_the_data_is_told_from_a_lack_of_threads() -> None:
     threads = "java.lang.OutOfMemoryError: unable to create native thread: possibly out of memory"
     assert [sign.kind for sign in logs.read_lines([threads]).signs] == ["resource-limit"]
     assert [sign.kind for sign in logs.read_lines(["java.lang.OutOfMemoryError: Java heap space"]).signs] == ["runtime-memory"]
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("2026-01-15T11:00:00.5Z started", 0),
+        ("2026-01-15 11:00:05,123 INFO started", 5),
+        ("2026/01/15 11:01:00 [error] upstream", 60),
+        ('{"level":30,"time":1768474800000,"msg":"x"}', 0),
+    ],
+)
+def test_when_a_line_was_logged(line: str, seconds: int) -> None:
+    assert logs.moment_in(line) == datetime(2026, 1, 15, 11, tzinfo=UTC) + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("line", ["started", "9999-99-99 99:99:99 odd", f"{'x' * 90} 2026-01-15T11:00:00Z"])
+def test_a_line_without_a_time_of_its_own(line: str) -> None:
+    assert logs.moment_in(line) is None
+
+
+def test_what_only_sounds_like_a_host_that_does_not_resolve() -> None:
+    assert logs.read_lines(["Could not resolve Linux kernel version"]).signs == ()
+    for line in (
+        "curl: (6) Could not resolve host: cart",
+        "Couldn't resolve server kafka:9092 from bootstrap.servers as DNS resolution failed",
+    ):
+        assert [sign.kind for sign in logs.read_lines([line]).signs] == ["unknown-host"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Error: getaddrinfo EAI_AGAIN api.example.com",
+        "dial tcp: lookup api.example.com on 10.96.0.10:53: server misbehaving",
+        "dial tcp: lookup cart on 10.96.0.10:53: read udp 10.1.0.9:4712->10.96.0.10:53: i/o timeout",
+        "failed to resolve host 'db': [Errno -3] Temporary failure in name resolution",
+    ],
+)
+def test_a_name_server_that_does_not_answer(line: str) -> None:
+    assert [sign.kind for sign in logs.read_lines([line]).signs] == ["dns-unanswered"]
+
+
+def test_a_configuration_that_could_not_be_fetched_is_not_a_wrong_one() -> None:
+    line = 'panic: unable to load configmap: Get "https://10.96.0.1:443/api": dial tcp 10.96.0.1:443: i/o timeout'
+    assert [sign.kind for sign in logs.read_lines([line]).signs] == ["timeout"]
+    assert [sign.kind for sign in logs.read_lines(["error: failed to load config: bad indent"]).signs] == ["config-invalid"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbooks.detectors.models import model_faults
+from runbooks.detectors.models import engine_saturated, model_faults
 from tests.runbooks.specimens import CRASHING, document, pod, terminated, waiting
 from tests.runbooks.worlds import codes, world
 
@@ -89,3 +89,16 @@ def test_a_server_that_serves_may_have_said_so_once(line: str) -> None:
 
 def test_another_crash_is_none_of_the_model_s() -> None:
     assert not list(model_faults(world(pod(state=waiting("CrashLoopBackOff"), last=terminated(1), restarts=2), logs={APP: "ERROR boom"})))
+
+
+def serving(line: str, *, times: int = 3) -> set[str]:
+    return codes(engine_saturated(world(pod(ready=True, container=SERVER), logs={APP: f"{line}\n" * times})))
+
+
+def test_a_server_whose_statistics_show_that_it_cannot_keep_up() -> None:
+    vllm = "Engine 000: Avg generation throughput: 9.1 tokens/s, Running: %d reqs, Waiting: %d reqs, GPU KV cache usage: %s%%, Prefix"
+    sglang = "Decode batch. #running-req: 12, #token: 90112, token usage: %s, gen throughput (token/s): 9.1, #queue-req: %d,"
+    assert serving(vllm % (256, 90, "99.1")) == serving(vllm % (16, 90, "40.0")) == {"serving.saturated"}
+    assert serving(sglang % ("0.98", 4)) == {"serving.saturated"}
+    assert serving(vllm % (256, 0, "99.1")) == serving(vllm % (256, 9, "60.0")) == serving(sglang % ("0.50", 3)) == set()
+    assert serving(vllm % (256, 90, "99.1"), times=2) == set()

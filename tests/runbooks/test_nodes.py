@@ -223,3 +223,18 @@ status:
 """
     [finding] = [item for item in found(world(pressed + waits)) if item.code == "node.pressure"]
     assert [ref.name for ref in finding.affects] == ["p"]
+
+
+def test_evictions_for_a_limit_of_its_own_that_recur_are_no_history() -> None:
+    def evictions(message: str, *, times: int) -> set[str]:
+        status = (
+            f"phase: Failed, reason: Evicted, message: '{message}', conditions: [{{type: DisruptionTarget, status: \"True\", "
+            'lastTransitionTime: "2026-01-15T11:30:00Z"}]'
+        )
+        pods = "".join(pod(f"p{number}", "a", status=status, meta=OWNED) for number in range(times))
+        return {finding.code for finding in found(world(DEPLOYMENT % 2 + pods))}
+
+    own = 'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". '
+    assert evictions(own, times=2) == {"node.evicted"}
+    assert evictions(own, times=1) == {"node.evicted-recovered"}
+    assert evictions("The node was low on resource: memory.", times=2) == {"node.evicted-recovered"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runbooks.detectors.peers import peer_faults, waiting_inits
-from runbooks.finding import Certainty, Finding
+from runbooks.finding import Certainty, Finding, LogWant
 from tests.runbooks.specimens import CRASHING, deployment, pod, replica_set, service
 from tests.runbooks.worlds import LogKey, codes, world
 
@@ -155,3 +155,8 @@ def test_a_pod_that_serves_while_it_is_refused_is_stale_only_beside_a_sibling_th
     for heard, code in cases:
         findings = [item for item in peer_faults(world(made, logs={old: refusals, **heard})) if "web-5d4f8-old" in str(item.affects)]
         assert [item.code for item in findings] == [code]
+
+
+def test_the_log_of_a_peer_that_looks_well_is_wanted() -> None:
+    finding = one(DB + pod("db-77777-abcde", ready=True) + pod(**CRASHING), "dial tcp 10.96.0.7:5432: i/o timeout")
+    assert [want.container.pod for want in finding.wants if isinstance(want, LogWant)] == ["db-77777-abcde"]

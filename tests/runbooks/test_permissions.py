@@ -101,3 +101,9 @@ def test_a_default_account_that_may_do_nothing_is_no_finding() -> None:
     assert codes(elsewhere) == {"rbac.binding-subject-missing"}
     granted = found(used + default + role(["get"], ["pods"]) + binding(account="default"))
     assert [(item.code, item.subject.name) for item in granted] == [("security.default-service-account", "web")]
+
+
+def test_a_refusal_that_klog_put_in_quotes() -> None:
+    escaped = REFUSED.replace('"', '\\"')
+    log = {("shop", "web", "main"): f'E0115 11:59:00.000000 1 reflector.go:166] "Unhandled Error" err="failed to list: {escaped}"'}
+    assert {(item.code, str(item.subject)) for item in found(WEB, logs=log)} == {("rbac.forbidden", "Pod/shop/web")}

@@ -94,3 +94,8 @@ def test_the_platform_s_own_programs_are_no_last_resort() -> None:
     made = world(replicas(1, "dns").replace("namespace: ml", "namespace: kube-system") + "---" + replicas(1, "a"))
     wants = last_resort(made, frozenset())
     assert [want.container.pod for want in wants if isinstance(want, LogWant)] == ["a-0"]
+
+
+def test_the_control_plane_is_heard_by_who_asks_about_a_whole_cluster() -> None:
+    made = world(replicas(1, "etcd").replace("namespace: ml", "namespace: kube-system").replace("{app: etcd}", "{tier: control-plane}"))
+    assert [want.container.pod for want in last_resort(made, frozenset()) if isinstance(want, LogWant)] == ["etcd-0"]

@@ -85,3 +85,23 @@ def test_a_mesh_that_refuses_connections() -> None:
     denied = {("shop", "web-1", "main"): "upstream said: RBAC: access denied"}
     assert codes(found(CALLER, logs=denied)) == {"mesh.connection-denied"}
     assert found(CALLER, logs={("shop", "web-1", "main"): "GET / 403 access denied for user bob"}) == []
+
+
+def test_a_policy_that_lets_pods_talk_among_themselves_keeps_them_from_the_dns() -> None:
+    def egress(peer: dict[str, Any]) -> set[str]:
+        closed = policy(selector={}, policyTypes=["Egress"], egress=[{"to": [peer]}])
+        return codes(found(CART + CALLER + closed))
+
+    assert egress({"podSelector": {}}) == {"policy.blocks-traffic"}
+    assert egress({"namespaceSelector": {}}) == set()
+    assert egress({"ipBlock": {"cidr": "0.0.0.0/0"}}) == set()
+
+
+def test_a_mesh_policy_that_admits_others_to_the_service_called_is_blamed() -> None:
+    def admits(app: str) -> str:
+        spec = {"action": "ALLOW", "selector": {"matchLabels": {"app": app}}, "rules": [{"from": [{"source": {"principals": ["x"]}}]}]}
+        return manifest("AuthorizationPolicy", "admits", apiVersion="security.istio.io/v1", spec=spec)
+
+    denied = {("shop", "web-1", "main"): 'POST http://cart:80/items: 403 Forbidden: "RBAC: access denied"'}
+    assert [str(item.subject) for item in found(CART + CALLER + admits("cart"), logs=denied)] == ["AuthorizationPolicy/shop/admits"]
+    assert [str(item.subject) for item in found(CART + CALLER + admits("ledger"), logs=denied)] == ["Pod/shop/web-1"]

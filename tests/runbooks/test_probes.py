@@ -121,3 +121,11 @@ def test_an_event_is_about_the_container_that_it_names() -> None:
 @pytest.mark.parametrize(("started", "found"), [(STARTED, {"pod.not-ready"}), ("2026-01-15T11:59:30Z", set())])
 def test_not_ready_without_a_word(started: str, found: set[str]) -> None:
     assert codes(silently_unready(world(pod(state={"running": {"startedAt": started}}, container=READINESS)))) == found
+
+
+def test_a_port_on_which_another_pod_of_the_workload_answers_is_right() -> None:
+    probes = {"readinessProbe": {"httpGet": {"path": "/", "port": 8080}}, "ports": [{"containerPort": 8080}]}
+    other = pod("web-5d4f8-zzzzz", ready=True, container=probes)
+    assert codes(kills(world(killed(REFUSED.format(port=8080)) + other))) == {"probe.liveness-too-aggressive"}
+    silent = pod("web-5d4f8-zzzzz", ready=True, container={"ports": [{"containerPort": 8080}]})
+    assert codes(kills(world(killed(REFUSED.format(port=8080)) + silent))) == {"probe.liveness-failing"}

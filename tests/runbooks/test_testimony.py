@@ -77,3 +77,14 @@ def test_a_broken_service_explains_who_was_heard_to_fail_at_it() -> None:
     assert [ref.name for ref in observed_calls(made)[("shop", "db")]] == ["web"]
     diagnosis = explain(made, detect(made))
     assert [(cause.object.name, cause.code) for cause in diagnosis.causes] == [("db", "image.not-found")]
+
+
+def stamped(minute: int, text: str) -> str:
+    return f'{{"time":"2026-01-15T{9 + minute // 60:02d}:{minute % 60:02d}:00Z","msg":"{text}"}}'
+
+
+def test_what_ended_long_before_the_log_did_is_over_however_few_lines_follow() -> None:
+    over = "\n".join([*(stamped(minute, REFUSED) for minute in range(6)), stamped(8, "connected"), stamped(170, "request served")])
+    going_on = "\n".join([*(stamped(minute, REFUSED) for minute in range(6)), stamped(8, "request served")])
+    assert heard(pod(ready=True), over).certainty is Certainty.POSSIBLE
+    assert heard(pod(ready=True), going_on).certainty is Certainty.LIKELY
