@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -96,18 +97,11 @@ class Signer:
         """The key in a file of mode 0600 that is made when absent. Raises BadLedger."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                return cls(name, _read_key(path))
-            key = Ed25519PrivateKey.generate()
-            with os.fdopen(handle, "wb") as file:
-                file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-                file.flush()
-                os.fsync(file.fileno())
+            if not path.exists():
+                _create_key(path)
+            return cls(name, _read_key(path))
         except OSError as error:
             raise BadLedger(f"The ledger's key {path} cannot be used: {error.strerror}.") from error
-        return cls(name, key)
 
     @classmethod
     def from_text(cls, text: str, name: str = "smokejumper") -> Signer:
@@ -123,6 +117,25 @@ class Signer:
         text = checkpoint.text()
         signature = base64.b64encode(self.verifier.key_id + self._key.sign(text.encode())).decode()
         return f"{text}\n— {self.verifier.name} {signature}\n"
+
+
+def _create_key(path: Path) -> None:
+    """Make the key, unless another process that starts at the same time is first. Whoever finds the file finds it whole."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        key = Ed25519PrivateKey.generate()
+        fresh = path.with_name(f".{path.name}.new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read_key(path: Path) -> Ed25519PrivateKey:

@@ -7,7 +7,9 @@ import json
 import random
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -450,6 +452,19 @@ async def test_an_anchor_that_cannot_be_written_is_an_error(office: Office, cloc
 
     with pytest.raises(BadLedger, match="anchor"):
         await write()
+
+
+def test_processes_that_start_at_the_same_time_make_one_key(tmp_path: Path) -> None:
+    """A process of a storm of starts once found the file of another one half written, and called it damaged."""
+    start = threading.Barrier(8)
+
+    def load(_number: int) -> str:
+        start.wait(30)
+        return Signer.load_or_create(tmp_path / KEY).verifier.text
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(load, range(8)))) == 1
+    assert [path.name for path in (tmp_path / KEY).parent.iterdir()] == [(tmp_path / KEY).name]
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
