@@ -73,16 +73,14 @@ class Prometheus:
     async def close(self) -> None:
         await self._client.close()
 
-    async def metric(
-        self, query: MetricQuery, window: Window, namespaces: Sequence[str] = (), limit: int = SERIES_LIMIT
-    ) -> Reading[tuple[Series, ...]]:
+    async def metric(self, query: MetricQuery, window: Window, limit: int = SERIES_LIMIT) -> Reading[tuple[Series, ...]]:
         """The series of a PromQL expression, of a preset, or of a metric by its name, over the window."""
         labels = dict(query.labels)
         if query.expression:
             return await self._range(query.expression, window, query.name or "the query", query.name, limit)
         preset = BY_NAME.get(query.name)
         if preset is None:
-            expression = render(ANY, "pod", namespaces, {**labels, NAME_LABEL: query.name})
+            expression = render(ANY, "pod", query.namespaces, {**labels, NAME_LABEL: query.name})
             return await self._range(expression, window, query.name, "", limit)
         names = await self._names((preset,), window)
         if names.missing:
@@ -90,7 +88,7 @@ class Prometheus:
         forms = _usable(preset, names.value)
         if not forms:
             return Reading((), (_absent((preset,)),), names.cost)
-        found = await self._forms(preset, forms, window, namespaces, labels, limit)
+        found = await self._forms(preset, forms, window, query.namespaces, labels, limit)
         return Reading(found.value, found.missing, names.cost + found.cost)
 
     async def telemetry(self, scope: Scope, end: datetime) -> Reading[Telemetry]:

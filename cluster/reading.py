@@ -69,11 +69,13 @@ class LogText(Struct, frozen=True):
 
 
 class MetricQuery(Struct, frozen=True):
-    """One metric by name and label values; a reader renders it for its source. A recording matches name and labels literally."""
+    """One metric by name and label values, or an expression in PromQL; a reader renders it for its source. A recording matches name and
+    labels literally. `namespaces` narrows what belongs to a namespace; an expression has selectors of its own."""
 
     name: str
     labels: tuple[tuple[str, str], ...] = ()
     expression: str | None = None
+    namespaces: tuple[str, ...] = ()
 
 
 class Sample(Struct, frozen=True, gc=False):

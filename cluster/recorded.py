@@ -173,11 +173,12 @@ class RecordedReader:
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
         """Recorded series by name and labels; whatever was not recorded, and every expression, is asked of the Prometheus."""
         series, missing = self._series
-        found = matching(series, query.name, dict(query.labels)) if query.name else ()
+        found = matching(series, query.name, dict(query.labels)) if query.name and not query.expression else ()
+        found = tuple(item for item in found if not query.namespaces or item.labels.get("namespace") in (*query.namespaces, None))
         if not found and self._prometheus is not None:
             return await self._prometheus.metric(query, window)
-        if not query.name:
-            return Reading((), (Missing("metric", Why.NO_SOURCE, "a recording evaluates no PromQL", "Add --prometheus URL."),))
+        if query.expression or not query.name:
+            return Reading((), (Missing("metrics", Why.NO_SOURCE, "a recording evaluates no PromQL", "Add --prometheus URL."),))
         if not series:
             return Reading((), missing or (Missing(f"metric {query.name}", Why.NO_SOURCE, "no metrics were recorded"),))
         if not found:

@@ -85,7 +85,7 @@ class Growth(Struct, frozen=True):
         for entry in self.logs:
             world = world.with_log(entry.container, previous=entry.previous, log=entry.log)
         for metric in self.metrics:
-            world = world.with_metric(metric.query.name, metric.series)
+            world = world.with_metric(metric.query.name or metric.query.expression or "", metric.series)
         return world if self.telemetry is None else world.with_telemetry(self.telemetry)
 
 

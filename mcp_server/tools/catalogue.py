@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mcp_server.registry import Toolset, ToolSpec
-from mcp_server.tools import diagnoses, events, gpus, logs, overview, pods, remediation, resources, scheduling, telemetry
+from mcp_server.tools import diagnoses, events, gpus, logs, metrics, overview, pods, remediation, resources, scheduling, telemetry
 
-PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS, *telemetry.TOOLS)
+PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS, *telemetry.TOOLS, *metrics.TOOLS)
 ALL: tuple[ToolSpec, ...] = (*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *gpus.TOOLS, *PRIMITIVE, *remediation.TOOLS)
 
 

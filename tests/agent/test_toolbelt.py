@@ -28,6 +28,8 @@ WANTS: tuple[Want, ...] = (
     LOG,
     LogWant(LOG.container, previous=True),
     TelemetryWant(),
+    MetricWant(MetricQuery("up", (("job", "x"),), namespaces=("ml",))),
+    MetricWant(MetricQuery("lit", expression="sum(up)")),
 )
 
 

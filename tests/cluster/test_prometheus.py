@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cluster import endpoint
 from cluster import prometheus as source
@@ -43,7 +44,7 @@ def hour(end: datetime) -> Window:
 
 async def asked(url: str, query: MetricQuery, window: Window, *namespaces: str, limit: int = 2_000) -> Reading[tuple[Series, ...]]:
     async with Source(Endpoint(url)) as opened:
-        return await opened.metric(query, window, namespaces, limit)
+        return await opened.metric(structs.replace(query, namespaces=namespaces), window, limit)
 
 
 def only(reading: Reading[tuple[Series, ...]]) -> Missing:
