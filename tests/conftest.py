@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from tests.postgres import Databases
     from tests.lab.lab import Lab
     from tests.lab.monitoring import Prometheus
+    from tests.postgres import Databases
 
 T = TypeVar("T")
 # "required" makes a lab that cannot run a failure instead of a skip; "off" skips its tests without trying.
