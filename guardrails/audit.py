@@ -19,16 +19,20 @@ from msgspec import Struct, json
 from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from guardrails.errors import BadLedger, GuardrailsError
+from guardrails.errors import BadLedger, BadStore, GuardrailsError
 from guardrails.hashing import Asked, Hashed, command, found
 from guardrails.leaves import COLUMNS, PROBLEMS_MAX, Leaves, Problem
+from guardrails.ledger import CHECKPOINT_EVERY
 from guardrails.note import Verifier
 from guardrails.proposal import DIGEST_DOMAIN
+from guardrails.redact import present
 from guardrails.replay import Replay
+from guardrails.sqlite import lenient
 from guardrails.store import Store, checkpoints, entries, heads
 from guardrails.tables import check, check_documents, rows
 
 SHOWN_MAX = 50
+WHAT_MAX = 400
 # Below this a second process starts for longer than it works.
 SPLIT_FROM = 50_000
 
@@ -54,8 +58,15 @@ async def verify(store: Store, verifier: Verifier | None, *, log: str = "default
         return Report("cannot-verify", 0, 0, 0, (), ("There is no key to check signatures with.",))
     try:
         kept = _read_anchor(anchor)
-        async with store.read() as connection:
-            return await _verify(connection, store.path, verifier, log, kept)
+        try:
+            async with store.read() as connection:
+                return await _verify(connection, store.path, verifier, log, kept)
+        except BadStore as error:
+            if store.path is None or "decode to UTF-8" not in str(error):
+                raise
+            # Somebody wrote bytes into a column that are no text: read on, for the verdict must name the row.
+            async with store.read() as connection, lenient(connection):
+                return await _verify(connection, None, verifier, log, kept)
     except GuardrailsError as error:
         return Report("cannot-verify", 0, 0, 0, (), (str(error),))
 
@@ -105,6 +116,8 @@ def _signed(connection: Connection, log: str, anchor: str | None) -> _Signed:
     head = connection.execute(select(heads).where(heads.c.log == log)).one_or_none()
     others = connection.execute(select(func.count()).select_from(heads).where(heads.c.log != log)).scalar_one()
     size, note, frontier = (0, "", "[]") if head is None else (head.size, head.note, head.frontier)
+    if not isinstance(size, int):
+        size = -1
     sizes = {one for one in (size, *_sizes_of(anchor), *(one for one, _ in kept)) if isinstance(one, int)}
     return _Signed(size, note, frontier, kept, sizes, others == 0)
 
@@ -138,6 +151,9 @@ def _judge(signed: _Signed, hashed: Hashed, replay: Replay, problems: list[Probl
         problems.append(Problem(min(signed.size, there), f"{there} entries are there, the head says {signed.size}."))
     elif signed.frontier != dumps(hashed.frontier):
         problems.append(Problem(-1, "The head's subtrees are not those of the entries."))
+    last = max((size for size, _ in signed.checkpoints if isinstance(size, int)), default=0)
+    if last // CHECKPOINT_EVERY < signed.size // CHECKPOINT_EVERY:
+        problems.append(Problem(-1, f"A checkpoint of size {signed.size // CHECKPOINT_EVERY * CHECKPOINT_EVERY} or a little more is gone."))
     if signed.size:
         _check_note(signed.note, signed.size, verifier, roots, problems, "The checkpoint of the head", there=there)
     notes = []
@@ -155,7 +171,7 @@ def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
     """Those of an entry first, by entry: the first is the first wrong one. Bounded, saying how many are left out."""
     ordered = sorted(problems, key=lambda problem: (problem.seq < 0, problem.seq, problem.what))
     cut = [Problem(-1, f"{len(ordered) - SHOWN_MAX} more problems.")] if len(ordered) > SHOWN_MAX else []
-    return (*ordered[:SHOWN_MAX], *cut)
+    return (*(Problem(problem.seq, present(problem.what, WHAT_MAX)) for problem in ordered[:SHOWN_MAX]), *cut)
 
 
 def _check_checkpoints(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from pydantic import ValidationError
@@ -174,7 +175,7 @@ class Intake:
             return
         asked = await inquire(office, writing.connection, record, action, examination, requester, emergency=emergency)
         verdict = waived(decide(office.bundles.policy, asked), emergency, writing.now)
-        body: dict[str, Any] = {"decision": verdict.model_dump(mode="json")}
+        body: dict[str, Any] = {"decision": verdict.model_dump(mode="json"), "dry_run": sha256(dry_run.encode()).hexdigest()}
         if verdict.effect == "deny":
             columns = {"verdict": stored(verdict), "dry_run": dry_run}
             await move(writing, record, State.DENIED, by="policy", reason=verdict.reason, body=body, **columns)

@@ -56,6 +56,7 @@ class Story(Struct, gc=False):
     automatic: bool = False
     claimed_at: str | None = None
     failed_at: str | None = None
+    dry_run: str = ""
 
 
 class Emergency(Struct):
@@ -69,6 +70,20 @@ class Emergency(Struct):
     at: str = ""
     reviewed_by: str = ""
     review: str = ""
+
+
+class Loan(Struct):
+    """One delegation, as the table must have it."""
+
+    id: str
+    giver: str
+    receiver: str
+    groups: tuple[str, ...]
+    reason: str
+    until: str
+    at: str = ""
+    ended_by: str = ""
+    entry: int = 0
 
 
 # In the order of their names (RFC 8785), so that encoding one gives canonical JSON again; `emergency` is written only where there is one.
@@ -105,6 +120,7 @@ class _Move(Struct, gc=False, rename={"before": "from", "after": "to"}):
     requirement: Raw = _NONE
     decision: Raw = _NONE
     fence: int = 0
+    dry_run: str = ""
 
 
 class _Decision(Struct, gc=False):
@@ -124,6 +140,11 @@ class _Review(Struct, gc=False):
     id: str
     by: str
     note: str
+
+
+class _End(Struct, gc=False):
+    id: str
+    by: str
 
 
 class _Resumed(Struct, gc=False):
@@ -160,6 +181,7 @@ _moved = _decoder(_Move)
 _given = _decoder(dict[str, Any])
 _declared = _decoder(Emergency)
 _reviewed = _decoder(_Review)
+_lent, _ended = _decoder(Loan), _decoder(_End)
 _naming, _erased = _decoder(_Naming), _decoder(_Named)
 _resumed, _switched = _decoder(_Resumed), _decoder(_Switched)
 
@@ -175,6 +197,7 @@ class Replay:
         self.blobs: dict[str, tuple[int, str]] = {}
         self.erased: dict[str, int] = {}
         self.emergencies: dict[str, Emergency] = {}
+        self.loans: dict[str, Loan] = {}
         self.switches: dict[str, tuple[int, str, str, str]] = {}
 
     def tell(self, seq: int, kind: str, proposal: str | None, entry: str) -> str | None:
@@ -232,6 +255,19 @@ class Replay:
             if emergency.reviewed_by or review.by.casefold() == emergency.person.casefold():
                 raise BadLedger(f"{review.id} cannot be reviewed by {review.by}, or was already.")
             emergency.reviewed_by, emergency.review = review.by, review.note
+        elif kind == "delegation.given":
+            lent = _lent(entry)
+            loan = lent.body
+            loan.at, loan.entry = lent.at, seq
+            if loan.id in self.loans:
+                raise BadLedger(f"{loan.id} was given twice.")
+            self.loans[loan.id] = loan
+        elif kind == "delegation.ended":
+            end = _ended(entry).body
+            loan = self.loans[end.id]
+            if loan.ended_by or end.by.casefold() not in (loan.giver.casefold(), loan.receiver.casefold()):
+                raise BadLedger(f"{end.id} cannot be ended by {end.by}, or was already.")
+            loan.ended_by = end.by
         elif kind in ("switch.on", "switch.off"):
             turned = _switched(entry)
             body = turned.body
@@ -322,7 +358,7 @@ def _agree(story: Story, seq: int, body: dict[str, Any]) -> None:
 
 
 def _decide(story: Story, after: State, move: _Move) -> None:
-    decision = bytes(move.decision)
+    decision, story.dry_run = bytes(move.decision), move.dry_run
     if decision != b"null":
         story.verdict = sha256(decision).digest()
     if after not in (State.PENDING, State.APPROVED):

@@ -7,8 +7,8 @@ reported is on the disk.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +121,19 @@ def _configure_scratch(connection: Any, record: ConnectionPoolEntry) -> None:
 def _begin(connection: Any) -> None:
     writing = connection.get_execution_options().get("smokejumper_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@asynccontextmanager
+async def lenient(connection: AsyncConnection) -> AsyncIterator[None]:
+    """While it lasts, text that is no UTF-8 is read with the wrong bytes as lone surrogates, instead of not at all."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    driver.text_factory = _decode
+    try:
+        yield
+    finally:
+        driver.text_factory = str
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")

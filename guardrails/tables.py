@@ -1,18 +1,19 @@
 """Whether the tables that the gate works on are where the ledger's story ends: nothing in them is news, and nothing of it is missing.
 
 Each row is read once and compared with what the replay kept. Compared is what a decision, an approval, a claim or a budget rests on;
-leases, locks, times of the last change, dry runs and the progress of a change that is being executed are the gate's own notes and are not.
+leases, locks, times of the last change and the progress of a change that is being executed are the gate's own notes and are not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from msgspec import Struct, json
 from pydantic import ValidationError
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, select
 
 from guardrails.blob import is_committed
 from guardrails.budget import stamp
@@ -21,7 +22,7 @@ from guardrails.hashing import doubtful
 from guardrails.leaves import Problem
 from guardrails.proposal import DIGEST_DOMAIN, Proposal
 from guardrails.replay import Replay, Story, is_at_least
-from guardrails.store import approvals, blobs, emergencies, proposals, spending, switches
+from guardrails.store import approvals, blobs, checkpoints, delegations, emergencies, entries, proposals, spending, switches
 
 BATCH = 1024
 
@@ -54,6 +55,7 @@ _PROPOSAL = tuple(
         "created_at",
         "claimed_at",
         "failed_at",
+        "dry_run",
         "fence",
     )
 )
@@ -79,7 +81,8 @@ def check(connection: Connection, log: str, replay: Replay, *, alone: bool) -> l
         *_check_approvals(connection, replay.stories),
         *_check_spending(connection, replay.stories),
         *_check_emergencies(connection, replay, alone=alone),
-        *(_check_switches(connection, replay) if alone else ()),
+        *_check_loans(connection, replay, alone=alone),
+        *((*_check_switches(connection, replay), *_check_strangers(connection, log)) if alone else ()),
         *_check_blobs(connection, log, replay),
     ]
     return [Problem(-1, what) for what in found]
@@ -106,7 +109,7 @@ def _check_proposals(connection: Connection, log: str, stories: dict[str, Story]
 
 def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
     """What of a proposal's row is not as the ledger tells; empty when all is. Raises what damaged JSON raises."""
-    state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement, *times, fence = row
+    state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement, *times, dry_run, fence = row
     if (state, digest, reason) != (story.state, story.digest, story.reason):
         return f"The proposal {name} is not as the ledger tells: {state}, there {story.state}."
     if not isinstance(version, int) or version < story.version or fence != story.fence:
@@ -119,6 +122,8 @@ def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
         return f"What {name} asks for is not what the ledger tells."
     if verdict is not None if story.verdict is None else not is_same(verdict, story.verdict):
         return f"The verdict on {name} is not the one in the ledger."
+    if story.dry_run and sha256(dry_run.encode()).hexdigest() != story.dry_run:
+        return f"What people were shown of {name} is not what the dry run said."
     if story.requirement and not is_at_least(requirement, story.requirement):
         return f"{name} requires less agreement than the ledger tells."
     return ""
@@ -200,6 +205,37 @@ def _check_emergencies(connection: Connection, replay: Replay, *, alone: bool) -
     for name in sorted({*there, *told} if alone else told, key=str):
         if there.get(name) != told.get(name):
             yield f"The emergency {name} is not as the ledger tells."
+
+
+def _check_loans(connection: Connection, replay: Replay, *, alone: bool) -> Iterator[str]:
+    columns = ("id", "giver", "receiver", "reason", "until", "at", "ended_by", "entry")
+    asked = select(*(delegations.c[name] for name in columns), delegations.c.groups)
+    there = {row[0]: tuple(row) for batch in rows(connection, asked) for row in batch}
+    told = {name: (*(getattr(one, column) for column in columns), list(one.groups)) for name, one in replay.loans.items()}
+    for name in sorted({*there, *told} if alone else told, key=str):
+        row = there.get(name)
+        if row is None or (*row[:-1], _loaned(row[-1])) != told.get(name):
+            yield f"The delegation {name} is not as the ledger tells."
+
+
+def _loaned(groups: Any) -> Any:
+    try:
+        return _decode(groups)
+    except (ValueError, TypeError):
+        return groups
+
+
+def _check_strangers(connection: Connection, log: str) -> Iterator[str]:
+    """Rows under the name of a tenant who has no ledger here: a changed name would hide them from everybody."""
+    for table, column in (
+        (proposals, proposals.c.tenant),
+        (entries, entries.c.log),
+        (checkpoints, checkpoints.c.log),
+        (blobs, blobs.c.log),
+    ):
+        count = connection.execute(select(func.count()).select_from(table).where(column != log)).scalar_one()
+        if count:
+            yield f"{count} rows of the table {table.name} belong to a ledger that is not there."
 
 
 def _check_switches(connection: Connection, replay: Replay) -> Iterator[str]:
