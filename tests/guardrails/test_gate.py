@@ -33,7 +33,7 @@ from guardrails.office import ANCHOR, KEY, Office, open_office
 from guardrails.port import Receipt
 from guardrails.proposal import State
 from guardrails.store import proposals
-from tests.guardrails.conftest import CALM, UNDO, WEB, FakeClock, person, propose_undo
+from tests.guardrails.conftest import CALM, UNDO, WEB, FakeClock, on_both, person, propose_undo
 from tests.guardrails.fake_cluster import FakeCluster, break_down, node, pod, template
 
 pytestmark = pytest.mark.anyio
@@ -486,7 +486,10 @@ async def test_sweep_expires(gate: Gate, clock: FakeClock) -> None:
     assert (await gate.list(open_only=True)) == ()
 
 
-async def test_two_gates_race_and_one_executes(gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock, tmp_path: Path) -> None:
+@on_both
+async def test_two_gates_race_and_one_executes(
+    gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock, tmp_path: Path, database: str | None
+) -> None:
     shown = await propose_undo(gate)
     await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
     results: list[str] = []
@@ -497,7 +500,8 @@ async def test_two_gates_race_and_one_executes(gate: Gate, office: Office, clust
         except (AlreadyExecuted, Conflict) as error:
             results.append(error.code)
 
-    async with open_office(tmp_path, {"lab": cluster}, estate=office.estate, clock=clock) as second, anyio.create_task_group() as group:
+    second_gate = open_office(tmp_path, {"lab": cluster}, estate=office.estate, clock=clock, database=database)
+    async with second_gate as second, anyio.create_task_group() as group:
         for one in (gate, Gate(second), gate, Gate(second)):
             group.start_soon(run, one)
     assert results.count("succeeded") == 1, results
