@@ -12,7 +12,15 @@ from guardrails.approval import Approval, admit
 from guardrails.budget import APPROVALS_PER_MINUTE, approvals_lately
 from guardrails.delegation import quorum, standing
 from guardrails.directory import Person
-from guardrails.errors import DigestMismatch, Expired, GuardrailsError, IllegalTransition, NotEligible, TooManyApprovals
+from guardrails.errors import (
+    DigestMismatch,
+    Expired,
+    GuardrailsError,
+    IllegalTransition,
+    NotAuthenticated,
+    NotEligible,
+    TooManyApprovals,
+)
 from guardrails.ledger import Writing
 from guardrails.office import Office
 from guardrails.proposal import State
@@ -26,7 +34,7 @@ async def consent(
 ) -> None:
     """Take down what a person says. Saying the same again changes nothing.
 
-    Raises DigestMismatch, OwnApproval, NotEligible, Expired, TooManyApprovals, and IllegalTransition when it is not pending.
+    Raises DigestMismatch, OwnApproval, NotEligible, NotAuthenticated, Expired, TooManyApprovals, IllegalTransition (not pending).
     """
     if person.name not in office.members():
         raise NotEligible(f"{person.name} is not in the directory.", next_step="Add them: smokejumper people add NAME.")
@@ -77,6 +85,11 @@ async def _take_down(office: Office, writing: Writing, record: Record, approval:
         requester=record.requester,
         contributors=record.contributors,
     )
+    if approval.verdict == "approve" and approval.assurance < record.requirement.assurance:
+        raise NotAuthenticated(
+            f"{record.id} needs approval with assurance {record.requirement.assurance}, and this one has {approval.assurance}.",
+            next_step="Approve with a code of your authenticator: --code.",
+        )
     if said is not None:
         raise IllegalTransition(f"{person} has already decided on {record.id}.")
     if approval.verdict == "deny":

@@ -1,11 +1,13 @@
 """The people of one installation: names, groups and hashed tokens, in one file that only its owner can read.
 
 A token proves who somebody is; groups say what they may approve. Tokens are 256 random bits, so a salted SHA-256 is enough: there is
-nothing to guess, and checking stays cheap. The token itself is shown once and stored nowhere.
+nothing to guess, and checking stays cheap. The token itself is shown once and stored nowhere. The secret of one-time codes has to be stored
+as it is; it is worth nothing without the token.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import os
@@ -22,6 +24,8 @@ from guardrails.errors import BadDirectory, NotAuthenticated
 
 DEFAULT_GROUPS = ("sre-oncall", "gpu-oncall")
 TOKEN_PREFIX = "sj"  # noqa: S105 - a prefix, so that leaked tokens are recognised, is no secret
+# As long as the HMAC-SHA-1 of one-time codes (RFC 4226 section 4).
+SECOND_SECRET_BYTES = 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 
 
@@ -56,6 +60,7 @@ class _Entry(BaseModel):
     person: Person
     salt: str
     token_hash: str
+    step_up: str | None = None
 
 
 class _File(BaseModel):
@@ -159,6 +164,26 @@ class Directory:
             for entry in self._content.people
         )
         self._write(self._content.model_copy(update={"people": people}))
+
+    def enrol(self, name: str) -> str:
+        """Give a person a new second secret, in place of the one before, and return it, the only time it can be seen.
+
+        Raises BadDirectory for an unknown name.
+        """
+        self.refresh()
+        if self.find(name) is None:
+            raise BadDirectory(f"Nobody is called {name[:60]!r}.")
+        secret = base64.b32encode(secrets.token_bytes(SECOND_SECRET_BYTES)).decode()
+        people = tuple(
+            entry.model_copy(update={"step_up": secret}) if entry.person.name == name else entry for entry in self._content.people
+        )
+        self._write(self._content.model_copy(update={"people": people}))
+        return secret
+
+    def step_up_secret(self, name: str) -> str | None:
+        """The second secret of a person, None when they have none."""
+        self.refresh()
+        return next((entry.step_up for entry in self._content.people if entry.person.name == name), None)
 
     def authenticate(self, token: str) -> Person:
         """Who holds this token. Every entry is compared, each in constant time. Raises NotAuthenticated."""

@@ -31,6 +31,7 @@ from guardrails.policy import NearMiss
 from guardrails.proposal import TERMINAL, Evidence, State
 from guardrails.record import Draft, Record, approvals_of, listing, load, move
 from guardrails.redact import present
+from guardrails.stepup import ASSURANCE, use
 from guardrails.view import REASON_LIMIT, ProposalView, view
 
 # A proposal whose validation did not end in this time belongs to a process that died.
@@ -99,10 +100,19 @@ class Gate:
     async def approve(self, proposal_id: str, digest: str, person: Person, channel: str, *, assurance: int = 1) -> ProposalView:
         """Record that a person agrees with this digest. Saying it again, on any channel, changes nothing.
 
-        Raises DigestMismatch, OwnApproval, NotEligible, Expired, TooManyApprovals, and IllegalTransition when it is not pending.
+        Raises DigestMismatch, OwnApproval, NotEligible, NotAuthenticated, Expired, TooManyApprovals, IllegalTransition (not pending).
         """
         await consent(self._office, proposal_id, digest, person, channel=channel, assurance=assurance, verdict="approve")
         return await self.status(proposal_id)
+
+    async def step_up(self, person: Person, code: str) -> int:
+        """The assurance that a code of their authenticator gives a person who has shown their token. Raises NotAuthenticated."""
+        secret = self._office.directory.step_up_secret(person.name)
+        async with self._office.ledger.transaction() as writing:
+            refusal = await use(writing, person.name, secret, code)
+        if refusal is not None:
+            raise refusal
+        return ASSURANCE
 
     async def deny(self, proposal_id: str, digest: str, person: Person, channel: str, *, reason: str = "") -> ProposalView:
         """Record that a person who may approve refuses: the proposal is denied. Raises like `approve`."""

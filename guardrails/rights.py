@@ -34,6 +34,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "kill_switch": (READ, ADD, EDIT),
     "emergency": (READ, ADD, EDIT),
     "delegation": (READ, ADD, EDIT),
+    "step_up": (READ, ADD, EDIT),
     "target_lock": (READ, ADD, REMOVE),
 }
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]

@@ -134,6 +134,15 @@ delegations = Table(
     Column("ended_by", String, nullable=False),
     Column("entry", Integer, nullable=False),
 )
+# The last code of each person's authenticator that was used up, and how many wrong ones came since.
+step_ups = Table(
+    "step_up",
+    metadata,
+    Column("person", String, primary_key=True),
+    Column("counter", Integer, nullable=False),
+    Column("wrong", Integer, nullable=False),
+    Column("wrong_at", String, nullable=False),
+)
 heads = Table(
     "ledger_head",
     metadata,

@@ -66,6 +66,17 @@ def remove(context: typer.Context, name: str) -> None:
     typer.echo(f"{name} is removed.")
 
 
+@app.command("step-up")
+def step_up(context: typer.Context, name: Annotated[str, typer.Argument(help="Of a person in the directory.")]) -> None:
+    """Give a person a second proof, for policies that ask for assurance 2: print what their authenticator app needs, once."""
+    from guardrails.stepup import enrolment
+    from oncall.desk import people
+
+    invocation: Invocation = context.obj
+    typer.echo(enrolment(name, people(invocation.settings).enrol(name)))
+    typer.echo(f"For {name}'s authenticator app; it is shown once, and what they had before is void.", err=True)
+
+
 @app.command("delegate")
 def delegate(
     context: typer.Context,

@@ -205,10 +205,15 @@ async def _withdraw(settings: Settings, proposal: str, reason: str) -> ProposalV
         return await desk.gate.withdraw(proposal, person.name, reason=reason)
 
 
-def approve(context: typer.Context, proposal: Id, digest: Digest = None) -> None:
+def approve(
+    context: typer.Context,
+    proposal: Id,
+    digest: Digest = None,
+    code: Annotated[str | None, typer.Option(help="Of your authenticator, where the policy asks for a second proof.")] = None,
+) -> None:
     """Agree, as the person whose token you have, to exactly what the digest names. The requester never can."""
     invocation: Invocation = context.obj
-    _print(asyncio.run(_decide(invocation.settings, proposal, digest, "approve", "")))
+    _print(asyncio.run(_decide(invocation.settings, proposal, digest, "approve", "", code)))
 
 
 def deny(context: typer.Context, proposal: Id, digest: Digest = None, reason: Annotated[str, typer.Option(help="Why.")] = "") -> None:
@@ -217,7 +222,9 @@ def deny(context: typer.Context, proposal: Id, digest: Digest = None, reason: An
     _print(asyncio.run(_decide(invocation.settings, proposal, digest, "deny", reason)))
 
 
-async def _decide(settings: Settings, proposal: str, digest: str | None, verdict: str, reason: str) -> ProposalView:
+async def _decide(
+    settings: Settings, proposal: str, digest: str | None, verdict: str, reason: str, code: str | None = None
+) -> ProposalView:
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
@@ -225,7 +232,11 @@ async def _decide(settings: Settings, proposal: str, digest: str | None, verdict
         named = digest or _confirmed(shown, verdict)
         person = authenticated(desk.office.directory.authenticate)
         if verdict == "approve":
-            return await desk.gate.approve(proposal, named, person, CHANNEL)
+            second = shown.requirement is not None and shown.requirement.assurance > 1
+            if code is None and second and sys.stdin.isatty():
+                code = typer.prompt("The code of your authenticator")
+            assurance = await desk.gate.step_up(person, code) if code else 1
+            return await desk.gate.approve(proposal, named, person, CHANNEL, assurance=assurance)
         return await desk.gate.deny(proposal, named, person, CHANNEL, reason=reason)
 
 

@@ -12,11 +12,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from guardrails.stepup import code_at, period_of
 from oncall.cli import run, sentence_of
 from oncall.errors import UsageError
 
@@ -268,6 +270,21 @@ def test_what_an_investigation_proposed_on_can_be_read_and_forgotten(smokejumper
     assert smokejumper("audit", "erase", commitment[1], "--reason", "a name stood in it", token=token)[0] == 0
     assert smokejumper("audit", "text", commitment[1])[0] == 2
     assert smokejumper("audit", "verify")[0] == 0
+
+
+def test_a_second_proof_is_a_code_of_an_authenticator(smokejumper: Run, pending: Approval) -> None:
+    code, out, err = smokejumper("people", "step-up", "bob")
+    assert code == 0
+    assert "shown once" in err
+    secret = re.search(r"secret=([A-Z2-7]+)&", out)
+    assert secret is not None
+    words = ("approve", pending.id, "--digest", pending.digest)
+    good = code_at(secret[1], period_of(datetime.now(UTC)))
+    assert "is wrong" in smokejumper(*words, "--code", "12345", token=pending.bob)[2]
+    assert smokejumper(*words, "--code", good, token=pending.bob)[0] == 0
+    shown = json.loads(smokejumper("proposals", "show", pending.id, "--json")[1])
+    assert [one["assurance"] for one in shown["approvals"]] == [2]
+    assert "was used already" in smokejumper(*words, "--code", good, token=pending.bob)[2]
 
 
 def test_a_deputy_approves_for_a_time(smokejumper: Run, pending: Approval) -> None:
