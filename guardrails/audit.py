@@ -12,9 +12,11 @@ import os
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, Literal
 
-from anyio import create_task_group, run_process
+from anyio import BrokenResourceError, open_process
+from anyio.abc import Process
 from msgspec import Struct, json
 from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -52,51 +54,76 @@ class Report(Struct, frozen=True):
         return {"intact": 0, "tampered": 1, "cannot-verify": 2}[self.status]
 
 
-async def verify(store: Store, verifier: Verifier | None, *, log: str = "default", anchor: Path | None = None) -> Report:
-    """Check everything. `verifier` should be a key pinned outside the database; `anchor` is the newest checkpoint kept beside it."""
+async def verify(
+    store: Store, verifier: Verifier | None, *, log: str = "default", anchor: Path | None = None, split_from: int = SPLIT_FROM
+) -> Report:
+    """Check everything. `verifier` should be a key pinned outside the database; `anchor` is the newest checkpoint kept beside it.
+
+    From `split_from` entries on, a file is read by two processes.
+    """
     if verifier is None:
         return Report("cannot-verify", 0, 0, 0, (), ("There is no key to check signatures with.",))
     try:
         kept = _read_anchor(anchor)
         try:
             async with store.read() as connection:
-                return await _verify(connection, store.path, verifier, log, kept)
+                return await _verify(connection, store.path, verifier, log, kept, split_from)
         except BadStore as error:
             if store.path is None or "decode to UTF-8" not in str(error):
                 raise
             # Somebody wrote bytes into a column that are no text: read on, for the verdict must name the row.
             async with store.read() as connection, lenient(connection):
-                return await _verify(connection, None, verifier, log, kept)
+                return await _verify(connection, None, verifier, log, kept, split_from)
     except GuardrailsError as error:
         return Report("cannot-verify", 0, 0, 0, (), (str(error),))
 
 
-async def _verify(connection: AsyncConnection, path: Path | None, verifier: Verifier, log: str, anchor: str | None) -> Report:
+async def _verify(
+    connection: AsyncConnection, path: Path | None, verifier: Verifier, log: str, anchor: str | None, split_from: int
+) -> Report:
     signed = await connection.run_sync(_signed, log, anchor)
-    asked, answers = Asked(sorted(signed.sizes), DIGEST_DOMAIN.decode()), list[Hashed]()
-
-    async def hash_elsewhere(path: Path) -> None:
-        done = await run_process(command(path, log), input=json.encode(asked), check=False)
-        if done.returncode == 0:
-            answers.append(json.decode(done.stdout, type=Hashed))
-
-    async with create_task_group() as tasks:
-        split = path is not None and signed.size >= SPLIT_FROM and (os.cpu_count() or 1) > 1
-        if split and path is not None:
-            tasks.start_soon(hash_elsewhere, path)
-        leaves = Leaves(set() if split else signed.sizes)
-        replay, problems = await connection.run_sync(_read, log, signed, None if split else leaves)
-    if split and answers and answers[0].head == signed.note:
-        hashed = answers[0]
-        problems += await connection.run_sync(check_documents, log, hashed.doubtful)
-    else:
-        if split:
+    hashed: Hashed | None = None
+    if path is not None and signed.size >= split_from and (os.cpu_count() or 1) > 1:
+        asked = Asked(sorted(signed.sizes), DIGEST_DOMAIN.decode())
+        async with await open_process(command(path, log), stderr=DEVNULL) as process:
+            try:
+                await _ask(process, asked)
+                replay, problems = await connection.run_sync(_read, log, signed, None)
+                hashed = await _answer(process)
+            except BaseException:
+                process.kill()
+                raise
+        if hashed is None or hashed.head != signed.note:
             # It died, or somebody has written since.
             leaves = Leaves(signed.sizes)
             await connection.run_sync(_read_leaves, log, leaves)
+            hashed = None
+    else:
+        leaves = Leaves(signed.sizes)
+        replay, problems = await connection.run_sync(_read, log, signed, leaves)
+    if hashed is None:
         hashed = found(signed.note, leaves, [])
         problems += await connection.run_sync(check_documents, log)
+    else:
+        problems += await connection.run_sync(check_documents, log, hashed.doubtful)
     return _judge(signed, hashed, replay, problems, verifier, anchor)
+
+
+async def _ask(process: Process, asked: Asked) -> None:
+    assert process.stdin is not None
+    try:
+        await process.stdin.send(json.encode(asked))
+        await process.stdin.aclose()
+    except BrokenResourceError:
+        # It died at once; its answer, which is none, says so.
+        return
+
+
+async def _answer(process: Process) -> Hashed | None:
+    """What the other process found; None when it died."""
+    assert process.stdout is not None
+    answer = b"".join([chunk async for chunk in process.stdout])
+    return json.decode(answer, type=Hashed) if await process.wait() == 0 else None
 
 
 class _Signed(Struct, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import shutil
 import sqlite3
 import threading
@@ -190,50 +189,6 @@ async def test_a_rewritten_entry_is_narrowed_down_by_the_kept_checkpoints(long: 
 async def _sizes(office: Office) -> list[int]:
     async with office.store.read() as connection:
         return list((await connection.execute(text("SELECT size FROM ledger_checkpoint ORDER BY size"))).scalars())
-
-
-FLIPPED = ("ledger_entry", "ledger_head", "ledger_blob")
-
-
-async def test_no_byte_of_a_row_can_be_flipped(told: Office, tmp_path: Path) -> None:
-    """Every column of every row of the ledger, at places drawn by chance; `make soak` tries every byte."""
-    tried = await flip(told, tmp_path, random.Random(5), each=1)
-    assert tried >= 70
-
-
-@pytest.mark.soak
-async def test_no_byte_at_all_can_be_flipped(told: Office, tmp_path: Path) -> None:
-    print(f"{await flip(told, tmp_path, None, each=0)} flips, each caught")
-
-
-async def flip(office: Office, folder: Path, chance: random.Random | None, *, each: int) -> int:
-    """Flip one bit in a place, verify, put it back; the number of places tried. Integers have no bytes: they are increased."""
-    tried = 0
-    for table in FLIPPED:
-        async with office.store.read() as connection:
-            rows = (await connection.execute(text(f"SELECT rowid AS line, * FROM {table}"))).mappings().all()
-        for row in rows:
-            for column in [name for name in row if name != "line"]:
-                value = row[column]
-                if value is None:
-                    continue
-                places = [0] if isinstance(value, int) else range(len(value))
-                for place in places if chance is None else chance.sample(places, min(each, len(places))):
-                    other = value + 1000 if isinstance(value, int) else value[:place] + chr(ord(value[place]) ^ 0x40) + value[place + 1 :]
-                    await _set(office, table, column, row["line"], other)
-                    report = await _report(office, folder)
-                    assert report.status == "tampered", (table, column, row["line"], place, other)
-                    if table == "ledger_entry" and column not in ("log", "seq"):
-                        assert report.problems[0].seq == row["seq"], report.problems
-                    await _set(office, table, column, row["line"], value)
-                    tried += 1
-    assert (await _report(office, folder)).status == "intact"
-    return tried
-
-
-async def _set(office: Office, table: str, column: str, line: int, value: object) -> None:
-    async with office.store.write() as connection:
-        await connection.execute(text(f"UPDATE {table} SET {column} = :value WHERE rowid = :line"), {"value": value, "line": line})
 
 
 async def test_swapped_entries_are_caught(told: Office, tmp_path: Path) -> None:
