@@ -10,6 +10,7 @@ import pytest
 from guardrails.action import (
     BY_NAME,
     Action,
+    Cordon,
     DeleteClaim,
     DeleteFailedPods,
     Drain,
@@ -24,13 +25,14 @@ from guardrails.action import (
     SetResources,
     Suspend,
     Taint,
+    Uncordon,
     Untaint,
     example,
     from_words,
     parse_action,
     target,
 )
-from guardrails.change import Change, merge_difference, plan_change
+from guardrails.change import Change, merge_difference, observed_fields, plan_change
 from guardrails.errors import Impossible, InvalidAction
 from guardrails.port import Observed
 from guardrails.request import RECEIPT_ANNOTATION
@@ -105,8 +107,13 @@ DEVICE = thing(
 )
 
 
-def reader() -> dict[str, Any]:
+def windows_pod() -> dict[str, Any]:
+    return changed(pod(), spec={"os": {"name": "windows"}}, status={"phase": "Running"})
+
+
+def reader(*, paused: bool = False) -> dict[str, Any]:
     raw = deployment()
+    raw["spec"] |= {"paused": True} if paused else {}
     raw["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "web"}}]
     return raw
 
@@ -158,6 +165,17 @@ def test_what_is_exact_leads_there_and_back(action: Action, objects: tuple[dict[
 def _bare(raw: Any) -> Any:
     """Without what is false or empty: the API server drops those."""
     return {key: _bare(item) for key, item in raw.items() if item not in (None, False, {}, [])} if isinstance(raw, dict) else raw
+
+
+@pytest.mark.parametrize("action", [Cordon(), Uncordon(), Drain(), SetMigProfile(profile="all-1g.10gb"), Taint(key="a"), Untaint(key="a")])
+def test_what_the_node_controllers_mark_matters_only_to_who_sends_the_whole_list(action: Action) -> None:
+    calm = node()
+    flapping, suspect = copy.deepcopy(calm), copy.deepcopy(calm)
+    flapping["spec"]["taints"] = [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]
+    suspect["spec"]["taints"] = [{"key": "example.com/suspect", "effect": "NoSchedule"}]
+    whole = isinstance(action, Taint | Untaint)
+    assert (observed_fields(action, calm) == observed_fields(action, flapping)) is not whole
+    assert observed_fields(action, calm) != observed_fields(action, suspect)
 
 
 def test_an_eviction_is_bound_to_the_pod_and_never_a_delete() -> None:
@@ -215,6 +233,8 @@ def test_a_config_map_and_the_restart_of_its_reader_are_one_change() -> None:
         (SetImage(container="side", image="web:1"), (deployment(),), "no container side.*It has: web"),
         (SetResources(container="web", cpu_request="2", cpu_limit="1"), (deployment(),), "more cpu than its limit"),
         (SetResources(container="web", cpu_limit="1"), (pod() | {"status": {"phase": "Failed"}},), "has ended"),
+        (SetResources(container="web", cpu_limit="1"), (mirror_pod() | {"status": {"phase": "Running"}},), "static pod"),
+        (SetResources(container="web", cpu_limit="1"), (windows_pod(),), "runs on Windows"),
         (EvictPod(), (pod(owner=None),), "no controller"),
         (DeleteFailedPods(), (SHOP, failed_pod("job", kind="Job")), "no failed pods"),
         (Drain(), (node(),), "No pod on .* would have to move"),
@@ -234,6 +254,10 @@ def test_a_config_map_and_the_restart_of_its_reader_are_one_change() -> None:
         (ExpandVolume(size="200Gi"), (CLAIM,), "could not be seen"),
         (ExpandVolume(size="200Gi"), (CLAIM, CLASS | {"allowVolumeExpansion": False}), "does not allow expansion"),
         (ExpandVolume(size="200Gi"), (changed(CLAIM, status={"phase": "Pending"}), CLASS), "not bound"),
+        (ExpandVolume(size="200Gi"), (changed(CLAIM, spec={}), CLASS), "cannot be compared"),
+        (EditConfigMapKey(key="LOG_LEVEL", value=CONFIG["data"]["LOG_LEVEL"]), (CONFIG,), "this value already"),
+        (EditConfigMapKey(key="LOG_LEVEL", value="x"), (changed(CONFIG, data={"LOG_LEVEL": "x" * 100_000}),), "longer than"),
+        (EditConfigMapKey(key="LOG_LEVEL", value="x", restart=("Deployment/web",)), (CONFIG, reader(paused=True)), "is paused"),
         (EditConfigMapKey(key="NEW", value="x"), (CONFIG,), "no key NEW.*DSN, LOG_LEVEL"),
         (EditConfigMapKey(key="DSN", value="x"), (CONFIG,), "looks like a secret"),
         (EditConfigMapKey(key="LOG_LEVEL", value="x"), (changed(CONFIG, immutable=True),), "immutable"),

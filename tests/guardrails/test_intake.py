@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from guardrails.action import Scale
+from guardrails.action import Action, Scale, Target
 from guardrails.audit import verify
 from guardrails.blob import Attachment
-from guardrails.errors import BadLedger, IllegalTransition
+from guardrails.errors import BadLedger, IllegalTransition, InvalidAction, Unreachable
 from guardrails.gate import Gate
 from guardrails.intake import ATTACHMENTS_MAX
 from guardrails.note import Signer
 from guardrails.office import ANCHOR, KEY, Office
+from guardrails.port import Observed
 from guardrails.proposal import Evidence, State
 from guardrails.view import ProposalView
 from tests.guardrails.conftest import CALM, UNDO, WEB, FakeClock, person, propose_undo
@@ -115,6 +116,28 @@ async def test_a_second_key_finds_the_same_proposal_also_when_it_has_ended(gate:
         again = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, key=key)
         assert (again.id, again.state) == (first.id, State.SUCCEEDED)
     assert len(cluster.writes) == 1
+
+
+async def test_names_that_are_none(gate: Gate) -> None:
+    for name in ("", "ada lovelace", "ada\n", "\u0430da"):
+        with pytest.raises(InvalidAction, match="no legal name"):
+            await gate.propose(UNDO, WEB, cluster="lab", requester=name, evidence=CALM)
+        with pytest.raises(InvalidAction, match="no legal name"):
+            await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, contributors=(name,))
+    assert await gate.list() == ()
+
+
+async def test_when_the_cluster_is_silent_the_open_proposal_is_not_taken_for_granted(gate: Gate, cluster: FakeCluster) -> None:
+    first = await scale(gate, 4)
+
+    async def silent(action: Action, target: Target) -> Observed:
+        raise Unreachable("The cluster did not answer.")
+
+    cluster.observe = silent  # type: ignore[method-assign]
+    with pytest.raises(Unreachable):
+        await scale(gate, 4)
+    assert {shown.id: shown.state for shown in await gate.list()}[first.id] is State.PENDING
+    assert sorted(shown.state for shown in await gate.list()) == [State.PENDING, State.REJECTED]
 
 
 async def test_what_a_wish_rests_on_is_kept_and_can_be_erased(gate: Gate, office: Office, tmp_path: Path) -> None:
