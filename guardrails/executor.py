@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from guardrails.budget import refuse_when_switched_on, stamp, unlock
 from guardrails.claim import LEASE_SECONDS, Claims, check_digest, lease, lease_is_over, moved, refuse_while_held
@@ -322,6 +322,9 @@ class Executor:
         if len(done) == len(record.sealed.change.requests):
             return await self._applied(await self._count(record, done))
         if observed is None or (not done and moved(record.sealed, observed)):
+            if not await self._was_intended(record):
+                why = f"{record.sealed.target} is gone or was replaced." if observed is None else moved(record.sealed, observed)
+                return await self._stop(record, f"The process died before anything was sent, and since then: {why}")
             detail = "The process died, and the object is neither as before nor as after the change."
             return await self._end(record, State.UNKNOWN, detail)
         record = await self._count(record, done)
@@ -341,6 +344,11 @@ class Executor:
         if any(not is_ours(record, number, observed) for number in left):
             return await self._end(record, State.ROLLBACK_FAILED, "Somebody changed the object before it could be rolled back.")
         return await self._send_inverse(record, observed, left)
+
+    async def _was_intended(self, record: Record) -> bool:
+        """Whether any process has written down that it would send a request. After our fence, none but we can."""
+        async with self._office.store.read() as connection:
+            return (await connection.execute(select(steps.c.n).where(steps.c.proposal == record.id).limit(1))).first() is not None
 
     async def _seen(self, record: Record) -> tuple[Observed | None, frozenset[int]]:
         """What the objects say: (the target as it is, None when it is gone; the numbers of the requests that are surely done)."""

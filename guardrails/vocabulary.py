@@ -40,7 +40,7 @@ RESTARTS_MAX = 5
 Reversibility = Literal["exact", "recreated", "none"]
 
 # Taints of these prefixes are the node controllers': they come back, or go, whatever anybody writes.
-_CONTROLLERS_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+CONTROLLERS_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 _QUALIFIED = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,500}", re.ASCII)
@@ -95,7 +95,7 @@ def _no_secret(value: str) -> str:
 
 
 def _taint_key(value: str) -> str:
-    if value.startswith(_CONTROLLERS_TAINTS):
+    if value.startswith(CONTROLLERS_TAINTS):
         raise ValueError("this taint is managed by the node controllers")
     return value
 

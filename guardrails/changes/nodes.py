@@ -23,6 +23,7 @@ from guardrails.errors import Impossible
 from guardrails.manifest import MIRROR, annotations_of, controller, fingerprint, scratch_volumes, uid_of
 from guardrails.port import Observed
 from guardrails.verification import MIG_STATE, MigConfigured, NodeDrained, NodeSchedulable, Query, TaintIs
+from guardrails.vocabulary import CONTROLLERS_TAINTS
 
 DRAIN_PODS_MAX = 250
 NAMES_SHOWN = 5
@@ -44,8 +45,11 @@ def needs(action: Action, raw: dict[str, Any]) -> tuple[Query, ...]:
 
 
 def observed_fields(action: Action, raw: dict[str, Any]) -> dict[str, Any]:
-    spec = raw.get("spec", {})
-    fields = {"spec.unschedulable": bool(spec.get("unschedulable", False)), "spec.taints": fingerprint(_taints(raw))}
+    spec, taints = raw.get("spec", {}), _taints(raw)
+    if not isinstance(action, Taint | Untaint):
+        # Those two send the whole list. For the others it must not matter that the controllers mark a node that flaps, or is cordoned.
+        taints = [taint for taint in taints if not str(taint.get("key", "")).startswith(CONTROLLERS_TAINTS)]
+    fields = {"spec.unschedulable": bool(spec.get("unschedulable", False)), "spec.taints": fingerprint(taints)}
     if isinstance(action, SetMigProfile):
         fields[f"metadata.labels[{MIG_CONFIG}]"] = (raw["metadata"].get("labels") or {}).get(MIG_CONFIG)
     return fields

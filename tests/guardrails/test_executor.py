@@ -192,6 +192,21 @@ async def test_killed_and_somebody_changed_the_object(gate: Gate, office: Office
     assert cluster.writes == []
 
 
+async def test_killed_before_anything_was_to_be_sent_nothing_is_unknown(
+    gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock, tmp_path: Path
+) -> None:
+    shown = await _approved(gate, office)
+    with pytest.raises(Killed):
+        await _execute(office, shown, die_at("claimed"))
+    cluster.edit(cluster.get("Deployment", "web", "shop"))
+    clock.pass_(seconds=LEASE_SECONDS)
+    (outcome,) = await gate.recover()
+    assert outcome.state is State.CLOSED
+    assert "Nothing was changed. The process died before anything was sent" in outcome.detail
+    assert cluster.writes == []
+    await _intact(office, tmp_path)
+
+
 async def test_a_zombie_cannot_write_after_its_lease(gate: Gate, office: Office, cluster: FakeCluster, clock: FakeClock) -> None:
     shown = await _approved(gate, office)
 
