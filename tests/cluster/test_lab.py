@@ -59,7 +59,8 @@ def permit(lab: Lab, request: ApiRequest, seen: Observed) -> tuple[Grant, BoundR
         not_after=now() + timedelta(minutes=1),
     )
     version = seen.object["metadata"]["resourceVersion"]
-    lab.made_by_hand.append(Permission(grant.proposal_id, "change", len(lab.made_by_hand), request, grant.target_uid, grant.receipt))
+    known = lab.permitted_elsewhere
+    known.append(Permission(grant.proposal_id, "change", len(known), request, grant.target_uid, grant.receipt))
     return grant, request.bind(receipt=grant.receipt, uid=grant.target_uid, resource_version=version)
 
 

@@ -23,8 +23,8 @@ class Lab(ControlPlane):
     _server: LoopbackServer | None = None
 
     def __init__(self, binaries: Binaries, *, keep_logs_in: Path | None = None) -> None:
-        # Grants that tests of the writer itself have made; all others are in a ledger.
-        self.made_by_hand: list[Permission] = []
+        # For the witness, what no database below the tests' folders knows: grants made by tests of the writer, and ledgers on a server.
+        self.permitted_elsewhere: list[Permission] = []
         super().__init__(binaries, keep_logs_in=keep_logs_in)
 
     @property
@@ -53,7 +53,7 @@ class Lab(ControlPlane):
         system = self.client("lab:loader").get("v1", "Namespace", "kube-system")
         assert system is not None
         permitted, _ = permitted_below(folder, system["metadata"]["uid"])
-        return account_for(self.audit.writes(machinery=True), (*self.made_by_hand, *permitted))
+        return account_for(self.audit.writes(machinery=True), (*self.permitted_elsewhere, *permitted))
 
     def close(self) -> None:
         if self._server is not None:

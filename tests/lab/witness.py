@@ -16,17 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from guardrails.grant import Grant
 from guardrails.journal import Purpose, step_number
 from guardrails.office import DATABASE
 from guardrails.proposal import Proposal
 from guardrails.request import ApiRequest
+from guardrails.store import Store, entries, proposals, steps
 from tests.lab.api import USER_AGENT
 from tests.lab.audit import MACHINERY, Write
 
 # The control plane's own programs, by user and client: our service accounts are `system:` users too, and are none of these.
 PROGRAMS = ("kube-controller-manager/", "kube-scheduler/", "kube-apiserver/", "kwok/")
 SHOWN = 20
+
+Rows = Iterable[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -147,27 +152,45 @@ def permitted_below(folder: Path, cluster_uid: str) -> tuple[tuple[Permission, .
 
 
 def permitted(database: Path, cluster_uid: str) -> tuple[Permission, ...]:
-    """What the proposals of a database were permitted to send to a cluster: the requests whose intent a claimed proposal wrote down."""
+    """What the proposals of a file were permitted to send to a cluster."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         documents = connection.execute(
             "SELECT id, digest, document FROM proposal WHERE claimed_at IS NOT NULL AND instr(document, ?)", (cluster_uid,)
         ).fetchall()
         if not documents:
             return ()
-        claimed = {
-            (proposal, body["digest"])
-            for proposal, text in connection.execute("SELECT proposal, entry FROM ledger_entry WHERE type = 'proposal.moved'")
-            if (body := json.loads(text)["body"]).get("to") == "executing"
-        }
-        steps = connection.execute("SELECT proposal, n, purpose, request_digest, receipt FROM step").fetchall()
-    sealed = {id_: Proposal.model_validate_json(document) for id_, digest, document in documents if (id_, digest) in claimed}
-    intents: dict[tuple[str, Purpose, int], set[str]] = {}
-    digests: dict[tuple[str, Purpose, int], set[str]] = {}
-    for id_, n, purpose, digest, receipt in steps:
-        digests.setdefault((id_, purpose, n), set()).add(digest)
-        intents.setdefault((id_, purpose, n), set()).add((json.loads(receipt).get("audit_id") or "") if receipt else "")
+        moves = connection.execute("SELECT proposal, entry FROM ledger_entry WHERE type = 'proposal.moved'").fetchall()
+        written = connection.execute("SELECT proposal, n, purpose, request_digest, receipt FROM step").fetchall()
+    return permissions(documents, moves, written)
+
+
+async def permitted_in(store: Store) -> tuple[Permission, ...]:
+    """What the proposals of any database were permitted to send."""
+    claimed = select(proposals.c.id, proposals.c.digest, proposals.c.document).where(proposals.c.claimed_at.is_not(None))
+    moved = select(entries.c.proposal, entries.c.entry).where(entries.c.type == "proposal.moved")
+    written = select(steps.c.proposal, steps.c.n, steps.c.purpose, steps.c.request_digest, steps.c.receipt)
+    async with store.read() as connection:
+        found = [(await connection.execute(query)).all() for query in (claimed, moved, written)]
+    documents, moves, written_down = ([tuple(row) for row in rows] for rows in found)
+    return permissions(documents, moves, written_down)
+
+
+def permissions(documents: Rows, moves: Rows, written: Rows) -> tuple[Permission, ...]:
+    """The requests whose intent a claimed proposal wrote down, and only if the ledger has the claim.
+
+    `documents` are (id, digest, document) of proposals, `moves` (proposal, entry) of the ledger, `written` (proposal, number, purpose,
+    digest of the request, receipt) of steps.
+    """
+    claims = {(proposal, body["digest"]) for proposal, text in moves if (body := json.loads(text)["body"]).get("to") == "executing"}
+    intents: dict[tuple[str, Purpose, int], list[tuple[str, str]]] = {}
+    for id_, n, purpose, digest, receipt in written:
+        audit_id = (json.loads(receipt).get("audit_id") or "") if receipt else ""
+        intents.setdefault((id_, purpose, n), []).append((digest, audit_id))
     found: list[Permission] = []
-    for id_, proposal in sealed.items():
+    for id_, digest, document in documents:
+        if (id_, digest) not in claims:
+            continue
+        proposal = Proposal.model_validate_json(document)
         purposes: tuple[tuple[Purpose, tuple[ApiRequest, ...]], ...] = (
             ("change", proposal.change.requests),
             ("rollback", proposal.change.inverse),
@@ -175,10 +198,14 @@ def permitted(database: Path, cluster_uid: str) -> tuple[Permission, ...]:
         for purpose, requests in purposes:
             grant = granted_by(id_, proposal, purpose, requests)
             for number, request in enumerate(requests):
-                key = (id_, purpose, step_number(number, purpose))
-                if request.digest in digests.get(key, ()):
+                sent = [
+                    audit_id
+                    for wanted, audit_id in intents.get((id_, purpose, step_number(number, purpose)), ())
+                    if wanted == request.digest
+                ]
+                if sent:
                     uid = request.uid or grant.target_uid
-                    found.append(Permission(id_, purpose, number, request, uid, grant.receipt, frozenset(intents[key] - {""})))
+                    found.append(Permission(id_, purpose, number, request, uid, grant.receipt, frozenset(sent) - {""}))
     return tuple(found)
 
 

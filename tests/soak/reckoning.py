@@ -54,12 +54,12 @@ def reckon(items: tuple[Item, ...], records: tuple[tuple[str, Record], ...], acc
             if sent[(record.id, purpose, n)] != times:
                 said = f"{key} {record.id} is {record.state} ({record.reason[:200]})"
                 lost.append(f"{said}, and {purpose} {n} is {sent[(record.id, purpose, n)]} times in the audit log, not {times}")
-    ends: dict[int, set[State]] = {}
+    ends: dict[int, dict[State, str]] = {}
     for key, record in records:
-        ends.setdefault(number_of(key), set()).add(record.state)
+        ends.setdefault(number_of(key), {})[record.state] = f"{record.id}: {record.reason[:200]}"
     for item in items:
         wanted_end = {"moved": State.STALE, "partition": State.ROLLED_BACK}.get(item.sort, State.SUCCEEDED)
-        if wanted_end not in ends.get(item.number, set()):
-            lost.append(f"{item} ended {sorted(ends.get(item.number, set()))}, not {wanted_end}")
+        if wanted_end not in ends.get(item.number, {}):
+            lost.append(f"{item} ended {ends.get(item.number)}, not {wanted_end}")
     effects = sum(times for (_, purpose, _), times in sent.items() if purpose == "change")
     return Reckoning(Counter(record.state for _, record in records), effects, sum(sent.values()) - effects, tuple(duplicates), tuple(lost))

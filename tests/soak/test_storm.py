@@ -19,11 +19,11 @@ from guardrails.bundle import SHIPPED
 from guardrails.directory import Directory
 from guardrails.gate import Gate
 from guardrails.note import Signer
-from guardrails.office import ANCHOR, DATABASE, KEY, PEOPLE, open_office
+from guardrails.office import ANCHOR, KEY, PEOPLE, open_office
 from guardrails.record import Record, load
 from guardrails.store import proposals
 from tests.lab.lab import Lab
-from tests.lab.witness import account_for, permitted
+from tests.lab.witness import Permission, account_for, permitted_in
 from tests.oncall.executing import Later
 from tests.soak.items import STRAIGHT, UNDONE, draw
 from tests.soak.reckoning import reckon
@@ -50,39 +50,44 @@ def furnish(state: Path, bundle: Path) -> None:
         (bundle / name).write_text(re.sub(r"(changesLastHour\s*(?:>=|:)\s*)\d+", r"\g<1>1000000", text), "utf-8")
 
 
-async def settle(order: Order) -> tuple[tuple[str, Record], ...]:
-    """Reject what died while it was validated, check the ledger, and return every proposal with its key."""
-    async with open_office(order.state, {}, bundle=order.bundle, clock=Later(timedelta(seconds=AFTERWARDS_SECONDS))) as office:
+async def settle(order: Order) -> tuple[tuple[tuple[str, Record], ...], tuple[Permission, ...]]:
+    """Reject what died while it was validated, check the ledger, and return every proposal with its key, and what was permitted."""
+    later = Later(timedelta(seconds=AFTERWARDS_SECONDS))
+    async with open_office(order.state, {}, bundle=order.bundle, clock=later, database=order.database) as office:
         await Gate(office).recover()
         signer = Signer.load_or_create(order.state / KEY)
         report = await verify(office.store, signer.verifier, anchor=order.state / ANCHOR)
         assert report.status == "intact", report.problems
         async with office.store.read() as connection:
             keys = (await connection.execute(select(proposals.c.key, proposals.c.id))).all()
-            return tuple([(row.key, await load(connection, row.id)) for row in keys])
+            records = tuple([(row.key, await load(connection, row.id)) for row in keys])
+        return records, await permitted_in(office.store)
 
 
 @pytest.mark.soak
-def test_the_storm(lab: Lab, executor_granted: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_the_storm(
+    request: pytest.FixtureRequest, lab: Lab, executor_granted: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
     state, bundle, folder = tmp_path / "state", tmp_path / "bundle", tmp_path / "fates"
     state.mkdir()
     folder.mkdir()
     furnish(state, bundle)
+    database = None if backend == "sqlite" else request.getfixturevalue("databases").emptied()
     count = int(os.environ.get(SIZE_SETTING, PROPOSALS))
     loader = lab.client(LOADER)
     with lab.namespace("storm") as space:
         items = draw(count, space, seed=5)
         executor = lab.kubeconfig("executor")
-        order = Order(state, bundle, executor, folder, lab.server, lab.token(LOADER), lab.authority, items)
+        order = Order(state, database, bundle, executor, folder, lab.server, lab.token(LOADER), lab.authority, items)
         try:
             set_scene(loader, items)
             since = lab.audit.mark()
             with mig_manager(lab.client("admin")):
                 weather = Storm(order, workers=4, seed=5, limit_seconds=3600).blow()
-            records = asyncio.run(settle(order))
-            system = loader.get("v1", "Namespace", "kube-system")
-            assert system is not None
-            permissions = permitted(state / DATABASE, system["metadata"]["uid"])
+            records, permissions = asyncio.run(settle(order))
+            if database is not None:
+                lab.permitted_elsewhere += permissions
             account = account_for(lab.audit.writes("executor", since), permissions)
         finally:
             for item in items:
@@ -91,11 +96,11 @@ def test_the_storm(lab: Lab, executor_granted: None, tmp_path: Path, capsys: pyt
     result = reckon(items, records, account)
     refused = Counter(json.loads(line)["code"] for line in (folder / "refused.jsonl").read_text("utf-8").splitlines())
     with capsys.disabled():
-        print(f"\n{result}")
+        print(f"\n{backend}: {result}")
         print(f"{weather}; refused: {dict(refused)}")
         print(f"{account}")
-    assert result.duplicates == ()
-    assert result.lost == ()
+    assert result.duplicates == (), "\n".join(result.duplicates)
+    assert result.lost == (), "\n".join(result.lost)
     assert account.offences == ()
     if count >= PROPOSALS:
         assert {step for step, _ in weather.met} >= {*STRAIGHT, *UNDONE}

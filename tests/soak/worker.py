@@ -55,9 +55,11 @@ def approver(number: int) -> str:
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told. `folder` is where fates are kept and where it writes what it was refused."""
+    """What a worker is told. `folder` is where fates are kept and where it writes what it was refused; `database` is the URL of a server,
+    None for the file in `state`."""
 
     state: Path
+    database: str | None
     bundle: Path
     kubeconfig: Path
     folder: Path
@@ -97,7 +99,7 @@ async def _work(order: Order, seed: int) -> None:
             worker.tell("entry")
             return random_id(prefix)
 
-        async with open_office(order.state, {CLUSTER: port}, bundle=order.bundle, ids=ids) as office:
+        async with open_office(order.state, {CLUSTER: port}, bundle=order.bundle, ids=ids, database=order.database) as office:
             await worker.run(office)
 
 
