@@ -23,6 +23,7 @@ from agent.budget import Limits, Spent, exhausted
 from agent.errors import AgentError, StoreError
 from agent.incident import Incident
 from agent.planner import Planner, RulePlanner
+from agent.postponed import postponed
 from agent.remediation import Decision, Execution, ProposalView, Remediation
 from agent.state import Investigation, diagnosis_of, incident_of, plain, remedies_of
 from agent.toolbelt import Probed, Toolbelt, ToolsetBelt
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 RECURSION_LIMIT = 200
+# What LangGraph imports and we never use: the records of a tracing service, and the client of a hosted LangGraph.
+UNUSED = ("langsmith.types", "langgraph_sdk")
 
 
 class Conclusion(Struct, frozen=True):
@@ -105,6 +108,7 @@ async def run(
     limits = limits or Limits()
     if store is None:
         toolbelt = await _head_start(toolbelt, incident.scope, limits)
+    _import_graph()
     from langgraph.types import Command
 
     from agent.graph import build
@@ -173,9 +177,15 @@ async def _head_start(toolbelt: Toolbelt, scope: Scope, limits: Limits) -> Toolb
     if "agent.graph" in sys.modules or exhausted(limits, Spent()):
         return toolbelt
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(asyncio.to_thread(importlib.import_module, "agent.graph"))
+        tasks.create_task(asyncio.to_thread(_import_graph))
         probes = {want: tasks.create_task(toolbelt.probe(want, scope)) for want in base_wants()}
     return _Ahead(toolbelt, {want: probe.result() for want, probe in probes.items()})
+
+
+def _import_graph() -> None:
+    """LangGraph and the picture. Costs most of a second once in a process."""
+    with postponed(*UNUSED):
+        importlib.import_module("agent.graph")
 
 
 def _conclusion(incident: Incident, state: Investigation, *, waiting: bool) -> Conclusion:

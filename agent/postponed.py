@@ -1,0 +1,81 @@
+"""Postpones packages that LangGraph imports and an investigation never uses, so that a diagnosis does not wait for them.
+
+The client of a tracing service and that of a hosted LangGraph are imported with LangGraph and are a third of what its import takes.
+Within `postponed` the body of such a package (its `__init__`, which imports the rest) does not run at its import but when a name of it
+is first asked for. It is the real package then, and its modules can be imported one by one before: nothing is replaced, and a package
+that was imported already, or that is not there, is left alone. The standard library's `importlib.util.LazyLoader` cannot do it,
+because it runs the body of a package when one of its modules is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+_BODY = "_postponed_body"
+_running = threading.RLock()
+
+
+@contextmanager
+def postponed(*packages: str) -> Iterator[None]:
+    """While the block runs, imports of these packages run their bodies later: when somebody first asks for a name in them."""
+    finder = _Finder(frozenset(packages))
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, packages: frozenset[str]) -> None:
+        self._packages = packages
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in self._packages:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None or spec.submodule_search_locations is None:
+            return None
+        spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, real: Loader) -> None:
+        self._real = real
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._real.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._real
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._real
+        module.__dict__[_BODY] = self._real.exec_module
+        module.__class__ = _Postponed
+
+
+class _Postponed(ModuleType):
+    """A package whose body has not run, or is running: other threads wait for its end."""
+
+    def __getattr__(self, name: str) -> Any:
+        with _running:
+            if type(self) is _Postponed:
+                body = self.__dict__.pop(_BODY, None)
+                if body is None:
+                    # What the body asks for before it defines it is not there, as in any import.
+                    raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+                try:
+                    body(self)
+                except BaseException:
+                    self.__dict__[_BODY] = body
+                    raise
+                ModuleType.__setattr__(self, "__class__", ModuleType)
+        return getattr(self, name)

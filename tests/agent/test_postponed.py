@@ -1,0 +1,119 @@
+"""Postponed packages: nothing of them runs at import, everything is there once asked for, and LangGraph's own are left out."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.investigation import UNUSED
+from agent.postponed import postponed
+
+BODY = """
+from later_package.part import PART
+import sys
+sys.modules["later_record"].ran += 1
+VALUE = PART + 1
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package whose body counts its runs in a module of its own."""
+    folder = tmp_path / "later_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(BODY, encoding="utf-8")
+    (folder / "part.py").write_text("PART = 1", encoding="utf-8")
+    (tmp_path / "later_record.py").write_text("ran = 0", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in ("later_package", "later_package.part", "later_record"):
+        sys.modules.pop(name, None)
+
+
+def runs() -> int:
+    count: int = importlib.import_module("later_record").ran
+    return count
+
+
+@pytest.mark.usefixtures("package")
+def test_a_module_is_imported_without_the_body_of_its_package() -> None:
+    assert runs() == 0
+    with postponed("later_package"):
+        part = importlib.import_module("later_package.part")
+    assert (part.PART, runs()) == (1, 0)
+    whole = importlib.import_module("later_package")
+    assert (whole.VALUE, runs()) == (2, 1)
+    assert (whole.VALUE, whole.part, runs()) == (2, part, 1)
+    assert type(whole) is type(sys)
+    with pytest.raises(AttributeError, match="no attribute 'NOTHING'"):
+        _ = whole.NOTHING
+
+
+@pytest.mark.usefixtures("package")
+def test_a_name_that_the_body_does_not_define_is_missing_as_ever() -> None:
+    runs()
+    with postponed("later_package"):
+        whole = importlib.import_module("later_package")
+    with pytest.raises(AttributeError, match="'later_package' has no attribute 'NOTHING'"):
+        _ = whole.NOTHING
+    assert (whole.VALUE, runs()) == (2, 1)
+
+
+@pytest.mark.usefixtures("package")
+def test_threads_that_ask_at_once_run_the_body_once() -> None:
+    runs()
+    with postponed("later_package"):
+        whole = importlib.import_module("later_package")
+    together, seen = threading.Barrier(8), []
+
+    def ask() -> None:
+        together.wait()
+        seen.append(whole.VALUE)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (seen, runs()) == ([2] * 8, 1)
+
+
+def test_a_body_that_fails_is_tried_again(package: Path) -> None:
+    runs()
+    (package / "__init__.py").write_text("import sys\nVALUE = 2 if sys.modules['later_record'].ran else 1 / 0", encoding="utf-8")
+    with postponed("later_package"):
+        whole = importlib.import_module("later_package")
+    with pytest.raises(ZeroDivisionError):
+        _ = whole.VALUE
+    importlib.import_module("later_record").__dict__["ran"] = 1
+    assert whole.VALUE == 2
+
+
+@pytest.mark.usefixtures("package")
+def test_what_was_not_named_and_what_is_no_package_import_as_ever() -> None:
+    with postponed("later_record", "later_absent"):
+        assert runs() == 0
+        assert (importlib.import_module("later_package").VALUE, runs()) == (2, 1)
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("later_absent")
+
+
+def test_an_investigation_runs_no_body_that_it_does_not_use() -> None:
+    """In a process of its own, as other tests may have imported them."""
+    program = (
+        "import sys, agent.investigation as i; i._import_graph();"
+        "print(*(type(sys.modules.get(name)).__name__ for name in i.UNUSED));"
+        "import langgraph_sdk, langsmith.types;"
+        "print(langgraph_sdk.get_client.__name__, langsmith.types.Run.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    bodies, names = done.stdout.splitlines()
+    assert set(bodies.split()) <= {"_Postponed", "NoneType"}
+    assert len(bodies.split()) == len(UNUSED)
+    assert names == "get_client Run"
