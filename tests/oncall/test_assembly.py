@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from agent.llm_planner import ModelPlanner
 from agent.planner import RulePlanner
@@ -28,8 +27,6 @@ def stream() -> Iterator[io.StringIO]:
     before, level = root.handlers[:], root.level
     yield io.StringIO()
     root.handlers[:], root.level = before, level
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.mark.anyio
