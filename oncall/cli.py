@@ -20,6 +20,7 @@ from oncall.invocation import Invocation
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+COLLECTED_OBJECTS = 500_000
 
 app = typer.Typer(
     name="smokejumper",
@@ -75,6 +76,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or pipe that cannot say a character still gets the sentence around it.
             stream.reconfigure(errors="backslashreplace")
+    # What a command imports and reads, it keeps: with the default of 700 objects the collector goes through it again and again for
+    # nothing, a tenth of a diagnosis. A command that makes garbage in earnest, such as a replay of a ledger, still has it collected.
+    gc.set_threshold(COLLECTED_OBJECTS, 20, 100)
     code = run(sys.argv[1:])
     # Frozen objects are skipped by the collection that ends every interpreter, which takes a tenth of a diagnosis.
     gc.freeze()

@@ -54,10 +54,8 @@ def diagnose(
     import asyncio
 
     from guardrails.clock import random_id
-    from oncall.assembly import tune_collector
 
     invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
-    tune_collector()
     asked = _Asked(subject, namespace, everywhere, recording, question, now)
     if not propose:
         concluded = asyncio.run(_diagnose(invocation, asked, None))
