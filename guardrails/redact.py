@@ -220,8 +220,10 @@ def _manifests(text: str) -> str:
 
 def _shapes(text: str) -> str:
     for literals, pattern, replacement in _SHAPES:
-        if any(literal in text for literal in literals):
-            text = pattern.sub(replacement, text)
+        for literal in literals:
+            if literal in text:
+                text = pattern.sub(replacement, text)
+                break
     if "@" in text and "://" in text:
         for pattern, replacement in _URLS:
             text = pattern.sub(replacement, text)
