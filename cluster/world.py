@@ -111,10 +111,10 @@ class World:
         """This world with the objects of a kind added (same names replaced); `complete` when absence of others is thereby proven."""
         read_kinds = self.read_kinds | {kind} if complete else self.read_kinds
         missing = _unique(self.missing, missing)
-        added = {fact.ref.key: fact for fact in facts}
+        added = {fact.key: fact for fact in facts}
         if not added:
             return self._grown(_listing_of(kind), read_kinds=read_kinds, missing=missing)
-        known = {fact.ref.key: fact for fact in self.facts.get(kind, ())}
+        known = {fact.key: fact for fact in self.facts.get(kind, ())}
         return replace(self, facts={**self.facts, kind: tuple((known | added).values())}, read_kinds=read_kinds, missing=missing)
 
     def with_log(self, container: ContainerRef, *, previous: bool, log: Reading[LogText]) -> World:
@@ -154,6 +154,8 @@ class World:
     def events(self, ref: ObjectRef, *reasons: str) -> tuple[Event, ...]:
         """Events about an object, oldest first. Events of an earlier object with the same name (another uid) are left out."""
         found = self._events_by_subject.get(ref.key, ())
+        if not found:
+            return ()
         return tuple(
             event
             for event in found
@@ -162,6 +164,10 @@ class World:
 
     def pods_on(self, node: str) -> tuple[Pod, ...]:
         return self._pods_by_node.get(node, ())
+
+    def unready_pods(self) -> tuple[Pod, ...]:
+        """The pods that are neither ready nor finished: the few among the many at which most detectors look."""
+        return self._unready_pods
 
     def pods_in(self, namespace: str | None) -> tuple[Pod, ...]:
         return self._pods_by_namespace.get(namespace, ())
@@ -174,11 +180,8 @@ class World:
         return candidates if len(labels) == 1 else tuple(pod for pod in candidates if labels.items() <= pod.labels.items())
 
     def services_selecting(self, pod: Pod) -> tuple[Service, ...]:
-        return tuple(
-            service
-            for service in self._services_by_namespace.get(pod.namespace, ())
-            if service.spec.selector and service.spec.selector.items() <= pod.labels.items()
-        )
+        labels = pod.labels.items()
+        return tuple(service for selector, service in self._selectors_by_namespace.get(pod.namespace, ()) if selector.items() <= labels)
 
     def owned_by(self, ref: ObjectRef) -> tuple[Fact, ...]:
         """What an object directly owns."""
@@ -226,18 +229,25 @@ class World:
     def top_owner(self, ref: ObjectRef) -> ObjectRef:
         """The workload that a person would edit: the last of the owner chain."""
         key = ref.key
-        top = self._tops.get(key)
-        if top is None:
-            top = self._tops[key] = self._top(ref, key)
-        return ref if top.key == key else top
+        if key in self._tops:
+            top = self._tops[key]
+        else:
+            found = self._top(ref, key)
+            top = self._tops[key] = None if found.key == key else found
+        return ref if top is None else top
 
     def _top(self, ref: ObjectRef, key: Key) -> ObjectRef:
         fact = self._by_key.get(key)
-        above = self._above(fact) if isinstance(fact, Pod) else None
-        if above is None or above.kind in ("Node", Pod.kind) or above.key not in self._by_key:
-            return self.owner_chain(ref)[-1]
-        # Pods share their owner, so its way up is walked once.
-        return self.top_owner(above)
+        if isinstance(fact, Pod):
+            owner = fact.controller
+            # Pods share their owner, so its way up is walked once.
+            known = self._tops.get((owner.kind, fact.namespace, owner.name)) if owner is not None else None
+            if known is not None:
+                return known
+            above = self._above(fact)
+            if above is not None and above.kind not in ("Node", Pod.kind) and above.key in self._by_key:
+                return self.top_owner(above)
+        return self.owner_chain(ref)[-1]
 
     def once(self, make: Callable[[World], T]) -> T:
         """What `make` derives from this world, made on first use: for what several detectors need. `make` must be a pure function that
@@ -265,7 +275,8 @@ class World:
         return made
 
     @cached_property
-    def _tops(self) -> dict[Key, ObjectRef]:
+    def _tops(self) -> dict[Key, ObjectRef | None]:
+        """By key, the top owner as far as it was asked for; None of an object that is its own."""
         return {}
 
     @cached_property
@@ -279,7 +290,7 @@ class World:
 
     @cached_property
     def _by_key(self) -> dict[Key, Fact]:
-        return {fact.ref.key: fact for facts in self.facts.values() for fact in facts}
+        return {fact.key: fact for facts in self.facts.values() for fact in facts}
 
     @cached_property
     def _events_by_subject(self) -> dict[Key, tuple[Event, ...]]:
@@ -293,6 +304,10 @@ class World:
         return _grouped((pod.spec.node_name, pod) for pod in self.all(Pod) if pod.spec.node_name)
 
     @cached_property
+    def _unready_pods(self) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.all(Pod) if not pod.ready and not pod.finished)
+
+    @cached_property
     def _pods_by_namespace(self) -> dict[str | None, tuple[Pod, ...]]:
         return _grouped((pod.namespace, pod) for pod in self.all(Pod))
 
@@ -301,8 +316,9 @@ class World:
         return _grouped(((pod.namespace, item), pod) for pod in self.all(Pod) for item in pod.labels.items())
 
     @cached_property
-    def _services_by_namespace(self) -> dict[str | None, tuple[Service, ...]]:
-        return _grouped((service.namespace, service) for service in self.all(Service))
+    def _selectors_by_namespace(self) -> dict[str | None, tuple[tuple[dict[str, str], Service], ...]]:
+        services = ((service.spec.selector, service) for service in self.all(Service))
+        return _grouped((service.namespace, (selector, service)) for selector, service in services if selector)
 
     @cached_property
     def _owned(self) -> dict[Key, tuple[Fact, ...]]:
@@ -313,6 +329,9 @@ class World:
         references = fact.metadata.owner_references or ()
         for reference in references:
             yield (reference.kind, fact.namespace, reference.name)
+        controller = fact.controller
+        if controller is not None and (controller.kind, fact.namespace, controller.name) in self._by_key:
+            return
         inferred = self._above(fact)
         if inferred is None:
             return
@@ -359,9 +378,10 @@ _INDEXES = (
     "_by_key",
     "_events_by_subject",
     "_pods_by_node",
+    "_unready_pods",
     "_pods_by_namespace",
     "_pods_by_label",
-    "_services_by_namespace",
+    "_selectors_by_namespace",
     "_owned",
 )
 

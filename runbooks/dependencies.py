@@ -104,18 +104,21 @@ class Dependencies:
     def specimens(self) -> dict[tuple[str, str | None, str], tuple[ObjectRef, Pod]]:
         """One pod of each workload, the newest: its spec is what the workload runs now."""
         chosen: dict[tuple[str, str | None, str], tuple[ObjectRef, Pod]] = {}
-        owners: dict[tuple[str | None, str, str], ObjectRef] = {}
+        owners: dict[tuple[str | None, str, str], tuple[ObjectRef, tuple[str, str | None, str]]] = {}
         for pod in self.world.all(Pod):
             if pod.status.phase == "Succeeded" or not pod.spec.containers:
                 continue
             controller = pod.controller
             group = (pod.namespace, controller.kind, controller.name) if controller else (pod.namespace, "Pod", pod.name)
-            if group not in owners:
-                owners[group] = self.world.top_owner(pod.ref)
-            workload = owners[group]
-            known = chosen.get(workload.key)
-            if known is None or (pod.created is not None and (known[1].created is None or pod.created > known[1].created)):
-                chosen[workload.key] = (workload, pod)
+            owner = owners.get(group)
+            if owner is None:
+                workload = self.world.top_owner(pod.ref)
+                owner = owners[group] = (workload, workload.key)
+            workload, key = owner
+            known = chosen.get(key)
+            created = pod.metadata.creation_timestamp
+            if known is None or (created is not None and (known[1].created is None or created > known[1].created)):
+                chosen[key] = (workload, pod)
         return chosen
 
     @cached_property

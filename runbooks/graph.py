@@ -60,22 +60,13 @@ class Graph:
             for caller in self._callers.get((namespace, name), ()):
                 yield caller.key
         elif kind in ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount"):
-            yield from self._users.get(key, ())
+            yield from self._world.once(_users).get(key, ())
         elif isinstance(fact, PersistentVolume) and fact.spec.claim_ref is not None:
             yield ("PersistentVolumeClaim", fact.spec.claim_ref.namespace, fact.spec.claim_ref.name)
         elif kind == "StorageClass":
             for claim in self._world.all(PersistentVolumeClaim):
                 if claim.spec.storage_class_name == name and claim.status.phase != "Bound":
                     yield claim.ref.key
-
-    @cached_property
-    def _users(self) -> dict[Key, list[Key]]:
-        """Pods by the ConfigMap, Secret, claim or ServiceAccount that they need."""
-        users: dict[Key, list[Key]] = defaultdict(list)
-        for pod in self._world.all(Pod):
-            for kind, name in needs(pod):
-                users[(kind, pod.namespace, name)].append(pod.ref.key)
-        return users
 
     @cached_property
     def _routes_to_service(self) -> dict[tuple[str | None, str], list[Key]]:
@@ -91,6 +82,15 @@ class Graph:
                     if backend.kind == Service.kind:
                         routes[(backend.namespace or route.namespace, backend.name)].append(route.ref.key)
         return routes
+
+
+def _users(world: World) -> dict[Key, list[Key]]:
+    """Pods by the ConfigMap, Secret, claim or ServiceAccount that they need. Apart from the graph, which rests on logs."""
+    users: dict[Key, list[Key]] = defaultdict(list)
+    for pod in world.all(Pod):
+        for kind, name in needs(pod):
+            users[(kind, pod.namespace, name)].append(pod.key)
+    return users
 
 
 def needs(pod: Pod) -> Iterator[tuple[str, str]]:

@@ -311,12 +311,14 @@ class Usage:
     def _resource_hurdles(self, wanted: Mapping[str, float], node: Node) -> Iterable[Hurdle]:
         if node.status.allocatable is None:
             return
+        taken = self.taken(node.name)
         for resource, value in wanted.items():
             if resource == "pods" and "pods" not in node.status.allocatable:
                 continue
-            size, free = self.size(node, resource), self.free(node, resource)
+            size, used = self.size(node, resource), taken.get(resource, 0.0)
+            free = max(0.0, size - used)
             # No scheduler admits more than a node has: where the books say so they are wrong, and only the node's size is certain.
-            overdrawn = self.taken(node.name).get(resource, 0.0) > size + 1e-9
+            overdrawn = used > size + 1e-9
             if value > (size if overdrawn else free) + 1e-9:
                 yield Hurdle(Obstacle.RESOURCE, resource, value, free, size)
 

@@ -94,6 +94,10 @@ class CustomObject(Fact, frozen=True, kw_only=True):
     status: Any = None
 
     @property
+    def key(self) -> tuple[str, str | None, str]:
+        return (self.object_kind, self.metadata.namespace, self.metadata.name)
+
+    @property
     def ref(self) -> ObjectRef:
         return ObjectRef(self.object_kind, self.metadata.namespace, self.metadata.name, self.metadata.uid)
 

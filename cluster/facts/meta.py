@@ -129,6 +129,11 @@ class Fact(Struct, frozen=True, gc=False, rename="camel", kw_only=True):
         return self.metadata.deletion_timestamp is not None
 
     @property
+    def key(self) -> tuple[str, str | None, str]:
+        """The key of `ref`, which a large world asks of every object again and again, without the reference."""
+        return (self.kind, self.metadata.namespace, self.metadata.name)
+
+    @property
     def ref(self) -> ObjectRef:
         return ObjectRef(self.kind, self.metadata.namespace, self.metadata.name, self.metadata.uid)
 

@@ -413,8 +413,11 @@ class Pod(Fact, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        found = self.condition("Ready")
-        return found is not None and found.status == "True"
+        # Asked of every pod by many detectors, hence in one step.
+        for item in self.status.conditions or ():
+            if item.type == "Ready":
+                return item.status == "True"
+        return False
 
     @property
     def finished(self) -> bool:

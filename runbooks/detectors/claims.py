@@ -351,8 +351,8 @@ def _held_claim(claim: ResourceClaim, group: Group, message: str, found: _Maker)
 
 def prepare_failed(world: World) -> Iterable[Finding]:
     """Devices that were allocated and that the driver on the node cannot prepare."""
-    for pod in world.all(Pod):
-        if pod.ready or pod.finished or not pod.spec.resource_claims:
+    for pod in world.unready_pods():
+        if not pod.spec.resource_claims:
             continue
         events = world.events(pod.ref, "FailedPrepareDynamicResources")
         if not events:

@@ -33,8 +33,8 @@ _PATH = re.compile(r"(/[\w.@-]+(?:/[\w.@-]+)*)")
 
 def mount_failing(world: World) -> Iterable[Finding]:
     """What the kubelet and the attach controller say of the volumes of pods that do not start."""
-    for pod in world.all(Pod):
-        if pod.ready or pod.finished or pod.deleting or not pod.spec.volumes:
+    for pod in world.unready_pods():
+        if pod.deleting or not pod.spec.volumes:
             continue
         events = [event for event in world.events(pod.ref, *_MOUNT_EVENTS) if not _CONFIGURATION.search(event.text)]
         telling = [event for event in events if not _TIMED_OUT.search(event.text)]

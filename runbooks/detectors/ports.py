@@ -172,9 +172,13 @@ def _selecting(world: World) -> Iterator[Service]:
 
 def _listeners(world: World) -> list[tuple[Service, tuple[Pod, ...], list[Listening]]]:
     """Each Service that selects living pods, with one pod of each workload behind it and where those listen."""
+    return [(service, samples, [listening(world, pod) for pod in samples]) for service, samples in world.once(_samples)]
+
+
+def _samples(world: World) -> list[tuple[Service, tuple[Pod, ...]]]:
     traffic = world.once(Traffic)
     sampled = ((service, _one_per_owner(world, traffic.pods(service))) for service in _selecting(world))
-    return [(service, samples, [listening(world, pod) for pod in samples]) for service, samples in sampled if samples]
+    return [(service, samples) for service, samples in sampled if samples]
 
 
 def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
@@ -182,7 +186,8 @@ def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     chosen: dict[ObjectRef, Pod] = {}
     for pod in pods:
         owner = world.top_owner(pod.ref)
-        if owner not in chosen or (pod.ready and not chosen[owner].ready):
+        known = chosen.get(owner)
+        if known is None or (not known.ready and pod.ready):
             chosen[owner] = pod
     return tuple(chosen.values())
 

@@ -150,14 +150,17 @@ def runtime_missing(world: World) -> Iterator[Finding]:
 
 def gang_partial(world: World) -> Iterator[Finding]:
     """Trainings of several pods of which some hold their devices and wait for others that find no node."""
+    partial = {world.top_owner(pod.ref) for pod in world.unready_pods() if _unschedulable(pod)}
+    if not partial:
+        return
     groups: dict[ObjectRef, list[Pod]] = defaultdict(list)
     for pod in world.all(Pod):
         if not pod.finished and not pod.deleting:
             owner = world.top_owner(pod.ref)
-            if owner.kind in TRAINING_KINDS or _trains(pod):
+            if owner in partial and (owner.kind in TRAINING_KINDS or _trains(pod)):
                 groups[owner].append(pod)
     for owner, pods in groups.items():
-        waiting = [pod for pod in pods if (found := pod.condition("PodScheduled")) is not None and found.reason == "Unschedulable"]
+        waiting = [pod for pod in pods if _unschedulable(pod)]
         holding = [pod for pod in pods if pod.status.phase == "Running"]
         if not waiting or not holding:
             continue
@@ -177,6 +180,11 @@ def gang_partial(world: World) -> Iterator[Finding]:
             affects=tuple(pod.ref for pod in pods),
             since=min((pod.created for pod in waiting if pod.created), default=None),
         )
+
+
+def _unschedulable(pod: Pod) -> bool:
+    scheduled = pod.condition("PodScheduled")
+    return scheduled is not None and scheduled.reason == "Unschedulable"
 
 
 def _trains(pod: Pod) -> bool:

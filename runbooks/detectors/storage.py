@@ -251,8 +251,8 @@ def class_of_template_missing(world: World) -> Iterable[Finding]:
 def claim_missing(world: World) -> Iterable[Finding]:
     """Claims that pods mount and that do not exist, by the scheduler's words or by a complete listing."""
     told: dict[tuple[str | None, str], list[Pod]] = {}
-    for pod in world.all(Pod):
-        if pod.finished or pod.deleting or pod.ready:
+    for pod in world.unready_pods():
+        if pod.deleting:
             continue
         for volume in pod.spec.volumes or ():
             if volume.persistent_volume_claim is not None:

@@ -115,8 +115,8 @@ def processor_throttled(world: World) -> Iterator[Finding]:
 
 def processor_limit_starves(world: World) -> Iterator[Finding]:
     """A container that fails while its CPU limit leaves it next to nothing to run on."""
-    for pod in world.all(Pod):
-        if pod.ready or pod.finished or not pod.spec.node_name:
+    for pod in world.unready_pods():
+        if not pod.spec.node_name:
             continue
         for container in pod.spec.containers:
             limit, status = container.resources.limit("cpu"), pod.container_status(container.name)

@@ -18,8 +18,8 @@ PATIENCE = timedelta(minutes=15)
 
 def not_ready(world: World) -> Iterator[Finding]:
     """Pods bound to a node that have not been ready for 15 minutes, with what their containers say they wait for."""
-    for pod in world.all(Pod):
-        if pod.ready or pod.finished or pod.deleting or not pod.spec.node_name:
+    for pod in world.unready_pods():
+        if pod.deleting or not pod.spec.node_name:
             continue
         ready = pod.condition("Ready")
         since = (ready.last_transition_time if ready else None) or pod.created
