@@ -45,7 +45,7 @@ from cluster.telemetry import Telemetry
 from guardrails.redact import present
 
 if TYPE_CHECKING:
-    from cluster.prometheus import Prometheus
+    from cluster.monitoring import Monitoring
 
 JSON = "application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -226,12 +226,12 @@ class KubeReader:
         page_size: int = PAGE_SIZE,
         seconds: float = READ_SECONDS,
         unread: frozenset[str] = frozenset(),
-        prometheus: Prometheus | None = None,
+        monitoring: Monitoring | None = None,
     ) -> None:
-        """`unread` are kinds that the operator does not want to be read; nobody is asked for them. `prometheus` stays its maker's to
+        """`unread` are kinds that the operator does not want to be read; nobody is asked for them. `monitoring` stays its maker's to
         close."""
         self.cluster = connection.cluster
-        self._prometheus = prometheus
+        self._monitoring = monitoring
         self._unread = unread
         self._connection = connection
         self._page_size = page_size
@@ -315,14 +315,14 @@ class KubeReader:
         return Reading(shape_log(response.body, limit_bytes, lines_asked=lines, whole=len(response.body) < byte_limit), (), cost)
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
-        if self._prometheus is not None:
-            return await self._prometheus.metric(query, window)
+        if self._monitoring is not None:
+            return await self._monitoring.metric(query, window)
         step = "Configure a Prometheus for this cluster (--prometheus URL)."
         return Reading((), (Missing(f"metric {query.name}", Why.NO_SOURCE, "no metric source is configured", step),))
 
     async def telemetry(self, scope: Scope) -> Reading[Telemetry]:
-        if self._prometheus is not None:
-            return await self._prometheus.telemetry(scope, self.now())
+        if self._monitoring is not None:
+            return await self._monitoring.telemetry(scope, self.now())
         step = "Configure a Prometheus for this cluster (--prometheus URL)."
         return Reading(Telemetry(), (Missing("alerts and measurements", Why.NO_SOURCE, "no alert source is configured", step),))
 

@@ -141,7 +141,7 @@ class Prometheus:
                 continue
             start = began.get(_identity(item.labels))
             moment = datetime.fromtimestamp(start, UTC) if start else None
-            labels = tuple(sorted((key, value) for key, value in item.labels.items() if key != NAME_LABEL))
+            labels = tuple(sorted((key, value) for key, value in item.labels.items() if key not in (NAME_LABEL, "alertstate")))
             found.append(Alert(present(item.labels.get("alertname", "alert"), 200), "", "firing", moment, labels))
         return Reading(tuple(found), firing.missing, firing.cost + since.cost)
 

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from oncall import telemetry
 from oncall.settings import Settings
 
 if TYPE_CHECKING:
-    from cluster.prometheus import Prometheus
+    from cluster.monitoring import Monitoring
 
 Progress = Callable[[str], Awaitable[None]]
 INVESTIGATIONS = "investigations.db"
@@ -53,18 +53,30 @@ def fleet(settings: Settings) -> Fleet:
 
 
 @asynccontextmanager
-async def monitoring(settings: Settings | None) -> AsyncIterator[Prometheus | None]:
-    """The configured Prometheus, None without one. It is not asked whether it answers: what it does not say is said to be missing."""
-    if settings is None or settings.prometheus is None:
+async def monitoring(settings: Settings) -> AsyncIterator[Monitoring | None]:
+    """What the settings say watches the cluster, None where they do not. Nobody is asked yet: what does not answer is missing later."""
+    if settings.prometheus is None and settings.alertmanager is None:
         yield None
         return
+    from cluster.alertmanager import Alertmanager
     from cluster.endpoint import Endpoint
+    from cluster.monitoring import Monitoring
     from cluster.prometheus import Prometheus
 
     asked = settings.monitoring
     token = asked.bearer_token.get_secret_value() if asked.bearer_token else None
-    async with Prometheus(Endpoint(settings.prometheus, token, asked.ca_file, asked.tenant, asked.timeout_seconds)) as prometheus:
-        yield prometheus
+
+    def endpoint(url: str) -> Endpoint:
+        return Endpoint(url, token, asked.ca_file, asked.tenant, asked.timeout_seconds)
+
+    async with AsyncExitStack() as opened:
+        prometheus = alertmanager = None
+        if settings.prometheus is not None:
+            prometheus = await opened.enter_async_context(Prometheus(endpoint(settings.prometheus)))
+        if settings.alertmanager is not None:
+            alertmanager = Alertmanager(endpoint(settings.alertmanager))
+            opened.push_async_callback(alertmanager.close)
+        yield Monitoring(prometheus, alertmanager)
 
 
 @asynccontextmanager
@@ -76,17 +88,20 @@ async def open_reader(
     With `impersonate` the cluster decides what that person may read; monitoring, which does not know them, is not asked then.
     """
     if recording is not None:
-        async with monitoring(settings) as prometheus, RecordedReader.open(recording, now, prometheus) as recorded:
-            yield recorded
+        async with monitoring(settings) as watching:
+            # An Alertmanager has no past to ask about.
+            prometheus = watching.prometheus if watching else None
+            async with RecordedReader.open(recording, now, prometheus) as recorded:
+                yield recorded
         return
     from cluster.kube import KubeReader
 
     unread = frozenset() if settings.read_configmaps else frozenset({ConfigMap.kind})
     connection = await fleet(settings).connect(settings.context, impersonate)
-    async with (
-        monitoring(settings if impersonate is None else None) as prometheus,
-        KubeReader(connection, seconds=settings.request_timeout_seconds, unread=unread, prometheus=prometheus) as live,
-    ):
+    async with AsyncExitStack() as opened:
+        watching = await opened.enter_async_context(monitoring(settings)) if impersonate is None else None
+        reader = KubeReader(connection, seconds=settings.request_timeout_seconds, unread=unread, monitoring=watching)
+        live = await opened.enter_async_context(reader)
         version = await live.version()
         if version.missing:
             gap = version.missing[0]

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     dry_run_context: str | None = Field(default=None, description="context of the account that only tries; default: the one that writes")
     estate: Estate = Estate()
     prometheus: str | None = Field(default=None, description="address of the Prometheus that watches the cluster")
+    alertmanager: str | None = Field(default=None, description="address of the Alertmanager that hears of the cluster")
     monitoring: MonitoringSettings = MonitoringSettings()
     model: ModelSettings = ModelSettings()
     prices: PriceSettings = PriceSettings()

@@ -68,6 +68,8 @@ async def _lines(invocation: Invocation, namespace: str | None) -> AsyncIterator
     async for line in _state(settings):
         yield line
     yield _model(settings)
+    async for line in _monitoring(settings):
+        yield line
     try:
         async for line in _cluster(settings, namespace):
             yield line
@@ -109,6 +111,37 @@ def _model(settings: Settings) -> Line:
         return Line(Mark.GOOD, "model", "none configured; diagnosis does not need one")
     endpoint = present(settings.model.base_url or "the default endpoint", 200)
     return Line(Mark.GOOD, "model", f"{settings.model.name} at {endpoint} (not contacted)")
+
+
+async def _monitoring(settings: Settings) -> AsyncIterator[Line]:
+    from datetime import timedelta
+
+    from cluster.errors import ClusterError
+    from cluster.reading import MetricQuery
+    from cluster.reference import Scope, Window
+    from guardrails.redact import present
+    from oncall.assembly import monitoring, wall_clock
+
+    if settings.prometheus is None and settings.alertmanager is None:
+        yield Line(Mark.GOOD, "monitoring", "none configured; what only metrics show is not seen")
+        return
+    now = wall_clock()
+    try:
+        async with monitoring(settings) as watching:
+            asked = {}
+            if watching is not None and watching.prometheus is not None:
+                query = MetricQuery("one", expression="vector(1)")
+                asked["prometheus"] = (await watching.prometheus.metric(query, Window(now - timedelta(minutes=1), now))).missing
+            if watching is not None and watching.alertmanager is not None:
+                asked["alertmanager"] = (await watching.alertmanager.alerts(Scope(""))).missing
+    except ClusterError as error:
+        yield Line(Mark.BROKEN, "monitoring", str(error))
+        return
+    for name, missing in asked.items():
+        if missing:
+            yield Line(Mark.MISSING, name, f"{missing[0].why.value} {missing[0].detail}".strip(), missing[0].next_step)
+        else:
+            yield Line(Mark.GOOD, name, present(str(getattr(settings, name)), 200))
 
 
 async def _cluster(settings: Settings, namespace: str | None) -> AsyncIterator[Line]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.credentials import Impersonation
+from cluster.reading import MetricQuery, Why
+from cluster.reference import Scope, Window
+from oncall.assembly import open_reader
 from oncall.cli import run
+from oncall.settings import MASK, load, origins
 from tests.agent.recordings import NOW, recording
+from tests.cluster.fake_api import document, running
+from tests.cluster.fake_monitoring import Reply, answering
 from tests.lab.monitoring import Line, Prometheus
 from tests.lab.shapes import counter, level, ramp
+from tests.oncall.test_cli import kubeconfig
 
 # Each test has a namespace of its own, because all write into one server.
 SERVER = """
@@ -76,3 +84,81 @@ def test_a_cache_that_overflows_is_found_by_flag_and_by_environment(
     assert "vllm:num_preemptions_rate" in quoted
     monkeypatch.setenv("SMOKEJUMPER_PROMETHEUS", prometheus.url)
     assert causes(diagnosed(capsys, *clock)) == causes(found)
+
+
+@pytest.mark.anyio
+async def test_a_live_cluster_is_asked_up_to_now(prometheus: Prometheus, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    prometheus.write(overflow("alive", now))
+    async with running() as api:
+        api.reply("/version", document({"gitVersion": "v1.37.2"}))
+        settings = load({"kubeconfig": kubeconfig(tmp_path, api.url), "prometheus": prometheus.url}, None)
+        async with open_reader(settings, None) as reader:
+            read = await reader.telemetry(Scope(reader.cluster, ("alive",)))
+            metric = await reader.metric(MetricQuery("inference-kv-cache", namespaces=("alive",)), Window(now - timedelta(hours=1), now))
+    assert {item.labels["__name__"] for item in read.value.series} == {"vllm:kv_cache_usage_perc", "vllm:num_preemptions_rate"}
+    assert [item.labels["pod"] for item in metric.value] == ["chat-0"]
+
+
+@pytest.mark.anyio
+async def test_nobody_is_shown_metrics_that_their_own_permissions_might_not(tmp_path: Path) -> None:
+    with answering(Reply()) as server:
+        async with running() as api:
+            api.reply("/version", document({"gitVersion": "v1.37.2"}))
+            flags = {"kubeconfig": kubeconfig(tmp_path, api.url), "prometheus": server.url, "alertmanager": server.url}
+            async with open_reader(load(flags, None), None, None, Impersonation("alice")) as reader:
+                read = await reader.telemetry(Scope(reader.cluster))
+                metric = await reader.metric(MetricQuery("up"), Window(NOW, NOW))
+    assert server.seen == []
+    assert [gap.why for gap in (*read.missing, *metric.missing)] == [Why.NO_SOURCE, Why.NO_SOURCE]
+
+
+@pytest.mark.anyio
+async def test_token_and_tenant_come_from_the_environment_and_alertmanager_hears_of_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recording(tmp_path / "r", SERVER.format(namespace="quiet"))
+    monkeypatch.setenv("SMOKEJUMPER_MONITORING__BEARER_TOKEN", "a-token-from-outside")
+    monkeypatch.setenv("SMOKEJUMPER_MONITORING__TENANT", "team-a")
+    with answering(Reply()) as server, answering(Reply()) as alertmanager:
+        settings = load({"prometheus": server.url, "alertmanager": alertmanager.url}, None)
+        async with open_reader(settings, folder, NOW) as reader:
+            await reader.telemetry(Scope(reader.cluster))
+    assert {seen.headers["authorization"] for seen in server.seen} == {"Bearer a-token-from-outside"}
+    assert {seen.headers["x-scope-orgid"] for seen in server.seen} == {"team-a"}
+    assert alertmanager.seen == []
+    shown = [origin for origin in origins(settings, {}, None) if origin.path == "monitoring.bearer_token"]
+    assert [origin.value for origin in shown] == [MASK]
+
+
+def test_an_address_that_is_none_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(recording(tmp_path / "r", SERVER.format(namespace="quiet")))
+    assert run(["diagnose", "--recording", folder, "--prometheus", "prometheus:9090"]) == 2
+    said = capsys.readouterr().err
+    assert "is no address of a Prometheus" in said
+    assert "Traceback" not in said
+
+
+def test_a_prometheus_that_does_not_answer_is_said_and_the_rest_is_diagnosed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(recording(tmp_path / "r", SERVER.format(namespace="quiet")))
+    assert run(["diagnose", "--recording", folder, "--prometheus", "http://127.0.0.1:1"]) == 0
+    assert "metrics and alerts (unreachable: http://127.0.0.1:1" in " ".join(capsys.readouterr().out.split())
+
+
+def test_doctor_says_whether_it_answers(
+    prometheus: Prometheus, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = kubeconfig(tmp_path, "https://127.0.0.1:1")
+    command = ["--state", str(tmp_path / "state"), "--kubeconfig", lost, "doctor"]
+    run(command)
+    assert "monitoring: none configured" in capsys.readouterr().out
+    monkeypatch.setenv("SMOKEJUMPER_PROMETHEUS", prometheus.url)
+    with answering(Reply(401, b"Unauthorized")) as refusing:
+        monkeypatch.setenv("SMOKEJUMPER_ALERTMANAGER", refusing.url)
+        run(command)
+    said = capsys.readouterr().out
+    assert f"ok       prometheus: {prometheus.url}" in said
+    assert "missing  alertmanager: unauthenticated" in said
+    monkeypatch.setenv("SMOKEJUMPER_PROMETHEUS", "not an address")
+    assert run(command) == 2
+    assert "broken   monitoring:" in capsys.readouterr().out

@@ -1,0 +1,52 @@
+"""What watches a live cluster: its Prometheus, its Alertmanager, or both. It reads through them and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import structs
+
+from cluster.alertmanager import Alertmanager
+from cluster.prometheus import Prometheus
+from cluster.reading import MetricQuery, Missing, Reading, Series, Why
+from cluster.reference import Scope, Window
+from cluster.telemetry import Alert, Telemetry
+
+NEXT_STEP = "Configure a Prometheus for this cluster (--prometheus URL)."
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """One of them may be None. Whoever made them closes them."""
+
+    prometheus: Prometheus | None = None
+    alertmanager: Alertmanager | None = None
+
+    async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
+        """As `Prometheus.metric`; without one, that is missing."""
+        if self.prometheus is None:
+            what = f"metric {query.name or query.expression}"
+            return Reading((), (Missing(what, Why.NO_SOURCE, "no metric source is configured", NEXT_STEP),))
+        return await self.prometheus.metric(query, window)
+
+    async def telemetry(self, scope: Scope, now: datetime) -> Reading[Telemetry]:
+        """The measurements before `now` and the alerts of both sources; what neither can say is missing."""
+        measured: Reading[Telemetry] = Reading(Telemetry())
+        alerts: Reading[tuple[Alert, ...]] = Reading(())
+        if self.prometheus is not None:
+            measured = await self.prometheus.telemetry(scope, now)
+        if self.alertmanager is not None:
+            alerts = await self.alertmanager.alerts(scope)
+        both = structs.replace(measured.value, alerts=merged(measured.value.alerts, alerts.value))
+        return Reading(both, (*measured.missing, *alerts.missing), measured.cost + alerts.cost)
+
+
+def merged(evaluated: tuple[Alert, ...], routed: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """The alerts of Alertmanager, and those of Prometheus that did not reach it.
+
+    Both tell of one alert, Alertmanager with its annotations and with the external labels that Prometheus adds on the way.
+    """
+    told = [(alert.name, set(alert.labels)) for alert in routed]
+    rest = (alert for alert in evaluated if not any(alert.name == name and set(alert.labels) <= labels for name, labels in told))
+    return (*routed, *rest)
