@@ -156,13 +156,14 @@ class Databases:
 
         Emptying one takes a tenth of making one, and a tenth of the disk.
         """
-        tables = ", ".join(f"{SCHEMA}.{name}" for name in RIGHTS)
-        self.server.psql(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._shared}' AND pid <> pg_backend_pid();"
-            f"TRUNCATE {tables}",
-            self._shared,
-        )
+        self.cut_off()
+        self.server.psql(f"TRUNCATE {', '.join(f'{SCHEMA}.{name}' for name in RIGHTS)}", self._shared)
         return self.server.url(self._shared, RUNTIME)
+
+    def cut_off(self) -> None:
+        """End every connection to that database, and wait until they are gone."""
+        others = f"FROM pg_stat_activity WHERE datname = '{self._shared}'"
+        self.server.psql(f"SELECT pg_terminate_backend(pid, {STOP_SECONDS * 1000}) {others}")
 
 
 @contextmanager
