@@ -7,6 +7,7 @@ import functools
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.lab import scenario as scenarios
 from tests.lab.api import Object
@@ -14,7 +15,9 @@ from tests.lab.build import Binaries
 from tests.lab.cluster import ControlPlane
 from tests.lab.loopback import LoopbackServer
 from tests.lab.scenario import Scenario
-from tests.lab.witness import Account, Permission, account_for, permitted_below
+
+if TYPE_CHECKING:
+    from tests.lab.witness import Account, Permission
 
 
 class Lab(ControlPlane):
@@ -50,6 +53,9 @@ class Lab(ControlPlane):
 
     def account(self, folder: Path) -> Account:
         """What the witness says about all that was written here, by the audit log and the databases below a folder."""
+        # Only here: a lab by hand needs nothing of the product.
+        from tests.lab.witness import account_for, permitted_below
+
         system = self.client("lab:loader").get("v1", "Namespace", "kube-system")
         assert system is not None
         permitted, _ = permitted_below(folder, system["metadata"]["uid"])
