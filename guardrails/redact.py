@@ -132,6 +132,8 @@ _TAIL = re.compile(r"[ \t][^\n\"',;{}\[\]]*")
 _HARMLESS = re.compile(r"(?:true|false|null|none|nil|yes|no|undefined|REDACTED|\*+|\$\{?[A-Za-z_(].*|\{\{.*|)\Z", re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"[^\n\"'`]*")
 _HEADERS = ("authorization", "cookie", "set-cookie")
+# What registries and container runtimes say after "authorization:" (distribution/registry/api/errcode, containerd/remotes/docker).
+_REFUSAL = re.compile(r"(?:server message: |insufficient_scope\b|authorization failed\b|no basic auth credentials\b|failed to )")
 
 _SECRET_NAME = re.compile(rf"(?:{_STRONG}|{_WEAK}|[_-]key|creds?|dsn_?pass|salt|webhook[_-]?url)[0-9]*\Z", re.IGNORECASE)
 _PLAIN_NAME = re.compile(
@@ -307,6 +309,8 @@ def _assigned_span(text: str, name: re.Match[str], line: str, assigned: re.Match
     value = text[span[0] : span[1]]
     bare = assigned["v4"] is not None
     if name.group() in _HEADERS and bare and assigned["separator"] == ":":
+        if name.group() == "authorization" and _REFUSAL.match(text, span[0]):
+            return None
         rest = _HEADER_VALUE.match(text, span[0])
         return (span[0], rest.end()) if rest and rest.end() > span[0] else span
     if name["weak"]:

@@ -81,6 +81,8 @@ SECRETS = [
     (f"pull secret {DOCKER} used", DOCKER, "used"),
     (f'"auths":{{"r":{{"auth":"{base64.b64encode(HUNTER.encode()).decode()}"}}}}', base64.b64encode(HUNTER.encode()).decode(), "auths"),
     (f"ERROR login failed, password: {HUNTER} for user a", HUNTER, "login failed"),
+    (f"may require authorization: {HUNTER}", HUNTER, "may require"),
+    (f"authorization: failed to fetch oauth token: {HUNTER}", HUNTER, "failed to fetch"),
     (f"spring.datasource.password={HUNTER}", HUNTER, "spring.datasource"),
     (f"clientSecret: {HUNTER}", HUNTER, "clientSecret"),
     (f"PASSWORD2={HUNTER}", HUNTER, "PASSWORD2"),
@@ -128,6 +130,8 @@ HARMLESS = [
     "public_key: abc",
     "author: ada",
     "authentication: enabled",
+    "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed",
+    "failed to resolve reference: authorization: authorization failed: no basic auth credentials",
     "secret: true",
     "token: null",
 ]
