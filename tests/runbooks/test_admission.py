@@ -195,3 +195,12 @@ metadata: {name: %s, namespace: shop}
 """
     assert [finding.code for finding in found(world(text % "default"))] == ["admission.serviceaccount-missing"]
     assert found(world(text % "runner")) == []
+
+
+def test_two_volumes_at_one_path_are_the_templates_fault() -> None:
+    invalid = 'Pod "web-5d-x" is invalid: spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/data": must be unique'
+    (finding,) = found(world(refused(invalid)))
+    assert (finding.code, str(finding.subject)) == ("config.mounted-twice", "Deployment/shop/web")
+    assert "at /data" in finding.explanation
+    other = invalid.replace("volumeMounts[1].mountPath", "ports[1].name")
+    assert "config.mounted-twice" not in {item.code for item in found(world(refused(other)))}

@@ -103,3 +103,13 @@ def test_a_budget_that_protects_nothing() -> None:
     assert found(budget() + pod("web-1", {"app": "web"})) == []
     assert found(budget() + TARGET, "Pod") == []
     assert found(budget(status={"expectedPods": 2})) == []
+
+
+def test_a_model_server_at_its_maximum_is_told_apart_by_its_metric_or_its_image() -> None:
+    limited = {"type": "ScalingLimited", "status": "True", "reason": "TooManyReplicas", "message": "the desired replica count is more"}
+    queue = [{"type": "Pods", "pods": {"metric": {"name": "vllm:num_requests_waiting"}, "target": {"type": "AverageValue"}}}]
+    server = deployment("web", {"app": "web"}, container={"image": "vllm/vllm-openai:v0.11", "resources": {"requests": {"cpu": "1"}}})
+    assert codes(found(scaler(limited, metrics=queue) + TARGET)) == {"hpa.serving-at-maximum"}
+    assert codes(found(scaler(limited) + server)) == {"hpa.serving-at-maximum"}
+    assert codes(found(scaler(limited) + TARGET)) == {"hpa.at-maximum"}
+    assert found(scaler({**limited, "status": "False"}, metrics=queue) + TARGET) == []

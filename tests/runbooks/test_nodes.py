@@ -238,3 +238,19 @@ def test_evictions_for_a_limit_of_its_own_that_recur_are_no_history() -> None:
     assert evictions(own, times=2) == {"node.evicted"}
     assert evictions(own, times=1) == {"node.evicted-recovered"}
     assert evictions("The node was low on resource: memory.", times=2) == {"node.evicted-recovered"}
+
+
+@pytest.mark.parametrize(("other", "subjects"), [("READY", {"Node/b"}), ("SILENT", set())])
+def test_a_lost_node_has_no_kube_proxy_and_that_is_not_kube_proxys_fault(other: str, subjects: set[str]) -> None:
+    owned = ", ownerReferences: [{kind: DaemonSet, name: kube-proxy, controller: true}]"
+    broken = "phase: Running, conditions: [{type: Ready, status: 'False'}]"
+    pods = (pod("kp-a", "a", meta=owned) + pod("kp-b", "b", status=broken, meta=owned)).replace("namespace: shop", "namespace: kube-system")
+    nodes_there = node("a") + node("b", {"READY": READY, "SILENT": SILENT}[other])
+    said = found(world(nodes_there + (PROXY % 1).replace("desiredNumberScheduled: 3", "desiredNumberScheduled: 2") + pods))
+    assert {str(finding.subject) for finding in said if finding.code == "node.kube-proxy-down"} == subjects
+
+
+@pytest.mark.parametrize(("moment", "told"), [("2026-01-15T11:00:00Z", {"node.evicted-recovered"}), ("2026-01-15T05:00:00Z", set())])
+def test_evicted_pods_that_were_left_over_long_ago_are_not_told(moment: str, told: set[str]) -> None:
+    status = f'{EVICTED}, startTime: "{moment}"'
+    assert {finding.code for finding in found(world(DEPLOYMENT % 2 + pod("p", "a", status=status, meta=OWNED)))} == told

@@ -132,3 +132,18 @@ def test_a_called_service_without_selector_and_endpoints() -> None:
         ports=[],
     )
     assert found(bare + given + caller) == []
+
+
+def test_a_statefulset_whose_governing_service_does_not_exist() -> None:
+    def database(replicas: int = 1) -> str:
+        return manifest("StatefulSet", "db", spec={"serviceName": "db-headless", "replicas": replicas})
+
+    assert [(finding.code, finding.certainty) for finding in found(database(), "Service")] == [
+        ("service.governing-missing", Certainty.LIKELY)
+    ]
+    (unsure,) = found(database())
+    assert (unsure.code, unsure.certainty, unsure.lacks) == ("service.governing-missing", Certainty.POSSIBLE, "a complete list of Services")
+    assert found(database(replicas=0), "Service") == []
+    assert codes(found(database() + service("db-headless", {"app": "db"}) + pod("db-0", {"app": "db"}))).isdisjoint(
+        {"service.governing-missing"}
+    )
