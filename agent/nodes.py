@@ -109,7 +109,8 @@ async def propose(state: Investigation, runtime: Runtime[Dependencies]) -> Comma
     remedies = remedies_of(state)[0]
     if use.remediation is None or not remedies:
         return Command(goto="report", update=Investigation(notes=["no remedy is known for the first cause; nothing was proposed"]))
-    argument = Argument(_evidence(diagnosis_of(state).causes[0]), tuple(state.get("asked", ())))
+    diagnosis = diagnosis_of(state)
+    argument = Argument(diagnosis.now, _evidence(diagnosis.causes[0]), tuple(state.get("asked", ())))
     proposal = await use.remediation.propose(remedies[0], incident_of(state).id, argument)
     if not proposal.id:
         return Command(goto="report", update=Investigation(proposal=plain(proposal), notes=[f"the gate refused it: {proposal.detail}"]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -34,9 +35,10 @@ class ProposalView(Struct, frozen=True):
 
 
 class Argument(Struct, frozen=True):
-    """What a proposal rests on, in words: the evidence of its cause, and what a model was asked and answered on the way. For the record;
-    no decision is made on it."""
+    """What a proposal rests on: when it was read, and in words the evidence of its cause and what a model was asked and answered on the
+    way. The words are for the record; no decision is made on them."""
 
+    read_at: datetime | None = None
     evidence: str = ""
     prompts: tuple[str, ...] = ()
 

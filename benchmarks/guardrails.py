@@ -42,6 +42,7 @@ async def decisions() -> dict[str, float]:
     from guardrails.estate import Estate
     from guardrails.examination import Examination, examine, facts
     from guardrails.policy import decide
+    from guardrails.proposal import Evidence
     from tests.guardrails.fake_cluster import FakeCluster, deployment, node, pod, replica_set
 
     port = FakeCluster(Ticking(), deployment(), replica_set(1, "web:1"), replica_set(2, "web:2"), node(), pod())
@@ -73,7 +74,7 @@ async def decisions() -> dict[str, float]:
             estate,
             cluster="lab",
             counters=counters,
-            tainted=number % 5 == 0,
+            evidence=Evidence(tainted=number % 5 == 0),
             killed=number % 101 == 0,
             proposed_at=START,
             now=START,

@@ -20,6 +20,7 @@ from guardrails.errors import Impossible, TargetNotFound
 from guardrails.estate import Estate
 from guardrails.facts import UNKNOWN, Circumstances, Facts, NodeFacts, WorkloadFacts
 from guardrails.port import AccessVerdict, ClusterPort, DryRun, FieldChange, Observed, Subject
+from guardrails.proposal import Evidence
 from guardrails.risk import Risk, assess
 
 UNBOUND = "unapproved"
@@ -100,7 +101,7 @@ def facts(
     *,
     cluster: str,
     counters: Counters,
-    tainted: bool,
+    evidence: Evidence,
     killed: bool,
     proposed_at: datetime,
     now: datetime,
@@ -126,7 +127,7 @@ def facts(
         frozen=estate.is_frozen(now, environment),
         validated=examination.validated,
         requester_reviewed=examination.requester_reviewed,
-        tainted=tainted,
+        tainted=evidence.tainted,
         unseen=bool(observed.missing),
         reversible=action.traits.reversibility != "none",
         controlled=risk.controlled,
@@ -146,6 +147,7 @@ def facts(
         failed_minutes=_minutes(counters.failed_at, now),
         denied_minutes=_minutes(counters.denied_at, now),
         proposed_minutes=max(0, _minutes(proposed_at, now)),
+        evidence_minutes=_minutes(evidence.read_at, now),
         break_glass=break_glass,
         replicas=risk.replicas,
     )

@@ -80,6 +80,7 @@ class Circumstances(Struct, frozen=True, rename="camel"):
     failed_minutes: int = UNKNOWN
     denied_minutes: int = UNKNOWN
     proposed_minutes: int = 0
+    evidence_minutes: int = UNKNOWN
     break_glass: bool = False
     replicas: Replicas | None = None
 

@@ -15,6 +15,7 @@ from guardrails.emergency import Emergency
 from guardrails.examination import Examination, facts
 from guardrails.facts import Facts
 from guardrails.office import Office
+from guardrails.proposal import Evidence
 from guardrails.record import Record
 
 
@@ -37,7 +38,7 @@ async def inquire(
         office.estate,
         cluster=record.cluster,
         counters=await count(connection, record.cluster, record.action, record.draft["target"], now),
-        tainted=bool(record.draft["evidence"]["tainted"]),
+        evidence=Evidence.model_validate(record.draft["evidence"]),
         killed=await switched_on(connection, record.cluster, record.tenant) is not None,
         proposed_at=record.created_at,
         now=now,

@@ -172,7 +172,7 @@ def _alternatives(facts: Facts) -> list[tuple[str, str, Facts]]:
         other: bool | int
         if isinstance(value, bool):
             other = not value
-        elif field.name in ("failed_minutes", "denied_minutes", "checkpoint_minutes"):
+        elif field.name in ("failed_minutes", "denied_minutes", "checkpoint_minutes", "evidence_minutes"):
             other = 0 if value == UNKNOWN else UNKNOWN
         elif isinstance(value, int) and field.name not in ("weekday", "minute_of_day") and value != 0:
             other = 0

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from guardrails.action import Action, Target
 from guardrails.change import Change
@@ -78,13 +78,17 @@ def check_transition(before: State, after: State) -> None:
 
 
 class Evidence(BaseModel):
-    """What a proposal argues with. `root` is a digest over the evidence; `tainted` when any of it is free text of a cluster."""
+    """What a proposal argues with. `root` is a digest over the evidence; `tainted` when any of it is free text of a cluster; `read_at` is
+    when it was read from the cluster, None where that is not known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     root: str = ""
     ids: tuple[str, ...] = ()
     tainted: bool = True
+    # Left out when unknown: digests of proposals that were made without it stay what they were.
+    read_at: AwareDatetime | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Proposal(BaseModel):

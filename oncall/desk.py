@@ -95,7 +95,7 @@ def remediation(desk: Desk, person: Person, channel: str) -> Remediation:
                 target,
                 cluster=desk.cluster,
                 requester=person.name,
-                evidence=evidence_of(candidate.evidence, from_agent=True),
+                evidence=evidence_of(candidate.evidence, from_agent=True, read_at=argument.read_at),
                 channel=channel,
                 reason=candidate.why,
                 key=incident_id,
@@ -156,11 +156,11 @@ def people(settings: Settings) -> Directory:
     return Directory.load(settings.state_dir / PEOPLE)
 
 
-def evidence_of(ids: Iterable[str], *, from_agent: bool) -> Evidence:
+def evidence_of(ids: Iterable[str], *, from_agent: bool, read_at: datetime | None = None) -> Evidence:
     """Evidence by id. It counts as free text of the cluster unless a person asks without arguing from any."""
     listed = tuple(sorted(set(ids)))
     root = hashlib.sha256("\n".join(listed).encode()).hexdigest() if listed else ""
-    return Evidence(root=root, ids=listed, tainted=from_agent or bool(listed))
+    return Evidence(root=root, ids=listed, tainted=from_agent or bool(listed), read_at=read_at)
 
 
 @asynccontextmanager

@@ -43,6 +43,7 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
         or now.automatic_last_hour >= 5
         or now.failed_last_hour >= 2
         or now.failed_minutes >= 0
+        or now.evidence_minutes > 60
     )
     if not escalate and facts.action == "rollout_restart" and on.env != "prod" and now.pods_affected <= 20:
         return "auto", {}

@@ -37,7 +37,7 @@ def ask(action: Action, raw: dict[str, Any], *related: dict[str, Any], estate: E
     observed = Observed("c", on, raw, related, more.pop("missing", ()))
     reviewed = more.pop("requester_reviewed", False)
     examination = Examination(observed, None, assess(action, observed), DryRun(ok=False), (), reviewed)
-    given: dict[str, Any] = {"cluster": "lab", "counters": QUIET, "tainted": False, "killed": False, "proposed_at": NOW, "now": NOW} | more
+    given: dict[str, Any] = {"cluster": "lab", "counters": QUIET, "evidence": CALM, "killed": False, "proposed_at": NOW, "now": NOW} | more
     return facts(examination, action, Person(name="ada", groups=("sre-oncall",), tenants=("default",)), estate or Estate(), **given)
 
 
@@ -100,11 +100,12 @@ def test_no_fact_is_a_constant() -> None:
     busy = Counters(1, 1, 1, minutes(1), minutes(1))
     owned = deployment()
     owned["metadata"]["ownerReferences"] = [{"kind": "X", "name": "x", "uid": "x", "controller": True}]
+    old = Evidence(tainted=True, read_at=minutes(75))
     frozen = Estate(freezes=(Freeze(start=NOW, end=minutes(-1)),))
     asked = [
         ask(Suspend(), train(annotations={CHECKPOINT: minutes(3).isoformat()})),
         ask(Drain(), node(), node("b", unschedulable=True), system, budget, estate=Estate(protected_namespaces=("shop",))),
-        ask(Scale(replicas=1), owned, counters=busy, tainted=True, killed=True, proposed_at=minutes(9), break_glass=True),
+        ask(Scale(replicas=1), owned, counters=busy, evidence=old, killed=True, proposed_at=minutes(9), break_glass=True),
         ask(RolloutRestart(), deployment(), missing=("replicasets",), requester_reviewed=True, estate=frozen),
     ]
     plain = Circumstances()
@@ -114,6 +115,7 @@ def test_no_fact_is_a_constant() -> None:
     assert isinstance(asked[1].resource, NodeFacts)
     assert asked[1].resource.pool == "karpenter.sh/nodepool=a100"
     assert (asked[1].circumstances.pool_disrupted, asked[1].circumstances.pool_share_percent) == (1, 50)
+    assert (asked[2].circumstances.evidence_minutes, asked[0].circumstances.evidence_minutes) == (75, -1)
     assert asked[2].circumstances.replicas == Replicas(3, 1)
     assert isinstance(asked[2].resource, WorkloadFacts)
 

@@ -76,6 +76,7 @@ def request(chance: random.Random) -> Facts:
         failed_last_hour=near(0, 0, 1, 2),
         failed_minutes=near(-1, -1, -1, 0),
         denied_minutes=near(-1, -1, 0, 29, 30),
+        evidence_minutes=near(-1, -1, 0, 60, 61),
         replicas=replicas,
     )
     groups = tuple(chance.sample(["sre-oncall", "gpu-oncall"], chance.randint(0, 2)))
