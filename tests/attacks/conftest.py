@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.guardrails.conftest import clock as clock
 from tests.guardrails.conftest import cluster as cluster
+from tests.guardrails.conftest import database as database
 from tests.guardrails.conftest import furnished as furnished
 from tests.guardrails.conftest import gate as gate
 from tests.guardrails.conftest import office as office
