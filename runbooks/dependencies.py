@@ -34,6 +34,7 @@ _ADDRESS = re.compile(
 )
 _NAMES_HOST = re.compile(r"(?:^|_)(?:HOST|HOSTNAME|ADDR|ADDRESS|URL|URI|ENDPOINT|SERVER|SERVERS|BROKER|BROKERS|DSN)S?$", re.I)
 _NAMES_PORT = re.compile(r"(?:^|_)PORT$", re.I)
+_BETWEEN = re.compile(r"[,;\s]+")
 _EXPANSION = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 _LOCAL = frozenset({"localhost", "host.docker.internal", "kubernetes", "none", "null", "undefined", "true", "false"})
 _OWN_ADDRESSES = ("127.", "0.0.0.0", "169.254.")  # noqa: S104 (compared with, never bound)
@@ -212,7 +213,7 @@ def addresses(text: str, *, certain: bool) -> Iterator[Address]:
     if len(text) > VALUE_LIMIT or "\n" in text:
         return
     found = 0
-    for part in re.split(r"[,;\s]+", text.strip().removeprefix("jdbc:")):
+    for part in _BETWEEN.split(text.strip().removeprefix("jdbc:")):
         match = _ADDRESS.match(part)
         if match is None or found >= ADDRESSES_PER_VALUE:
             continue

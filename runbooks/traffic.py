@@ -27,6 +27,8 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # Workloads of the platform itself: hygiene advice about them is noise for the people who read it.
 _SYSTEM = re.compile(r"^(kube-.*|openshift-.*|.*-system|gatekeeper.*|istio.*|cert-manager|calico.*|cilium.*|tigera.*|local-path-storage)$")
 _CONFIGURED_PORT = re.compile(r"(?i)(?:\blisten\b|port|bind|addr(?:ess)?)[^\n\d]{0,40}?\b(\d{2,5})\b")
+_OWN_ADDRESS = re.compile(r"(?:[\d.]*|\[::\]|localhost):(\d{2,5})")
+_NUMBER = re.compile(r"(?:^|[=: ])(\d{2,5})(?=$|[ ,;])")
 _LISTENING = re.compile(r"(?i)\b(?:listening|listen|serving|started|running|bound|ready)\b[^\n]{0,80}?(?:\bport[ :=(]+|:)(\d{2,5})\b")
 
 WORKLOADS: tuple[type[Deployment] | type[StatefulSet] | type[DaemonSet] | type[ReplicaSet] | type[Job] | type[CronJob], ...] = (
@@ -249,7 +251,7 @@ def _configured_ports(container: Container) -> Iterator[int]:
     for env in container.env or ():
         if env.value and env.value.isdigit() and "PORT" in env.name.upper():
             yield int(env.value)
-        elif env.value and (found := re.fullmatch(r"(?:[\d.]*|\[::\]|localhost):(\d{2,5})", env.value)):
+        elif env.value and (found := _OWN_ADDRESS.fullmatch(env.value)):
             yield int(found[1])
     for text in (*(container.command or ()), *(container.args or ())):
-        yield from (int(item) for item in re.findall(r"(?:^|[=: ])(\d{2,5})(?=$|[ ,;])", text[:2000]))
+        yield from (int(item) for item in _NUMBER.findall(text[:2000]))
