@@ -21,9 +21,7 @@ from guardrails.delegation import listing as delegations
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, declare, expel, review
 from guardrails.emergency import listing as emergencies
-from guardrails.errors import (
-    NotEligible,
-)
+from guardrails.errors import NotAuthenticated, NotEligible
 from guardrails.executor import Executor, Outcome
 from guardrails.intake import Intake
 from guardrails.office import Office
@@ -175,8 +173,12 @@ class Gate:
         async with self._office.store.read() as connection:
             return await all_switches(connection)
 
-    async def break_glass(self, person: Person, reason: str, *, cluster: str) -> Emergency:
-        """Declare an emergency in one cluster, as a person who was authenticated just now. Raises NotEligible."""
+    async def break_glass(self, person: Person, reason: str, *, cluster: str, assurance: int = 1) -> Emergency:
+        """Declare an emergency in one cluster, as a person who was authenticated just now. Raises NotEligible, and NotAuthenticated when
+        they have a second proof and have not shown it.
+        """
+        if assurance < ASSURANCE and self._office.directory.step_up_secret(person.name) is not None:
+            raise NotAuthenticated(f"{person.name} has a second proof, and an emergency needs it.", next_step="Add your code: --code.")
         groups = self._office.members().get(person.name, ())
         async with self._office.ledger.transaction() as writing:
             new = self._office.ids("e")

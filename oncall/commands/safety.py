@@ -81,19 +81,21 @@ def declare(
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="What is happening, for who reviews it.")],
     cluster: Annotated[str, typer.Option("--cluster", help="The cluster, by its context.")],
+    code: Annotated[str | None, typer.Option(help="Of your authenticator, if you have one.")] = None,
 ) -> None:
     """Declare an emergency, with your token. For 30 minutes `propose --break-glass` needs nobody else; denials and kill switch hold."""
     invocation: Invocation = context.obj
-    emergency = asyncio.run(_declare(invocation.settings, cluster, reason))
+    emergency = asyncio.run(_declare(invocation.settings, cluster, reason, code))
     typer.echo(f"{emergency.id}\tuntil {emergency.until.isoformat(timespec='seconds')}\t{emergency.cluster}")
 
 
-async def _declare(settings: Settings, cluster: str, reason: str) -> Emergency:
+async def _declare(settings: Settings, cluster: str, reason: str, code: str | None) -> Emergency:
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
         person = authenticated(desk.office.directory.authenticate)
-        return await desk.gate.break_glass(person, reason, cluster=cluster)
+        assurance = await desk.gate.step_up(person, code) if code else 1
+        return await desk.gate.break_glass(person, reason, cluster=cluster, assurance=assurance)
 
 
 @break_glass.command("list")

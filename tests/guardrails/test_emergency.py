@@ -14,12 +14,13 @@ from sqlalchemy import select
 from guardrails.action import RolloutRestart, target
 from guardrails.budget import stamp
 from guardrails.directory import Directory, Person
-from guardrails.errors import Conflict, Denied, KillSwitchOn, NotApproved, NotEligible
+from guardrails.errors import Conflict, Denied, KillSwitchOn, NotApproved, NotAuthenticated, NotEligible
 from guardrails.estate import Estate, Freeze
 from guardrails.gate import Gate
 from guardrails.office import PEOPLE, Office, open_office
 from guardrails.proposal import Evidence, State
 from guardrails.replay import Replay
+from guardrails.stepup import code_at, period_of
 from guardrails.store import entries
 from guardrails.view import ProposalView
 from tests.guardrails.conftest import CALM, START, UNDO, WEB, FakeClock, numbered, person
@@ -132,6 +133,16 @@ async def test_who_may_declare_one(gate: Gate, office: Office) -> None:
         await gate.break_glass(person(office, "ada"), "help", cluster="lab")
     with pytest.raises(NotEligible):
         await gate.break_glass(Person(name="stranger", groups=("break-glass",)), WHY, cluster="lab")
+
+
+async def test_who_has_a_second_proof_shows_it(gate: Gate, office: Office, clock: FakeClock) -> None:
+    secret = office.directory.enrol("ada")
+    ada = person(office, "ada")
+    with pytest.raises(NotAuthenticated, match="--code"):
+        await gate.break_glass(ada, WHY, cluster="lab")
+    assurance = await gate.step_up(ada, code_at(secret, period_of(clock.now())))
+    await gate.break_glass(ada, WHY, cluster="lab", assurance=assurance)
+    assert (await invoke(gate)).missing == {}
 
 
 async def test_it_covers_neither_agents_nor_other_clusters_nor_later(gate: Gate, office: Office, clock: FakeClock) -> None:
