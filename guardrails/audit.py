@@ -256,4 +256,4 @@ def _read_anchor(path: Path | None) -> str | None:
 
 def _sizes_of(anchor: str | None) -> set[int]:
     lines = (anchor or "").split("\n")
-    return {int(lines[1])} if len(lines) > 1 and lines[1].isdigit() else set()
+    return {int(lines[1])} if len(lines) > 1 and lines[1].isdecimal() else set()

@@ -85,6 +85,11 @@ class Ledger:
         if head is None:
             await connection.execute(insert(heads).values(log=self.log, size=0, frontier="[]", note=""))
             return Writing(self, connection, Frontier(), self._clock.now())
+        if head.size and not self._signer.verifier.is_named_in(head.note):
+            raise BadLedger(
+                "Nothing is written to this ledger, because it was signed with another key than the one in use.",
+                next_step="Set the key that it began with, or begin another ledger in another state folder.",
+            )
         try:
             frontier = Frontier(head.size, [bytes.fromhex(h) for h in json.loads(head.frontier)])
             if head.size:

@@ -64,7 +64,7 @@ class Verifier(Struct, frozen=True):
         """The checkpoint of a note that this key signed. Raises BadLedger."""
         text, separator, signatures = note.partition("\n\n")
         lines = text.split("\n")
-        if not separator or len(lines) != 3 or not lines[1].isdigit():
+        if not separator or len(lines) != 3 or not (lines[1].isascii() and lines[1].isdigit()):
             raise BadLedger("A checkpoint is not of the form of a signed note.")
         for line in signatures.splitlines():
             parts = line.split(" ")
@@ -78,10 +78,21 @@ class Verifier(Struct, frozen=True):
                     if base64.b64encode(signed).decode() != parts[2]:
                         raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is not written as it was.")
                     Ed25519PublicKey.from_public_bytes(self.raw).verify(signed[4:], f"{text}\n".encode())
-                except (InvalidSignature, binascii.Error) as error:
+                except (InvalidSignature, ValueError) as error:
                     raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is wrong.") from error
                 return Checkpoint(lines[0], int(lines[1]), root)
         raise BadLedger(f"The checkpoint of size {lines[1]} is not signed by {self.name}.")
+
+    def is_named_in(self, note: str) -> bool:
+        """Whether a note says that this key has signed it."""
+        for line in note.partition("\n\n")[2].splitlines():
+            parts = line.split(" ")
+            try:
+                if len(parts) == 3 and parts[1] == self.name and base64.b64decode(parts[2])[:4] == self.key_id:
+                    return True
+            except ValueError:
+                continue
+        return False
 
 
 class Signer:

@@ -166,5 +166,6 @@ def evidence_of(ids: Iterable[str], *, from_agent: bool, read_at: datetime | Non
 @asynccontextmanager
 async def _office(settings: Settings, ports: Mapping[str, ClusterPort]) -> AsyncIterator[Office]:
     bundle = settings.policy_bundle or SHIPPED
-    async with open_office(settings.state_dir, ports, estate=settings.estate, bundle=bundle) as office:
+    key = settings.ledger_key.get_secret_value() if settings.ledger_key else None
+    async with open_office(settings.state_dir, ports, estate=settings.estate, bundle=bundle, key=key) as office:
         yield office

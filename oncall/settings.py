@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     executor_context: str | None = Field(default=None, description="context of the account that writes; default: the one that reads")
     dry_run_context: str | None = Field(default=None, description="context of the account that only tries; default: the one that writes")
+    ledger_key: SecretStr | None = Field(default=None, description="the ledger's private key; default: a file in the state folder")
     estate: Estate = Estate()
     prometheus: str | None = Field(default=None, description="address of the Prometheus that watches the cluster")
     alertmanager: str | None = Field(default=None, description="address of the Alertmanager that hears of the cluster")

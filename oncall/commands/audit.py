@@ -34,14 +34,14 @@ def show(
     after: Annotated[int, typer.Option(help="Only entries after this number.")] = -1,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = SHOWN_DEFAULT,
 ) -> None:
-    """Entries in order: when, what, about which proposal."""
+    """Entries in order: number, id, when, what, about which proposal."""
     from guardrails.redact import present
 
     invocation: Invocation = context.obj
     entries = asyncio.run(_entries(invocation.settings, proposal, after, limit))
     for entry in entries:
         body = present(json.dumps(entry.body, ensure_ascii=False, sort_keys=True), BODY_LIMIT)
-        typer.echo(f"{entry.seq}\t{entry.at}\t{entry.type}\t{entry.proposal or '-'}\t{body}")
+        typer.echo(f"{entry.seq}\t{entry.id}\t{entry.at}\t{entry.type}\t{entry.proposal or '-'}\t{body}")
     if len(entries) == limit:
         typer.echo(f"there may be more: --after {entries[-1].seq}", err=True)
 
@@ -79,7 +79,11 @@ def verify(
     anchor: Annotated[Path | None, typer.Option(help="Newest checkpoint that was kept elsewhere; default: beside the database.")] = None,
 ) -> None:
     """Check hashes, signatures and the story itself. Exit 0 intact, 1 tampered, 2 cannot verify."""
+    from oncall.errors import UsageError
+
     invocation: Invocation = context.obj
+    if anchor is not None and not anchor.is_file():
+        raise UsageError(f"there is no checkpoint {anchor}. Name the file that you kept with --anchor FILE.")
     report = asyncio.run(_verify(invocation.settings, key, anchor))
     typer.echo(f"{report.status}: {report.entries} entries, {report.checkpoints} checkpoints, {report.proposals} proposals")
     for problem in report.problems:

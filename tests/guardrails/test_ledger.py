@@ -310,7 +310,9 @@ async def test_without_a_key_nothing_is_claimed(told: Office) -> None:
     assert (report.status, report.exit_code) == ("cannot-verify", 2)
 
 
-@pytest.mark.parametrize("change", ["size = size - 1", "frontier = replace(frontier, 'a', 'b')", "note = replace(note, '1', '2')"])
+@pytest.mark.parametrize(
+    "change", ["size = size - 1", "frontier = replace(frontier, 'a', 'b')", "note = replace(note, 'ledger', 'Ledger')"]
+)
 async def test_a_damaged_or_forged_head_is_not_built_upon(told: Office, change: str) -> None:
     await _run(told, f"UPDATE ledger_head SET {change}")
     with pytest.raises(BadLedger, match="damaged ledger"):
@@ -440,6 +442,9 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
         lambda note: note.replace("— smokejumper", "— somebody"),
         lambda note: note.rsplit("\n", 2)[0],
         lambda note: note[:-3] + chr(ord(note[-3]) + 1) + note[-2:],
+        lambda note: "\udcef" + note[1:],
+        lambda note: note.replace("\n7\n", "\n\u00b2\n"),
+        lambda note: note[:-3] + "\udcef" + note[-2:],
         lambda note: "",
     ],
 )
