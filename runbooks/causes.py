@@ -37,6 +37,8 @@ _HEALTH_RESTS_ON = frozenset(
 _HIDDEN = frozenset({Why.FORBIDDEN, Why.UNAUTHENTICATED, Why.UNREACHABLE, Why.TIMEOUT, Why.TRUNCATED, Why.MALFORMED})
 # Events and transitions of one fault are stamped by different components; this much disorder is normal.
 ONSET_TOLERANCE = timedelta(minutes=5)
+# Codes of this weight and less only say that something is wrong with an object.
+VAGUE_WEIGHT = 2
 
 
 class _Candidate(Struct, frozen=True):
@@ -176,12 +178,15 @@ def _explains(stronger: _Candidate, weaker: _Candidate, world: World) -> bool:
     if weaker.code.role is Role.ADVISORY or stronger.code.role is Role.ADVISORY:
         return False
     first, second = stronger.finding, weaker.finding
-    if first.since and second.since and first.since > second.since + ONSET_TOLERANCE and weaker.code.role is Role.CAUSE:
+    same = first.subject.same(second.subject) or world.top_owner(first.subject).same(world.top_owner(second.subject))
+    # Of one workload, the words that say least are about what the better ones say, whenever each was first seen: events expire.
+    vague = same and weaker.code.weight <= VAGUE_WEIGHT < stronger.code.weight
+    later = first.since is not None and second.since is not None and first.since > second.since + ONSET_TOLERANCE
+    if later and weaker.code.role is Role.CAUSE and not vague:
         return False
     touches = second.subject.key in stronger.reach
     if weaker.code.role is Role.SYMPTOM:
         return touches or world.top_owner(second.subject).key in stronger.reach
-    same = first.subject.same(second.subject) or world.top_owner(first.subject).same(world.top_owner(second.subject))
     if first.subject.same(second.subject) and stronger.code.class_ == weaker.code.class_:
         return True
     return (touches or same) and stronger.code.weight > weaker.code.weight

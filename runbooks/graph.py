@@ -50,7 +50,7 @@ class Graph:
                 yield owner.key
             for service in self._world.services_selecting(fact):
                 yield service.ref.key
-        elif kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
+        elif kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"):
             # A workload that could create no pod leaves its Services empty all the same.
             for reference in self._world.once(Traffic).services_of(ref):
                 yield reference.key

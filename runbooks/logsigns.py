@@ -37,7 +37,7 @@ _TROUBLE: tuple[str, ...] = (
     "less than desired", "circuit", "retry", "retries", " full", "lag ", "unrecognized", "xid", "nccl", "all host(s) tried",
     "slowdown", "larger than", "greater than", "has reached", "not valid", "doesn't match", "no route", "insufficient",
     "no reachable", "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag",
-    "featureflag", "overflow", "bad directive", "limit alarm", "blocked", "eai_again", "misbehaving", "try again",
+    "featureflag", "overflow", "bad directive", "limit alarm", "blocked", "eai_again", "misbehaving", "try again", "deadline",
 )
 # fmt: on
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from cluster.facts.network import Service
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
-from runbooks.dependencies import Dependencies, Dependency, Stands, answers
+from runbooks.dependencies import Dependencies, Dependency, Stands, addresses, answers
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
+from runbooks.revisions import rollout_of
 
 # Names of Services and variables that mean a database or a store; a broker is none.
 DATABASE = re.compile(
@@ -129,6 +130,32 @@ def wrong_host(caller: Dependency, near: tuple[str, ...], certainty: Certainty, 
         explanation=f"{caller.workload} is configured to call {caller.address} ({caller.key}), but no Service has that name{hint}.",
         affects=(caller.workload, caller.pod),
     )
+
+
+def changed_address(world: World, code: str, workload: ObjectRef, declared: tuple[Dependency, ...], quote: Evidence) -> Finding | None:
+    """The declared address at which a program was heard to fail, when its variable got that value with the latest revision, which took it
+    elsewhere before, under the code that the caller gives it; None otherwise. A new value that merely differs in its path leads to where
+    the old one led."""
+    rollout = rollout_of(world, workload) if declared else None
+    if rollout is None:
+        return None
+    for caller in declared:
+        for change in rollout.touching(f"env[{caller.key}].value"):
+            former = next(addresses(change.before, certain=True), None) if change.before is not None else None
+            if change.after != caller.text or former is None or (former.host, former.port) == (caller.address.host, caller.address.port):
+                continue
+            return Finding(
+                code=code,
+                subject=caller.holder,
+                certainty=Certainty.LIKELY,
+                evidence=(quote, cite(Source.FIELD, rollout.current, change.path, f"{change.before} -> {change.after}", rollout.at)),
+                explanation=f"{workload} fails at {caller.address}, to which its variable {caller.key} was changed with revision"
+                f" {rollout.revision}; before, it led to {former}.",
+                affects=(caller.workload, caller.pod),
+                since=rollout.at,
+                lacks="whether the former address still serves",
+            )
+    return None
 
 
 DETECTORS: tuple[Detector, ...] = (broken_addresses,)

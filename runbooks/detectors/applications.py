@@ -14,6 +14,8 @@ from cluster.facts.config import ConfigMap
 from cluster.facts.pod import Volume, VolumeMount
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.dependencies import Dependencies, Dependency
+from runbooks.detectors.addresses import changed_address
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.logs import Sign
 from runbooks.testimony import GOING_ON_LINES, State, Testimony, is_over, peer_named, testimonies
@@ -189,12 +191,25 @@ def recurring_errors(world: World) -> Iterator[Finding]:
         if not going_on:
             continue
         worst = going_on[0]
-        if peer_named(world, testimony, worst.text) is not None:
+        called = peer_named(world, testimony, worst.text)
+        if called is not None:
+            declared, quote = _declared(world, testimony, called), testimony.quote(worst)
+            changed = changed_address(world, "config.changed-address", testimony.workload, declared, quote)
+            if changed is not None:
+                yield changed
+                continue
             says = f"complains of what it calls ({worst.times} of {testimony.report.lines} lines): {worst.text.strip()[:200]}"
             yield _finding(testimony, worst, "app.peer-errors", testimony.workload, says, certainty=Certainty.LIKELY)
             continue
         says = f"runs but reports an error again and again ({worst.times} of {testimony.report.lines} lines): {worst.text.strip()[:200]}"
         yield _finding(testimony, worst, "app.recurring-error", testimony.workload, says, certainty=Certainty.LIKELY)
+
+
+def _declared(world: World, testimony: Testimony, called: tuple[str | None, str]) -> tuple[Dependency, ...]:
+    """The addresses that a program is configured with and that mean one Service."""
+    dependencies = world.once(Dependencies)
+    found = ((item, dependencies.resolve(testimony.pod.namespace, item.address.host)) for item in dependencies.of(testimony.workload))
+    return tuple(item for item, meant in found if (meant.namespace, meant.name) == called)
 
 
 def failing_answers(world: World) -> Iterator[Finding]:

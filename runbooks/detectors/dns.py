@@ -175,7 +175,7 @@ def known_names_unresolved(world: World) -> Iterator[Finding]:
         for sign in testimony.signs:
             if sign.kind == "unknown-host" and sign.host is not None:
                 found = dependencies.resolve(testimony.pod.namespace, sign.host)
-                if found.service is not None and found.service.spec.type != "ExternalName" and _well_formed(sign.host):
+                if found.service is not None and _resolves(world, found.service) and _well_formed(sign.host):
                     heard[found.service.ref].append((testimony, sign))
     if not heard:
         return
@@ -195,6 +195,15 @@ def known_names_unresolved(world: World) -> Iterator[Finding]:
         affects=(*callers, *heard),
         lacks="the configuration and the log of the DNS server",
     )
+
+
+def _resolves(world: World, service: Service) -> bool:
+    """Whether the name of a Service should resolve. A headless one has no address but those of its ready pods."""
+    if service.spec.type == "ExternalName":
+        return False
+    if service.spec.cluster_ip != "None" or service.spec.publish_not_ready_addresses or not service.spec.selector:
+        return True
+    return any(pod.ready for pod in world.pods_selected(service.namespace, service.spec.selector))
 
 
 def names_unanswered(world: World) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.dependencies import Dependencies, Dependency, Resolution, Stands, answers
-from runbooks.detectors.addresses import absent_service, wrong_host, wrong_port
+from runbooks.detectors.addresses import absent_service, changed_address, wrong_host, wrong_port
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.logs import Sign
 from runbooks.testimony import State, Testimony, testimonies
@@ -44,7 +44,7 @@ ALIASES = {
     "redis": "redis|valkey|cache",
     "postgres": "postgres|pg|db|database",
     "mysql": "mysql|maria|db|database",
-    "database": "db|database|sql|mongo|postgres|mysql|maria",
+    "database": r"db|database|datasource|sql|mongo|postgres|(?:^|[-_])pg(?:[-_]|$)|mysql|maria",
     "mongo": "mongo|db",
 }
 
@@ -80,12 +80,25 @@ def peer_faults(world: World) -> Iterator[Finding]:
         if sign is None:
             continue
         peer = _peer(world, testimony, sign)
-        if sign.kind in UNREACHABLE:
+        changed = _changed(world, testimony, sign, peer)
+        if changed is not None:
+            yield changed
+        elif sign.kind in UNREACHABLE:
             yield from _unreachable(world, testimony, sign, peer)
         elif sign.kind == "database-auth":
             yield _refused_credentials(world, testimony, sign, peer)
         elif sign.kind in PEER_CODES:
             yield _plain(world, testimony, sign, peer)
+
+
+def _changed(world: World, testimony: Testimony, sign: Sign, peer: Peer | None) -> Finding | None:
+    """The revision that took the caller to a peer that fails it, where nothing else is known to be wrong with that peer."""
+    if peer is None or sign.kind not in UNREACHABLE:
+        return None
+    service = peer.found.service
+    if service is not None and (_broken_behind(world, service) is not None or (peer.port and answers(world, service, peer.port) is False)):
+        return None
+    return changed_address(world, "config.changed-address", testimony.workload, peer.declared, testimony.quote(sign))
 
 
 # kind -> (code, what is wrong, whether the peer is the place to change things)

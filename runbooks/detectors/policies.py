@@ -60,7 +60,7 @@ def _blocked(world: World, traffic: Traffic, policy: NetworkPolicy, pods: list[P
                     cut.append(f"{caller.name} -> Service {service.name}")
                     affected += [world.top_owner(caller.ref), service.ref]
             # Nobody is declared to call it, but a Service exists so that somebody can.
-            if not _callers(world, traffic, service) and not _allows_any_ingress(peers, target):
+            if not _callers(world, traffic, service) and not _allows_any_ingress(world, peers, target):
                 cut.append(f"anything -> Service {service.name}")
                 affected.append(service.ref)
     if "Egress" in directions(policy):
@@ -74,7 +74,7 @@ def _blocked(world: World, traffic: Traffic, policy: NetworkPolicy, pods: list[P
     if not cut:
         return
     named = any("anything" not in item for item in cut)
-    total = not policy.spec.ingress and "Ingress" in directions(policy)
+    total = "Ingress" in directions(policy) and not _allows_any_ingress(world, [policy], pods[0])
     denies_all_by_design = policy.spec.pod_selector.empty and len(peers) > 1
     certainty = Certainty.LIKELY if (named or total) and not denies_all_by_design else Certainty.POSSIBLE
     owners = sorted({world.top_owner(pod.ref).name for pod in pods})
@@ -157,8 +157,16 @@ def _lets_out(world: World, policies: list[NetworkPolicy], caller: Pod, service:
     )
 
 
-def _allows_any_ingress(policies: list[NetworkPolicy], target: Pod) -> bool:
-    return any(policy.spec.ingress for policy in policies if _selects(policy, target, "Ingress"))
+def _allows_any_ingress(world: World, policies: list[NetworkPolicy], target: Pod) -> bool:
+    """Whether some rule lets in somebody who may exist: a rule for namespaces of which there is none lets in nobody."""
+    rules = [rule for policy in policies if _selects(policy, target, "Ingress") for rule in policy.spec.ingress or ()]
+    return any(not rule.peers or any(_may_exist(world, peer) for peer in rule.peers) for rule in rules)
+
+
+def _may_exist(world: World, peer: PolicyPeer) -> bool:
+    if peer.namespace_selector is None or Namespace.kind not in world.read_kinds or unreadable(world, Namespace.kind):
+        return True
+    return any(peer.namespace_selector.matches({NAMESPACE_NAME: item.name, **item.labels}) for item in world.all(Namespace))
 
 
 def _peer_matches(world: World, peers: tuple[PolicyPeer, ...] | None, pod: Pod, home: str | None) -> bool:

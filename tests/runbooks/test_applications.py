@@ -14,7 +14,7 @@ from runbooks.detectors.applications import (
     slow_calls,
 )
 from runbooks.finding import Certainty
-from tests.runbooks.specimens import CRASHING, configmap, pod, terminated, waiting
+from tests.runbooks.specimens import CRASHING, configmap, deployment, pod, replica_set, service, terminated, waiting
 from tests.runbooks.worlds import LogKey, codes, world
 
 APP = ("shop", "web-5d4f8-abcde", "app")
@@ -154,3 +154,16 @@ def test_the_least_slow_of_several_slow_programs_is_the_deepest() -> None:
 
 def test_fast_calls_are_no_fault() -> None:
     assert not list(slow_calls(world(pod(ready=True), logs={APP: "\n".join(["took 12 ms"] * 20)})))
+
+
+def test_what_a_program_complains_of_since_its_address_was_changed() -> None:
+    def heard(before: str) -> set[str]:
+        environment = [{"name": "BOOKING_URL", "value": "http://offers:80"}]
+        text = service("offers", address="10.96.0.9") + pod(ready=True, container={"env": environment}) + deployment()
+        text += replica_set("web-4c3e7", 1, {"env": [{"name": "BOOKING_URL", "value": before}]})
+        text += replica_set("web-5d4f8", 2, {"env": environment})
+        line = '{"level":"error","message":"Request failed with status code 404","url":"http://offers:80/bookings"}'
+        return codes(recurring_errors(world(text, logs={APP: f"{line}\n" * 6})))
+
+    assert heard("http://booking:80") == {"config.changed-address"}
+    assert heard("http://offers:80") == {"app.peer-errors"}

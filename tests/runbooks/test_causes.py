@@ -188,3 +188,26 @@ def test_a_program_s_passing_word_answers_those_who_ask_about_it_and_accuses_nob
     assert [cause.code for cause in explain(shop(), (passing,), focus=(WEB,)).causes] == ["app.dependency-fails"]
     seen = structs.replace(passing, evidence=(heard, cite(Source.FIELD, WEB, "status", "unready")))
     assert [cause.code for cause in explain(shop(), (seen,)).causes] == ["app.dependency-fails"]
+
+
+def test_of_one_workload_the_vaguest_words_are_explained_by_better_ones_whenever_each_was_seen() -> None:
+    vague = finding("rollout.bad-revision", WEB, minutes_ago=60)
+    better = finding("image.registry-unreachable", WEB, minutes_ago=10)
+    assert [cause.code for cause in explain(shop(), (vague, better)).causes] == ["image.registry-unreachable"]
+    elsewhere = finding("image.registry-unreachable", OTHER, minutes_ago=10)
+    assert {cause.code for cause in explain(shop(), (vague, elsewhere)).causes} == {"image.registry-unreachable", "rollout.bad-revision"}
+
+
+def test_a_service_of_a_job_that_has_no_pods_follows_from_what_keeps_the_job() -> None:
+    text = """
+kind: Job
+metadata: {name: train, namespace: shop}
+spec: {suspend: true, template: {metadata: {labels: {job-name: train}}, spec: {containers: [{name: main}]}}}
+---
+kind: Service
+metadata: {name: train, namespace: shop}
+spec: {clusterIP: None, selector: {job-name: train}}
+"""
+    queued = finding("queue.quota-exhausted", ObjectRef("Job", "shop", "train"))
+    empty = finding("service.no-ready-endpoints", ObjectRef("Service", "shop", "train"))
+    assert [cause.code for cause in explain(world(text), (queued, empty)).causes] == ["queue.quota-exhausted"]

@@ -106,3 +106,10 @@ def test_pods_that_a_policy_keeps_from_the_dns_do_not_accuse_it() -> None:
     web = pod("web-1", {"app": "web"}, ready=False)
     for line in ("getaddrinfo EAI_AGAIN cart", "getaddrinfo ENOTFOUND cart"):
         assert found(closed + CART + web, logs={("shop", "web-1", "main"): f"Error: {line}\n" * 3}) == []
+
+
+def test_the_name_of_a_headless_service_without_a_ready_pod_does_not_resolve_by_design() -> None:
+    log = {("shop", "web-1", "main"): "Error: getaddrinfo ENOTFOUND db\n" * 3}
+    web, headless = pod("web-1", {"app": "web"}, ready=False), service("db", {"app": "db"}, clusterIP="None")
+    assert found(headless + web + pod("db-0", {"app": "db"}, ready=False), logs=log) == []
+    assert codes(found(headless + web + pod("db-0", {"app": "db"}), logs=log)) == {"dns.name-unresolved"}

@@ -160,3 +160,35 @@ def test_a_pod_that_serves_while_it_is_refused_is_stale_only_beside_a_sibling_th
 def test_the_log_of_a_peer_that_looks_well_is_wanted() -> None:
     finding = one(DB + pod("db-77777-abcde", ready=True) + pod(**CRASHING), "dial tcp 10.96.0.7:5432: i/o timeout")
     assert [want.container.pod for want in finding.wants if isinstance(want, LogWant)] == ["db-77777-abcde"]
+
+
+def moved(before: str, after: str, *, ready: bool = False) -> str:
+    """A caller whose latest revision changed its address, beside the pod of the Deployment."""
+    state = {"ready": True} if ready else CRASHING
+    made = pod(**state, container={"env": [{"name": "STOCK_URL", "value": after}]})
+    former, latest = ({"env": [{"name": "STOCK_URL", "value": value}]} for value in (before, after))
+    return made + deployment() + replica_set("web-4c3e7", 1, former) + replica_set("web-5d4f8", 2, latest)
+
+
+BOTH = service("stock", address="10.96.0.8") + service("offers", address="10.96.0.9")
+
+
+def test_an_address_to_which_the_latest_revision_moved_the_caller() -> None:
+    line = 'GET "http://offers/items": context deadline exceeded'
+    finding = one(BOTH + pod("offers-77777-abcde", ready=True) + moved("http://stock", "http://offers"), line)
+    assert (finding.code, finding.subject.name, finding.certainty) == ("config.changed-address", "web", Certainty.LIKELY)
+    assert one(BOTH + pod("offers-77777-abcde", ready=True) + moved("http://offers", "http://offers"), line).code == "app.dependency-fails"
+    # The new peer is broken itself: then the move is not what is wrong.
+    assert one(BOTH + pod("offers-77777-abcde") + moved("http://stock", "http://offers"), line).code == "app.dependency-broken"
+
+
+def test_a_namespace_out_of_sight_to_which_the_caller_was_moved() -> None:
+    line = "getaddrinfo ENOTFOUND stock.elsewhere.svc.cluster.local"
+    finding = one(BOTH + moved("http://stock", "http://stock.elsewhere.svc.cluster.local:80"), line)
+    assert finding.code == "config.changed-address"
+
+
+def test_a_database_is_meant_by_a_data_source_and_by_its_common_short_name() -> None:
+    databases = service("pg-main", port=5432, address="10.96.0.7") + pod("pg-main-77777-abcde", ready=True).replace('"db"', '"pg-main"')
+    finding = one(databases + caller(SPRING_DATASOURCE_URL="jdbc:postgresql://pg-main:5432/shop"), "FATAL: sorry, too many clients already")
+    assert (finding.code, finding.subject.name) == ("app.connections-exhausted", "pg-main")

@@ -105,3 +105,15 @@ def test_a_mesh_policy_that_admits_others_to_the_service_called_is_blamed() -> N
     denied = {("shop", "web-1", "main"): 'POST http://cart:80/items: 403 Forbidden: "RBAC: access denied"'}
     assert [str(item.subject) for item in found(CART + CALLER + admits("cart"), logs=denied)] == ["AuthorizationPolicy/shop/admits"]
     assert [str(item.subject) for item in found(CART + CALLER + admits("ledger"), logs=denied)] == ["Pod/shop/web-1"]
+
+
+def test_a_policy_for_namespaces_of_which_there_is_none_lets_in_nobody() -> None:
+    def admitted(namespace: str) -> str:
+        peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        return policy(policyTypes=["Ingress"], ingress=[{"from": [peer]}])
+
+    edge = manifest("Namespace", "edge", namespace=None)
+    findings = found(edge + CART + admitted("edge-gateway"))
+    assert [(finding.code, finding.certainty) for finding in findings] == [("policy.blocks-traffic", Certainty.LIKELY)]
+    assert found(edge + CART + admitted("edge")) == []
+    assert found(CART + admitted("edge-gateway")) == []
