@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import anyio
 from msgspec import structs
 
 from cluster.alertmanager import Alertmanager
@@ -34,10 +35,21 @@ class Monitoring:
         """The measurements before `now` and the alerts of both sources; what neither can say is missing."""
         measured: Reading[Telemetry] = Reading(Telemetry())
         alerts: Reading[tuple[Alert, ...]] = Reading(())
-        if self.prometheus is not None:
-            measured = await self.prometheus.telemetry(scope, now)
-        if self.alertmanager is not None:
-            alerts = await self.alertmanager.alerts(scope)
+
+        async def measure(prometheus: Prometheus) -> None:
+            nonlocal measured
+            measured = await prometheus.telemetry(scope, now)
+
+        async def listen(alertmanager: Alertmanager) -> None:
+            nonlocal alerts
+            alerts = await alertmanager.alerts(scope)
+
+        # At once: each may take nearly all the time that a probe has.
+        async with anyio.create_task_group() as group:
+            if self.prometheus is not None:
+                group.start_soon(measure, self.prometheus)
+            if self.alertmanager is not None:
+                group.start_soon(listen, self.alertmanager)
         both = structs.replace(measured.value, alerts=merged(measured.value.alerts, alerts.value))
         return Reading(both, (*measured.missing, *alerts.missing), measured.cost + alerts.cost)
 

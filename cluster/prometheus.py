@@ -93,6 +93,7 @@ class Prometheus:
 
     async def telemetry(self, scope: Scope, end: datetime) -> Reading[Telemetry]:
         """Every swept preset over the time before `end`, and the alerts that fired then."""
+        deadline = anyio.current_time() + self._sweep_seconds
         longest = Window(end - timedelta(minutes=LONG_MINUTES), end)
         swept = tuple(preset for preset in PRESETS if preset.swept)
         names = await self._names(swept, longest)
@@ -112,7 +113,7 @@ class Prometheus:
             async with limiter:
                 alerts.append(await self.alerts(scope, end))
 
-        with anyio.move_on_after(self._sweep_seconds):
+        with anyio.CancelScope(deadline=deadline):
             async with anyio.create_task_group() as group:
                 for preset, forms in asked:
                     group.start_soon(ask, preset, forms)

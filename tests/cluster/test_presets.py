@@ -1,8 +1,47 @@
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
 
+from cluster.endpoint import Endpoint
 from cluster.presets import ANY, BY_NAME, PRESETS, Form, Preset, render
+from cluster.prometheus import Prometheus as Source
+from cluster.reading import MetricQuery, Why
+from cluster.reference import Window
+from tests.lab.monitoring import Prometheus
+
+PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
+
+
+@pytest.mark.anyio
+async def test_the_real_server_takes_every_form(prometheus: Prometheus) -> None:
+    """Nothing was written a hundred years ago: the answer is that there is nothing, not that the question is wrong."""
+    end = datetime(1990, 1, 1, tzinfo=UTC)
+    window = Window(end - timedelta(hours=1), end)
+    async with Source(Endpoint(prometheus.url)) as source:
+        for preset in PRESETS:
+            for form in preset.forms:
+                for namespaces, labels in (((), {}), (("ml", "we-b"), {"pod": 'x"y'})):
+                    expression = render(form, preset.of, namespaces, labels)
+                    [gap] = (await source.metric(MetricQuery("", expression=expression), window)).missing
+                    assert gap.why is Why.NOT_FOUND, expression
+
+
+def test_the_page_names_every_metric() -> None:
+    """docs/monitoring.md is a contract; the parts of a histogram are named by the histogram."""
+    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    documented = {name: set(re.findall(r"`([^`]+)`", metrics)) for name, metrics in rows}
+    parts = re.compile(r"_(?:sum|count|bucket)$")
+    needed = {
+        preset.name: {
+            name if name == "nv_inference_pending_request_count" else parts.sub("", name) for form in preset.forms for name in form.names
+        }
+        for preset in PRESETS
+    }
+    assert documented == needed
 
 
 def test_names_are_unique_and_every_form_says_what_it_needs() -> None:

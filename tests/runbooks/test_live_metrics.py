@@ -269,6 +269,18 @@ async def test_what_became_slow(stage: Stage, name: str, unit: float) -> None:
     assert await stage.found(workload(1), *requests()) == set()
 
 
+async def test_a_workload_that_the_mesh_sees_become_slow(stage: Stage) -> None:
+    def requests(slow: float) -> list[Made]:
+        labels = {"reporter": "destination", "namespace": "ml", "pod": "chat-0", "destination_workload": "chat"}
+        name = "istio_request_duration_milliseconds_bucket"
+        fast = count(name, step, 10, 10 - slow, 20, le="100", **labels)
+        return [fast, *(count(name, level, 10, le=bound, **labels) for bound in ("2500", "+Inf"))]
+
+    text = f"{workload(1)}---\nkind: StatefulSet\nmetadata: {{name: chat, namespace: ml}}\n"
+    assert await stage.found(text, *requests(9)) == {("network.latency", "StatefulSet/ml/chat")}
+    assert await stage.found(text, *requests(0)) == set()
+
+
 async def test_nodes_that_lose_packets(stage: Stage) -> None:
     def segments(after: float) -> list[Made]:
         again = count("node_netstat_Tcp_RetransSegs", step, 1, after, 20, **node(1))
