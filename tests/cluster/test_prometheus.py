@@ -22,7 +22,6 @@ from cluster.recorded import RecordedReader
 from cluster.reference import Scope, Window
 from tests.cluster.fake_monitoring import Reply, Seen, answering
 from tests.lab import certificates
-from tests.lab.build import find_or_build_prometheus
 from tests.lab.monitoring import Line, Prometheus
 from tests.lab.shapes import counter, level, steady
 
@@ -154,8 +153,8 @@ class TestReal:
         # One to see what there is, one for what is there.
         assert read.cost.requests == 2
 
-    async def test_a_server_that_has_gone(self, end: datetime) -> None:
-        with Prometheus(find_or_build_prometheus()) as other:
+    async def test_a_server_that_has_gone(self, prometheus: Prometheus, end: datetime) -> None:
+        with Prometheus(prometheus.binary) as other:
             other.write([Line({"__name__": "test_gone"}, level(end, 1.0))])
             async with Source(Endpoint(other.url)) as opened:
                 assert (await opened.metric(MetricQuery("test_gone"), hour(end))).value

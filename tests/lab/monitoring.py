@@ -44,6 +44,7 @@ class Prometheus:
     """A running server. Use as a context manager, or call `close`."""
 
     def __init__(self, binary: Path) -> None:
+        self.binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="smokejumper-prometheus-"))
         self._processes = Processes(self.folder, self.folder)
         try:

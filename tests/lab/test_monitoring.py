@@ -55,7 +55,7 @@ def test_what_has_not_happened_yet_is_refused(prometheus: Prometheus) -> None:
 
 
 def test_nothing_is_left_behind(prometheus: Prometheus) -> None:
-    with Prometheus(build.find_or_build_prometheus()) as other:
+    with Prometheus(prometheus.binary) as other:
         assert other.url != prometheus.url
         assert httpx2.get(f"{other.url}/-/ready", timeout=30).status_code == 200
         pid, folder = other.pid, other.folder
