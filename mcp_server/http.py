@@ -65,6 +65,8 @@ def listen(bind: str, *, authenticated: bool) -> socket.socket:
             listening = undo.enter_context(socket.socket(family, kind, protocol))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
+            # From here on clients wait instead of being refused, however long the start takes.
+            listening.listen(CONNECTIONS_LIMIT)
             undo.pop_all()
     except OSError as error:
         raise EndpointError(f"cannot listen on {bind[:100]}: {error.strerror or error}. Choose another address or port.") from error
