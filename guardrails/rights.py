@@ -89,6 +89,11 @@ def grants(role: str, tenant: str) -> tuple[str, ...]:
     return tuple(to)
 
 
+def granting(role: str, tenant: str) -> str:
+    """The grants alone, for `psql` as the owner: a further role or tenant in the same database. Raises BadStore."""
+    return "".join(f"{one};\n" for one in ("BEGIN", *grants(role, tenant), "COMMIT"))
+
+
 def script(role: str, tenant: str, owner: str) -> str:
     """Everything for a new database, for `psql`: roles (without passwords), tables, rights. Raises BadStore."""
     if not _ROLE.fullmatch(owner):

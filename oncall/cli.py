@@ -14,7 +14,22 @@ from typing import Annotated
 
 import typer
 
-from oncall.commands import audit, configuration, cost, diagnosis, doctor, gpus, people, policy, proposals, rbac, safety, server, why
+from oncall.commands import (
+    audit,
+    configuration,
+    cost,
+    database,
+    diagnosis,
+    doctor,
+    gpus,
+    people,
+    policy,
+    proposals,
+    rbac,
+    safety,
+    server,
+    why,
+)
 from oncall.installation import version
 from oncall.invocation import Invocation
 
@@ -47,6 +62,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(people.app, name="people")
 app.add_typer(configuration.app, name="config")
+app.add_typer(database.app, name="database")
 app.command("doctor")(doctor.doctor)
 app.command("rbac")(rbac.rbac)
 app.command("fence")(rbac.fence)

@@ -167,5 +167,6 @@ def evidence_of(ids: Iterable[str], *, from_agent: bool, read_at: datetime | Non
 async def _office(settings: Settings, ports: Mapping[str, ClusterPort]) -> AsyncIterator[Office]:
     bundle = settings.policy_bundle or SHIPPED
     key = settings.ledger_key.get_secret_value() if settings.ledger_key else None
-    async with open_office(settings.state_dir, ports, estate=settings.estate, bundle=bundle, key=key) as office:
+    database = settings.database_url.get_secret_value() if settings.database_url else None
+    async with open_office(settings.state_dir, ports, estate=settings.estate, bundle=bundle, key=key, database=database) as office:
         yield office

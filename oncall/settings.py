@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -21,6 +22,15 @@ FILE_NAME = "smokejumper.toml"
 ENVIRONMENT_PREFIX = "SMOKEJUMPER_"
 MASK = "********"
 VALUE_LIMIT = 2_000
+
+
+class DatabaseUrl(SecretStr):
+    """The address of a database, which may hold a password: shown are role, host and database."""
+
+    def _display(self) -> str:
+        url = urlsplit(self.get_secret_value())
+        role, host = url.username or "", url.netloc.rpartition("@")[2]
+        return f"{url.scheme}://{role}{':' + MASK if url.password else ''}@{host}{url.path}"
 
 
 class ModelSettings(BaseModel):
@@ -101,6 +111,8 @@ class Settings(BaseSettings):
     read_configmaps: bool = True
     request_timeout_seconds: float = Field(default=15, gt=0)
     policy_bundle: Path | None = None
+    database_url: DatabaseUrl | None = Field(default=None, description="postgresql+asyncpg://ROLE@HOST/DATABASE; default: a file")
+    database_owner_url: DatabaseUrl | None = Field(default=None, description="the same as the owner of the tables, for database migrate")
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     executor_context: str | None = Field(default=None, description="context of the account that writes; default: the one that reads")
     dry_run_context: str | None = Field(default=None, description="context of the account that only tries; default: the one that writes")
@@ -114,6 +126,14 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     oidc: OidcSettings = OidcSettings()
     budget: BudgetSettings = BudgetSettings()
+
+    @property
+    def database(self) -> Path | str:
+        """Where proposals and ledger are: a file of the state folder, or the URL of a server."""
+        # Imported here: it brings the SQL engine along.
+        from guardrails.office import DATABASE
+
+        return self.state_dir / DATABASE if self.database_url is None else self.database_url.get_secret_value()
 
     @classmethod
     def settings_customise_sources(
@@ -167,7 +187,8 @@ def origins(settings: Settings, flags: dict[str, Any], file: Path | None) -> tup
     for path, value in _flat(settings.model_dump()).items():
         source = next((name for name, layer in layers if path in layer), "default")
         # An address may carry a password.
-        shown = MASK if isinstance(value, SecretStr) else present(str(value), VALUE_LIMIT)
+        secret = isinstance(value, SecretStr) and not isinstance(value, DatabaseUrl)
+        shown = MASK if secret else present(str(value), VALUE_LIMIT)
         rows.append(Origin(path=path, value=shown, source=source))
     return tuple(rows)
 

@@ -97,19 +97,19 @@ def verify(
 async def _verify(settings: Settings, key: Path | None, anchor: Path | None) -> Report:
     from guardrails.audit import verify as check
     from guardrails.note import Verifier
-    from guardrails.office import ANCHOR, DATABASE, VERIFIER
+    from guardrails.office import ANCHOR, VERIFIER
     from guardrails.store import Store
     from oncall.errors import UsageError
 
     folder = settings.state_dir
-    if not (folder / DATABASE).exists():
+    if isinstance(settings.database, Path) and not settings.database.exists():
         raise UsageError(f"there is no ledger in {folder}. Name the state folder with --state DIR.")
     path = key or folder / VERIFIER
     try:
         verifier = Verifier.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"the public key {path} cannot be read: {error.strerror}. Name the one you pinned with --key FILE.") from error
-    store = await Store.open(folder / DATABASE)
+    store = await Store.open(settings.database, tenant=settings.estate.tenant)
     try:
         return await check(store, verifier, log=settings.estate.tenant, anchor=anchor or folder / ANCHOR)
     finally:

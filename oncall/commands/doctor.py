@@ -81,14 +81,14 @@ async def _state(settings: Settings) -> AsyncIterator[Line]:
     from guardrails.bundle import SHIPPED, load, warnings
     from guardrails.directory import Directory
     from guardrails.errors import GuardrailsError
-    from guardrails.office import DATABASE, PEOPLE
+    from guardrails.office import PEOPLE
     from guardrails.store import Store
 
     folder = settings.state_dir
     try:
-        store = await Store.open(folder / DATABASE)
+        store = await Store.open(settings.database, tenant=settings.estate.tenant)
         await store.close()
-        yield Line(Mark.GOOD, "state", str(folder))
+        yield Line(Mark.GOOD, "state", str(folder) if settings.database_url is None else f"{folder} and {settings.database_url}")
         directory = Directory.load(folder / PEOPLE)
         people = directory.people()
         if len(people) < 2:
