@@ -51,6 +51,7 @@ lab: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scan --pods 10000 --broken 25 --runs 5
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.sweep
 	$(if $(CASES),$(BIN)/python -m benchmarks.diagnosis $(CASES) -o $(or $(OUT),predictions.jsonl) --repeat-check)
 
 clean:

@@ -24,7 +24,7 @@ from cluster.telemetry import Alert, Telemetry
 from guardrails.redact import present
 
 NAME_LABEL = "__name__"
-SERIES_LIMIT = 2_000
+SERIES_LIMIT = 5_000
 POINTS = 60
 STEP_SECONDS_MINIMUM = 15
 LABEL_LIMIT = 300
