@@ -27,7 +27,6 @@ from tests.soak.worker import Order, work
 
 SLEEP_SECONDS = LEASE_SECONDS + 5
 BOLT_SECONDS = 9.0
-ASLEEP_MAX = 24
 
 
 @dataclass
