@@ -61,7 +61,7 @@ class Postgres:
             self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "cwd": folder}
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             if not self._may_run():
-                self._programs = Path(shutil.copytree(self._programs, folder / "programs"))
+                self._programs = _copied(self._programs, folder / "wheel")
         self._run("initdb", "-D", str(folder / "data"), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         self._log = (folder / "log").open("w+b")
         settings = [argument for name, value in SETTINGS.items() for argument in ("-c", f"{name}={value}")]
@@ -180,6 +180,15 @@ def running() -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """The programs where everybody may reach them, with the libraries that they look for beside their package."""
+    package = programs.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name)
+    return Path(shutil.copytree(programs, folder / package.name / programs.name))
 
 
 def _programs() -> Path:
