@@ -12,8 +12,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -151,23 +151,35 @@ class Ledger:
             text = (await connection.execute(query.order_by(entries.c.seq.desc()).limit(1))).scalar_one_or_none()
         return None if text is None else Entry(**json.loads(text))
 
-    async def export(self) -> AsyncIterator[str]:
-        """Every entry as one line of canonical JSON, then the newest checkpoint as `{"checkpoint": note}`."""
-        async with self._store.read() as connection:
-            query = select(entries.c.entry).where(entries.c.log == self.log).order_by(entries.c.seq)
-            async with connection.stream(query) as result:
-                async for rows in result.partitions(BATCH):
-                    for row in rows:
-                        yield row.entry
-            note = await self._newest(connection)
-        if note:
-            yield json.dumps({"checkpoint": note})
+    async def export(self) -> AsyncGenerator[str]:
+        """Every entry as one line of canonical JSON, then the newest checkpoint as `{"checkpoint": note}`: what was signed when it began.
 
-    async def story(self) -> AsyncIterator[Entry]:
+        Nothing is open between two lines, so who reads no further leaves nothing behind.
+        """
+        async with self._store.read() as connection:
+            query = select(heads.c.size, heads.c.note).where(heads.c.log == self.log)
+            head = (await connection.execute(query)).one_or_none()
+        if head is None or not head.size:
+            return
+        after = -1
+        while after + 1 < head.size:
+            here = (entries.c.log == self.log, entries.c.seq > after, entries.c.seq < head.size)
+            page = select(entries.c.seq, entries.c.entry).where(*here).order_by(entries.c.seq).limit(BATCH)
+            async with self._store.read() as connection:
+                rows = (await connection.execute(page)).all()
+            if not rows:
+                break
+            for row in rows:
+                yield row.entry
+            after = rows[-1].seq
+        yield json.dumps({"checkpoint": head.note})
+
+    async def story(self) -> AsyncGenerator[Entry]:
         """Every entry in order, read as it is asked for."""
-        async for line in self.export():
-            if not line.startswith('{"checkpoint"'):
-                yield Entry(**json.loads(line))
+        async with aclosing(self.export()) as lines:
+            async for line in lines:
+                if not line.startswith('{"checkpoint"'):
+                    yield Entry(**json.loads(line))
 
     async def prove(self, entry_id: str) -> dict[str, Any]:
         """A self-contained proof that an entry is in the log: entry, index, path and the signed checkpoint. Raises BadLedger."""

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import sys
+from contextlib import aclosing
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -171,11 +172,14 @@ async def _export(settings: Settings, output: ExportFormat) -> None:
     async with open_records(settings) as desk:
         ledger = desk.office.ledger
         if output is ExportFormat.OCSF:
-            async for entry in ledger.story():
-                typer.echo(json.dumps(event(entry, ledger.log, version()), ensure_ascii=False, sort_keys=True))
+            async with aclosing(ledger.story()) as entries:
+                async for entry in entries:
+                    typer.echo(json.dumps(event(entry, ledger.log, version()), ensure_ascii=False, sort_keys=True))
             return
-        async for line in ledger.export():
-            typer.echo(line)
+        # Closed here also when nobody reads on (`audit export | head`).
+        async with aclosing(ledger.export()) as lines:
+            async for line in lines:
+                typer.echo(line)
 
 
 report_app = typer.Typer(help="What an auditor samples from.", no_args_is_help=True)
@@ -236,8 +240,9 @@ async def _changes(settings: Settings, since: datetime | None) -> tuple[tuple[Ch
 
     population = Population(since)
     async with open_records(settings) as desk:
-        async for entry in desk.office.ledger.story():
-            population.tell((entry,))
+        async with aclosing(desk.office.ledger.story()) as entries:
+            async for entry in entries:
+                population.tell((entry,))
         try:
             return population.changes, await desk.office.ledger.checkpoint()
         except BadLedger:

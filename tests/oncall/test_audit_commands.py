@@ -6,8 +6,11 @@ import csv
 import getpass
 import io
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 
 from guardrails.merkle import leaf_hash, verify_inclusion
 from guardrails.note import Signer, Verifier
-from tests.oncall.conftest import RECORDING, Run
+from tests.oncall.conftest import RECORDING, ROOT, Run
 
 
 @pytest.fixture
@@ -112,6 +115,17 @@ def test_export_is_what_was_signed(smokejumper: Run, change: str) -> None:
     assert code == 0
     assert [event["metadata"]["sequence"] for event in events] == [entry["seq"] for entry in entries]
     assert {event["class_uid"] for event in events} == {6003}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "ocsf"])
+def test_an_export_that_nobody_reads_ends_quietly(smokejumper: Run, change: str, tmp_path: Path, form: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", "import sys; from oncall.cli import main; sys.exit(main())", "--state", str(tmp_path / "state")]
+    done = subprocess.run([*command, "audit", "export", "--format", form], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert "exception" not in done.stderr.lower(), done.stderr
+    assert "generator" not in done.stderr, done.stderr
 
 
 def test_report_of_changes(smokejumper: Run, change: str) -> None:
