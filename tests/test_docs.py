@@ -188,6 +188,17 @@ def test_every_rule_of_the_policy_is_put_in_words() -> None:
     assert {row[0].strip("`"): row[1] for row in rows(text, "## The policy")} == {name: rule.effect for name, rule in policy.rules.items()}
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    promises = rows((DOCS / "guardrails.md").read_text("utf-8"), "## What is promised")
+    assert len(promises) > 10
+    for promise, _, limit, tests in promises:
+        named = [name.partition("::") for name in INLINE.findall(tests)]
+        assert named, promise
+        assert limit, promise
+        gone = [f"{file}::{test}" for file, _, test in named if f"def {test}(" not in (ROOT / file).read_text("utf-8")]
+        assert gone == []
+
+
 def test_every_action_says_what_its_executor_needs() -> None:
     text = (DOCS / "guardrails.md").read_text("utf-8")
     named = {name for row in rows(text, "## The vocabulary") for name in INLINE.findall(row[0])}
