@@ -16,6 +16,9 @@ def input_schema(model: type[BaseModel]) -> dict[str, Any]:
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The schema of structured content, as it is serialised."""
     schema: dict[str, Any] = _plain(model.model_json_schema(by_alias=True, mode="serialization"), optional=False)
+    for part in schema.get("$defs", {}).values():
+        # Four tools repeat these; docs/diagnosis-format.md is their contract.
+        part.pop("required", None)
     return schema
 
 

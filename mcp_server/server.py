@@ -169,11 +169,11 @@ def _meta(spec: ToolSpec) -> dict[str, Any]:
 
 
 def hints(access: Access) -> ToolAnnotations:
-    """Hints for clients. They protect nothing: the gate does."""
+    """Hints for clients. They protect nothing: the gate does. Whether a tool may be repeated says nothing of one that only reads."""
     return ToolAnnotations(
         read_only_hint=access is Access.READ,
         destructive_hint=access is Access.GATED,
-        idempotent_hint=access is not Access.PROPOSE,
+        idempotent_hint=None if access is Access.READ else access is not Access.PROPOSE,
         open_world_hint=False,
     )
 
