@@ -1,7 +1,7 @@
 """How fast the gate decides, how fast the ledger is written and verified, and in how much memory.
 
     python -m benchmarks.guardrails
-    python -m benchmarks.guardrails --database-url postgresql+asyncpg://user@host/database
+    python -m benchmarks.guardrails --database-url postgresql+asyncpg://role@host/database
 
 Decisions are asked as the gate asks them, from what an examination found to a verdict of the shipped policy. Appends are transactions of
 one entry, each on the disk before the next, by one writer and by eight. The verified ledger is true from end to end
@@ -190,7 +190,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--entries", type=int, default=ENTRIES, help="of the ledger that is verified")
     parser.add_argument("--runs", type=int, default=3, help="of which the best is printed")
-    parser.add_argument("--database-url", help="an empty PostgreSQL database to append to, beside SQLite")
+    parser.add_argument("--database-url", help="PostgreSQL with our tables (smokejumper database migrate) to append to, beside SQLite")
     parser.add_argument("--measure", choices=("decisions", "appends", "write", "verification"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--writers", type=int, default=1, help=argparse.SUPPRESS)
