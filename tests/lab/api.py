@@ -17,7 +17,7 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
-REQUEST_TIMEOUT_SECONDS = 15.0
+REQUEST_TIMEOUT_SECONDS = 60.0
 # By this the audit log tells what tests did with their own hands from what the product did as the same user.
 USER_AGENT = "smokejumper-lab"
 

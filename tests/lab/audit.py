@@ -16,7 +16,7 @@ WRITING_VERBS = frozenset({"create", "update", "patch", "delete", "deletecollect
 REVIEW_GROUPS = frozenset({"authorization.k8s.io", "authentication.k8s.io"})
 # The control plane's own identities, and those that the lab uses to set a scene.
 MACHINERY = ("system:", "lab:")
-FENCE_SECONDS = 10.0
+FENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tests.lab.build import Binaries
 from tests.lab.processes import LabStartError, Processes, free_ports
 
 HERE = Path(__file__).parent
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 KUBELET_LEASE_SECONDS = 8  # a played kubelet renews every quarter of it
 NODE_GRACE_SECONDS = 12  # the node lifecycle controller's patience, 50 s in production
 

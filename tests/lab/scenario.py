@@ -28,10 +28,10 @@ import yaml
 from tests.lab.api import ApiClient, ApiError, Object, WaitTimeoutError, wait_for
 
 FOLDER = Path(__file__).parent / "scenarios"
-SETTLE_SECONDS = 45.0
+SETTLE_SECONDS = 240.0
 NODE_LABEL = "lab.smokejumper.dev/kubelet"
 # A Job's controller waits ten seconds before a second try, a pod of a lost node forty before it is collected.
-PATIENT_SECONDS = 100.0
+PATIENT_SECONDS = 300.0
 AGO = re.compile(r"@ago (\d+)([smhd])@")
 # Quoted, because YAML reserves the first character; the value it stands for is a number or a plain word.
 LOOPBACK = re.compile(r"['\"]?@loopback (\w+)@['\"]?")

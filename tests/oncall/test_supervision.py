@@ -60,7 +60,7 @@ class Case:
         """Execute or recover in a process of its own."""
         command = [sys.executable, "-m", "tests.oncall.executing", str(self.state), str(self.lab.kubeconfig("executor")), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     def state_shown(self) -> str:
         return self.smokejumper("proposals", "show", self.id)[1].split()[1]
@@ -121,7 +121,8 @@ def test_killed_at_any_step_the_change_happens_at_most_once(case: Case, step: st
     case.approved()
     killed = case.elsewhere("execute", case.id, case.digest, "--die-at", step)
     assert killed.returncode == -9, killed.stderr
-    assert case.elsewhere("recover").stdout == "", "the lease of the dead process still runs"
+    # A clock that is behind: however slow this machine is, the lease of the dead process still runs.
+    assert case.elsewhere("recover", "--seconds-later", "-600").stdout == ""
     recovered = case.elsewhere("recover", "--seconds-later", "90")
     assert recovered.stdout.split() == [case.id, "succeeded"], recovered.stdout + recovered.stderr
     assert case.writes() == [("patch", "deployments", 200)]

@@ -21,6 +21,8 @@ from tests.lab.lab import Lab
 
 ROOT = Path(__file__).parents[3]
 LOADER = "lab:loader"
+# Long: nothing here tests how quick a machine is.
+WAIT_SECONDS = 240
 NODE_LABEL = "actions.smokejumper.dev/bench"
 
 
@@ -76,7 +78,7 @@ class Bench:
         """Execute or recover in a process of its own, which can die and whose clock can be ahead."""
         command = [sys.executable, "-m", "tests.oncall.executing", str(self.state), str(self.lab.kubeconfig("executor")), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
 
     def writes(self) -> list[tuple[str, str, str, int | None]]:
         """(verb, resource, name, answer) of all that our account wrote since the last time this was asked.
@@ -99,17 +101,29 @@ class Bench:
         self.client.apply({"apiVersion": version, "kind": kind, "metadata": {"name": name, **where, **labels}, **parts})
 
     def deployment(
-        self, name: str = "web", image: str = "example.com/web:v1", replicas: int = 1, ready: int | None = None, **pod: Any
+        self,
+        name: str = "web",
+        image: str = "example.com/web:v1",
+        replicas: int = 1,
+        ready: int | None = None,
+        deadline_seconds: int = 600,
+        **pod: Any,
     ) -> None:
+        """A Deployment, once it is rolled out. A short deadline is for rollouts that shall fail: a busy machine misses it, too."""
         annotations = pod.pop("annotations", {})
         template = {
             "metadata": {"labels": {"app": name}, "annotations": annotations},
             "spec": {"containers": [{"name": "server", "image": image, **pod.pop("container", {})}], **pod},
         }
-        spec = {"replicas": replicas, "progressDeadlineSeconds": 6, "selector": {"matchLabels": {"app": name}}, "template": template}
+        spec = {
+            "replicas": replicas,
+            "progressDeadlineSeconds": deadline_seconds,
+            "selector": {"matchLabels": {"app": name}},
+            "template": template,
+        }
         self.apply("apps/v1", "Deployment", name, spec=spec)
         wanted = replicas if ready is None else ready
-        wait_for(f"{wanted} ready of {name}", lambda: self._is_rolled_out(name, wanted), 40)
+        wait_for(f"{wanted} ready of {name}", lambda: self._is_rolled_out(name, wanted), WAIT_SECONDS)
 
     def _is_rolled_out(self, name: str, ready: int) -> bool:
         found = self.get("apps/v1", "Deployment", name)
@@ -126,7 +140,7 @@ class Bench:
             seen = status.get("observedGeneration") == found["metadata"]["generation"]
             return bool(seen and status.get("disruptionsAllowed") == allowed and status.get("currentHealthy", 0) > 0)
 
-        wait_for("the budget", says, 20)
+        wait_for("the budget", says, WAIT_SECONDS)
 
     def is_bound(self, name: str) -> bool:
         return bool(self.get("v1", "PersistentVolumeClaim", name).get("status", {}).get("phase") == "Bound")

@@ -11,7 +11,7 @@ import pytest
 from tests.lab.api import wait_for
 from tests.lab.granting import granted as executor_granted
 from tests.lab.lab import Lab
-from tests.oncall.actions.bench import NODE_LABEL, Bench
+from tests.oncall.actions.bench import NODE_LABEL, WAIT_SECONDS, Bench
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def nodes(bench: Bench) -> Iterator[tuple[str, str]]:
         taint = {"key": NODE_LABEL, "value": bench.space, "effect": "NoSchedule"}
         bench.apply("v1", "Node", name, metadata={"labels": {**labels, **mig, "kubernetes.io/hostname": name}}, spec={"taints": [taint]})
     for name in names:
-        wait_for(f"{name} ready", partial(_is_ready, bench, name), 30)
+        wait_for(f"{name} ready", partial(_is_ready, bench, name), WAIT_SECONDS)
     yield names
     for name in names:
         bench.client.delete("v1", "Node", name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab.api import wait_for
-from tests.oncall.actions.bench import Bench
+from tests.oncall.actions.bench import WAIT_SECONDS, Bench
 
 # (group, version, kind, plural, the field that suspends it, what its operator says when it is)
 OPERATED: tuple[tuple[str, str, str, str, dict[str, Any], dict[str, Any]], ...] = (
@@ -87,7 +87,7 @@ def test_a_pod_is_deleted_and_its_controller_makes_another(bench: Bench) -> None
     bench.apply("v1", "Pod", "alone", spec={"containers": [{"name": "work", "image": "example.com/work:v1"}]})
     assert "controller" in bench.refused("delete_pod", "pod/alone")
     bench.do("delete_pod", f"pod/{victim}")
-    wait_for("the other pod", lambda: len(bench.pods()) == 2, 30)
+    wait_for("the other pod", lambda: len(bench.pods()) == 2, WAIT_SECONDS)
     names = {pod["metadata"]["name"] for pod in bench.pods()}
     assert other in names
     assert victim not in names
@@ -127,8 +127,8 @@ def test_a_pod_is_resized_in_place(bench: Bench) -> None:
 
 def test_an_image_that_ran_before_and_its_rollback_when_it_fails(bench: Bench) -> None:
     fault = {"fault.smokejumper.dev/kind": "image-pull", "fault.smokejumper.dev/while": "web:v1"}
-    bench.deployment(annotations=fault, ready=0)
-    bench.deployment(image="example.com/web:v2", annotations=fault)
+    bench.deployment(annotations=fault, ready=0, deadline_seconds=6)
+    bench.deployment(image="example.com/web:v2", annotations=fault, deadline_seconds=6)
     assert "No kept revision" in bench.refused("set_image", "deploy/web", "container=server", "image=example.com/web:v3")
     bench.do("set_image", "deploy/web", "container=server", "image=example.com/web:v1", ends="rolled_back")
     (container,) = bench.get("apps/v1", "Deployment", "web")["spec"]["template"]["spec"]["containers"]
@@ -155,7 +155,7 @@ def test_failed_pods_go_and_nothing_else(bench: Bench) -> None:
     victims = sorted(p["metadata"]["name"] for p in bench.pods())[:2]
     for name in victims:
         bench.client.patch("v1", "Pod", name, {"status": {"phase": "Failed", "reason": "Evicted"}}, bench.space, "status")
-    wait_for("replacements", lambda: len(bench.pods()) == 5, 20)
+    wait_for("replacements", lambda: len(bench.pods()) == 5, WAIT_SECONDS)
     assert "no failed pods" in bench.refused("delete_failed_pods", f"namespace/{bench.space}", "reason=OutOfcpu")
     bench.do("delete_failed_pods", f"namespace/{bench.space}", "reason=Evicted")
     assert sorted(bench.writes()) == [("delete", "pods", name, 200) for name in victims]
@@ -204,7 +204,7 @@ def test_what_operators_run_is_suspended_by_its_own_field(
 def test_a_kind_whose_operator_is_not_installed_is_no_missing_object(bench: Bench) -> None:
     if bench.client.request("GET", "/apis/kubeflow.org/v2beta1").status_code == 200:
         bench.client.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", "mpijobs.kubeflow.org")
-        wait_for("MPIJob to go", lambda: bench.client.request("GET", "/apis/kubeflow.org/v2beta1/mpijobs").status_code == 404, 30)
+        wait_for("MPIJob to go", lambda: bench.client.request("GET", "/apis/kubeflow.org/v2beta1/mpijobs").status_code == 404, WAIT_SECONDS)
     assert "does not serve MPIJob as kubeflow.org/v2beta1" in bench.refused("suspend", "MPIJob/train")
 
 
@@ -220,7 +220,7 @@ def _define(bench: Bench, group: str, version: str, kind: str, plural: str) -> N
             "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [served]},
         }
     )
-    wait_for(kind, lambda: bench.client.request("GET", f"/apis/{group}/{version}/{plural}").status_code == 200, 20)
+    wait_for(kind, lambda: bench.client.request("GET", f"/apis/{group}/{version}/{plural}").status_code == 200, WAIT_SECONDS)
 
 
 def test_a_volume_grows_where_its_class_allows_it(bench: Bench) -> None:
@@ -245,7 +245,7 @@ def test_a_volume_grows_where_its_class_allows_it(bench: Bench) -> None:
                 "spec": {**volume, "csi": {"driver": "disk.example.com", "volumeHandle": name}},
             }
         )
-        wait_for("a bound claim", partial(bench.is_bound, name), 30)
+        wait_for("a bound claim", partial(bench.is_bound, name), WAIT_SECONDS)
 
     def resizer() -> None:
         asked = bench.get("v1", "PersistentVolumeClaim", "elastic")["spec"]["resources"]["requests"]
@@ -285,7 +285,7 @@ def test_a_claim_that_nobody_reserved_is_deleted(bench: Bench) -> None:
         found = [c["metadata"]["name"] for c in bench.client.list("resource.k8s.io/v1", "ResourceClaim", bench.space)]
         return next((name for name in found if name.startswith("waiting-")), "")
 
-    name = wait_for("the claim of the pod", made, 30)
+    name = wait_for("the claim of the pod", made, WAIT_SECONDS)
     assert "not made from a template" in bench.refused("delete_claim", "resourceclaim/mine")
     bench.do("delete_claim", f"resourceclaim/{name}")
     assert bench.writes() == [("delete", "resourceclaims", name, 200)]

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.lab.api import wait_for
-from tests.oncall.actions.bench import NODE_LABEL, ROOT, Bench
+from tests.oncall.actions.bench import NODE_LABEL, ROOT, WAIT_SECONDS, Bench
 
 
 def test_taints_cordons_and_a_mig_profile(bench: Bench, nodes: tuple[str, str]) -> None:
@@ -43,9 +43,9 @@ def test_an_interrupted_verification_is_taken_up_and_nothing_is_sent_again(bench
     words = ["--kubeconfig", str(bench.lab.kubeconfig("executor")), "execute", proposal]
     with subprocess.Popen([*command, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         # Nobody plays the MIG manager, so the verification goes on until it is interrupted.
-        wait_for("the verification", lambda: bench.state_of(proposal) == "verifying", 60)
+        wait_for("the verification", lambda: bench.state_of(proposal) == "verifying", WAIT_SECONDS)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 130, err
     assert f"The execution of {proposal} was interrupted" in err
     # A clock that is behind: however slow this machine is, the lease is not over.
@@ -69,7 +69,9 @@ def _settled(bench: Bench, nodes: tuple[str, str], replicas: int = 3) -> list[st
     bench.deployment(replicas=replicas, nodeSelector={NODE_LABEL: bench.space}, tolerations=[toleration])
     bench.apply("policy/v1", "PodDisruptionBudget", "web", spec={"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}})
     wait_for(
-        "the budget", lambda: bench.get("policy/v1", "PodDisruptionBudget", "web").get("status", {}).get("disruptionsAllowed") == 1, 20
+        "the budget",
+        lambda: bench.get("policy/v1", "PodDisruptionBudget", "web").get("status", {}).get("disruptionsAllowed") == 1,
+        WAIT_SECONDS,
     )
     bench.client.patch("v1", "Node", nodes[1], {"spec": {"unschedulable": None}})
     return sorted(p["metadata"]["name"] for p in bench.pods())
@@ -102,7 +104,9 @@ def test_the_kill_switch_stops_a_drain_and_what_was_done_stays(bench: Bench, nod
     _settled(bench, nodes)
     bench.apply("policy/v1", "PodDisruptionBudget", "web", spec={"maxUnavailable": 0, "selector": {"matchLabels": {"app": "web"}}})
     wait_for(
-        "the budget", lambda: bench.get("policy/v1", "PodDisruptionBudget", "web").get("status", {}).get("disruptionsAllowed") == 0, 20
+        "the budget",
+        lambda: bench.get("policy/v1", "PodDisruptionBudget", "web").get("status", {}).get("disruptionsAllowed") == 0,
+        WAIT_SECONDS,
     )
     proposal, _ = bench.propose("drain", f"node/{nodes[0]}", "wait_seconds=60")
     started = threading.Event()
