@@ -156,8 +156,9 @@ class Databases:
 
         Emptying one takes a tenth of making one, and a tenth of the disk.
         """
-        self.cut_off()
-        self.server.psql(f"TRUNCATE {', '.join(f'{SCHEMA}.{name}' for name in RIGHTS)}", self._shared)
+        others = f"FROM pg_stat_activity WHERE datname = '{self._shared}' AND pid <> pg_backend_pid()"
+        tables = ", ".join(f"{SCHEMA}.{name}" for name in RIGHTS)
+        self.server.psql(f"SELECT pg_terminate_backend(pid, {STOP_SECONDS * 1000}) {others}; TRUNCATE {tables}", self._shared)
         return self.server.url(self._shared, RUNTIME)
 
     def cut_off(self) -> None:
