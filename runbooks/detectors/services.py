@@ -148,6 +148,8 @@ def no_ready_endpoints(world: World) -> Iterator[Finding]:
         if pods and backing.known and not backing.not_ready and all(pod.condition("Ready") is None for pod in pods):
             continue
         count = len(pods) or backing.not_ready
+        if not count and not backing.known and unreadable(world, Pod.kind):
+            continue
         yield Finding(
             "service.no-ready-endpoints",
             service.ref,

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+from cluster.facts.pod import Pod
+from cluster.reading import Missing, Why
 from runbooks.detectors import services
 from runbooks.finding import Certainty, Finding
 from tests.runbooks.manifests import deployment, event, manifest, pod, service
@@ -11,6 +13,14 @@ from tests.runbooks.worlds import codes, world
 def found(text: str, *complete: str) -> list[Finding]:
     made = world(text, complete=complete)
     return [finding for detector in services.DETECTORS for finding in detector(made)]
+
+
+def test_pods_that_could_not_be_listed_are_not_said_to_be_missing() -> None:
+    text = service("cart", {"app": "cart"}) + deployment("cart", {"app": "cart"})
+    assert codes(services.no_ready_endpoints(world(text))) == {"service.no-ready-endpoints"}
+    for why in (Why.FORBIDDEN, Why.TIMEOUT, Why.TRUNCATED):
+        made = world(text).with_facts(Pod.kind, (), complete=False, missing=(Missing("pods", why, kind=Pod.kind),))
+        assert codes(services.no_ready_endpoints(made)) == set()
 
 
 def test_a_selector_with_a_wrong_value_names_the_nearest_workload() -> None:
