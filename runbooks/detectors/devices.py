@@ -17,11 +17,11 @@ from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
+from guardrails.accelerator import vendor_of
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.pending import blame_of, broken_device_nodes, pending_groups
 from runbooks.scheduling import Obstacle, Usage, requests_of
 
-GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "aws.amazon.com/neuron", "google.com/tpu")
 # Labels by which a node says that it has a device, set by feature discovery or the cloud, not by the device plugin.
 _PRESENT_LABELS = {"nvidia.com/gpu.present": "nvidia.com/gpu", "feature.node.kubernetes.io/pci-10de.present": "nvidia.com/gpu"}
 _PLUGIN_NAME = re.compile(r"device-?plugin")
@@ -77,7 +77,7 @@ _STARTUP: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 def plugin_down(world: World) -> Iterable[Finding]:
     """Nodes that have devices and offer none: the device plugin is gone, not registered, or calls every device unhealthy."""
-    resources = {name for node in world.all(Node) for name in (node.status.capacity or {}) if "/" in name} | set(GPU_RESOURCES)
+    resources = {name for node in world.all(Node) for name in (node.status.capacity or {}) if "/" in name}
     resources = {name for name in resources if not name.startswith(("hugepages-", "attachable-volumes"))}
     lost: dict[str, list[Node]] = {}
     for resource in sorted(resources):
@@ -145,7 +145,7 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
     """Devices that the plugin, the kubelet or a health agent calls unhealthy while others of the node work."""
     for node in world.all(Node):
         for resource in node.status.capacity or {}:
-            if resource not in GPU_RESOURCES:
+            if vendor_of(resource) is None:
                 continue
             capacity, usable = node.capacity(resource) or 0, node.allocatable(resource) or 0
             if 0 < usable < capacity:
@@ -183,7 +183,7 @@ def code_of_xid(number: int) -> str | None:
 
 def uses_device(pod: Pod) -> bool:
     """Whether a pod asks for an accelerator."""
-    return bool(pod.spec.resource_claims) or any(name in GPU_RESOURCES for name in requests_of(pod.spec))
+    return bool(pod.spec.resource_claims) or any(vendor_of(name) is not None for name in requests_of(pod.spec))
 
 
 def _unhealthy_in_use(world: World) -> Iterable[Finding]:

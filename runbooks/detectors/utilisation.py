@@ -20,7 +20,7 @@ from cluster.facts.pod import Pod
 from cluster.reading import Series
 from cluster.reference import ObjectRef
 from cluster.world import World
-from runbooks.detectors.devices import GPU_RESOURCES
+from guardrails.accelerator import vendor_of
 from runbooks.detectors.models import TRAINING, TRAINING_KINDS
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.measurement import NAME_LABEL, Locator, rates
@@ -218,7 +218,7 @@ def idle_devices(world: World) -> Iterator[Finding]:
             grouped[level.ref].append(level.series)
     for ref, series in grouped.items():
         pod = world.get(Pod, ref.namespace, ref.name)
-        devices = sum(amount for name, amount in requests_of(pod.spec).items() if name in GPU_RESOURCES) if pod is not None else 0
+        devices = sum(amount for name, amount in requests_of(pod.spec).items() if vendor_of(name) is not None) if pod is not None else 0
         samples = [item for one in series for item in one.samples]
         span = max(item.at for item in samples) - min(item.at for item in samples)
         busiest = max(_percent(one, item.value) for one in series for item in one.samples)
