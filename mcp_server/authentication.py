@@ -123,9 +123,11 @@ class Tokens(TokenVerifier):
         )
 
     def _name(self, claims: dict[str, Any]) -> str | None:
-        """The name for Kubernetes. An address that its issuer has not verified names nobody (as in Kubernetes)."""
+        """The name for Kubernetes. An address that its issuer has not verified names nobody (as in Kubernetes: only `true` says that
+        it is, also where the claim is a text)."""
         value = claims.get(self._issuer.username_claim)
-        if not isinstance(value, str) or not value or (self._issuer.username_claim == "email" and claims.get("email_verified") is False):
+        unverified = self._issuer.username_claim == "email" and claims.get("email_verified", True) is not True
+        if not isinstance(value, str) or not value or unverified:
             return None
         return _allowed(self._issuer.username_prefix + value)
 

@@ -71,7 +71,8 @@ async def test_an_address_that_was_not_verified_names_nobody(issuer: TokenIssuer
     by_mail = trusted(issuer, username_claim="email")
     verified = await Tokens(by_mail).verify_token(issuer.token(AUDIENCE, email="a@example.com", email_verified=True))
     assert verified is not None
-    assert await Tokens(by_mail).verify_token(issuer.token(AUDIENCE, email="a@example.com", email_verified=False)) is None
+    for unverified in (False, "false", "true", 1):
+        assert await Tokens(by_mail).verify_token(issuer.token(AUDIENCE, email="a@example.com", email_verified=unverified)) is None
 
 
 async def test_a_forged_signature_does_not_count(issuer: TokenIssuer) -> None:
