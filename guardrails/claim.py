@@ -102,7 +102,15 @@ class Claims:
                     refusal = error
             if refusal is not None:
                 if record.state is State.APPROVED:
-                    await move(writing, record, State.PENDING, by="policy", reason=str(refusal), requirement=requirement.model_dump_json())
+                    await move(
+                        writing,
+                        record,
+                        State.PENDING,
+                        by="policy",
+                        reason=str(refusal),
+                        body={"requirement": requirement.model_dump(mode="json")},
+                        requirement=requirement.model_dump_json(),
+                    )
             else:
                 claimed = await self._take(writing, record, requirement, tuple(approval.approver for approval in given), by)
         if refusal is not None:

@@ -288,6 +288,8 @@ class Replay:
             self._refuse_unfounded(story, story.at)
         elif after is State.APPROVED and not _agreed(story):
             raise BadLedger("not enough people had agreed.")
+        elif before is State.APPROVED and after is State.PENDING:
+            _ask_again(story, move)
         elif after is State.EXECUTING:
             self._execute(story, entry)
         elif before is State.VERIFYING and after is State.FAILED:
@@ -321,6 +323,12 @@ class Replay:
 
 def _covers(emergency: Emergency, story: Story) -> bool:
     return (emergency.person, emergency.cluster) == (story.requester, story.cluster)
+
+
+@lru_cache(_REMEMBERED)
+def is_same_requirement(row: str, decided: str) -> bool:
+    """Whether a stored requirement is the one that was decided. Raises ValidationError."""
+    return _requirement(row) == _requirement(decided)
 
 
 @lru_cache(_REMEMBERED)
@@ -367,6 +375,14 @@ def _decide(story: Story, after: State, move: _Move) -> None:
     story.effect = intern(_decision(decision).effect)
     if (after is State.APPROVED) != (story.effect == "auto"):
         raise BadLedger(f"the decision was {story.effect}.")
+
+
+def _ask_again(story: Story, move: _Move) -> None:
+    """Back to people because the policy has become stricter: from here on that is what was decided."""
+    wanted = _text(move.requirement)
+    if not is_at_least(wanted, story.requirement):
+        raise BadLedger("it went back with a laxer requirement than was decided.")
+    story.requirement = wanted
 
 
 def _agreed(story: Story) -> bool:

@@ -21,7 +21,7 @@ from guardrails.canonical import is_same
 from guardrails.hashing import doubtful
 from guardrails.leaves import Problem
 from guardrails.proposal import DIGEST_DOMAIN, Proposal
-from guardrails.replay import Replay, Story, is_at_least
+from guardrails.replay import Replay, Story, is_same_requirement
 from guardrails.store import approvals, blobs, checkpoints, delegations, emergencies, entries, proposals, spending, switches
 
 BATCH = 1024
@@ -124,8 +124,8 @@ def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
         return f"The verdict on {name} is not the one in the ledger."
     if story.dry_run and sha256(dry_run.encode()).hexdigest() != story.dry_run:
         return f"What people were shown of {name} is not what the dry run said."
-    if story.requirement and not is_at_least(requirement, story.requirement):
-        return f"{name} requires less agreement than the ledger tells."
+    if story.requirement and not is_same_requirement(requirement, story.requirement):
+        return f"{name} requires another agreement than the ledger tells."
     return ""
 
 
