@@ -33,7 +33,7 @@ GRACE_SECONDS = 2.0
 class Endpoint:
     """Where to ask, and as whom. `tenant` goes into the header X-Scope-OrgID (Mimir, Cortex); user and password may stand in `url`."""
 
-    url: str
+    url: str = field(repr=False)
     bearer_token: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     tenant: str | None = None

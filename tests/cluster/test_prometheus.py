@@ -256,7 +256,7 @@ async def test_token_and_tenant_are_sent_and_never_shown(capsys: pytest.CaptureF
     assert server.seen[0].headers["x-scope-orgid"] == "team-a"
     shown = f"{gap} {secretive!r} {secretive.shown}"
     assert token not in shown
-    assert "hidden-password" not in f"{gap} {secretive.shown}"
+    assert "hidden-password" not in shown
     with answering(Reply()) as server:
         async with Source(Endpoint(server.url, token)) as opened:
             await opened.metric(MetricQuery("m"), WINDOW)
