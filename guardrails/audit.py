@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from json import dumps
 from pathlib import Path
 from subprocess import DEVNULL
@@ -91,7 +92,9 @@ async def _verify(
                 replay, problems = await connection.run_sync(_read, log, signed, None)
                 hashed = await _answer(process)
             except BaseException:
-                process.kill()
+                # It may have died of the same.
+                with suppress(ProcessLookupError):
+                    process.kill()
                 raise
         if hashed is None or hashed.head != signed.note:
             # It died, or somebody has written since.
