@@ -275,9 +275,14 @@ def delete_namespace(client: ApiClient, name: str) -> None:
 
 
 def apply(client: ApiClient, manifests: list[Object]) -> None:
-    """Apply in order. A namespace is ready for pods once its default service account is there, a new node once it is untainted."""
+    """Apply in order. A namespace waits until an earlier one of its name is gone; it is ready for pods once its default service account
+    is there, a new node once it is untainted."""
     for one in manifests:
         metadata = one["metadata"]
+        if one["kind"] == "Namespace":
+            wait_for(
+                f"the old namespace {metadata['name']} to be gone", functools.partial(_unlocked, client, metadata["name"]), SETTLE_SECONDS
+            )
         if one["kind"] == "Event":
             client.request("POST", client.path("v1", "Event", metadata["namespace"]), body=one)
             continue
@@ -346,6 +351,12 @@ def _initialized(client: ApiClient, name: str) -> bool:
 
 def _absent(client: ApiClient, namespace: str) -> bool:
     return client.get("v1", "Namespace", namespace) is None
+
+
+def _unlocked(client: ApiClient, namespace: str) -> bool:
+    """Whether nothing keeps objects from being made in a namespace of that name: one that is being deleted takes none."""
+    found = client.get("v1", "Namespace", namespace)
+    return found is None or "deletionTimestamp" not in found["metadata"]
 
 
 def _dated(text: str, now: datetime.datetime) -> str:
