@@ -17,7 +17,8 @@ from tests.lab.api import ApiClient, documents, wait_for
 from tests.lab.lab import Lab
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
-WAIT_SECONDS = 20.0
+# Long: nothing here tests how quick a machine is.
+WAIT_SECONDS = 240.0
 MERGE_PATCH = "application/merge-patch+json"
 TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": "registry.example.com/app:v1"}]}}
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from tests.lab.processes import LabStartError, Processes, free_ports
 
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 STARTS = 3
 # Prometheus marks the end of a series with this NaN (prometheus/model/value/value.go, StaleNaN).
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
@@ -102,7 +102,7 @@ class Prometheus:
                 "Content-Encoding": "snappy",
                 "X-Prometheus-Remote-Write-Version": "0.1.0",
             },
-            timeout=30,
+            timeout=120,
         )
         if answer.status_code != 204:
             raise LabStartError(f"Prometheus did not take the series: HTTP {answer.status_code} {answer.text[:500]}")

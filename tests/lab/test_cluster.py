@@ -13,6 +13,9 @@ from tests.lab.cluster import USERS, ControlPlane
 from tests.lab.lab import Lab
 from tests.lab.processes import LabStartError, alive
 
+# Long: nothing here tests how quick a machine is.
+SECONDS = 240
+
 
 def _status(lab: Lab, user: str, method: str, path: str, body: Object | None = None, query: dict[str, str] | None = None) -> int:
     return lab.client(user).request(method, path, body=body, query=query).status_code
@@ -65,8 +68,8 @@ def test_kubelets_renew_their_leases(lab: Lab) -> None:
         lease = lab.client().get("coordination.k8s.io/v1", "Lease", "cpu-0", "kube-node-lease")
         return str(lease["spec"]["renewTime"]) if lease else ""
 
-    before = wait_for("a lease", renewed, 10)
-    wait_for("its renewal", lambda: renewed() != before, 10)
+    before = wait_for("a lease", renewed, SECONDS)
+    wait_for("its renewal", lambda: renewed() != before, SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def test_container_logs_go_through_the_api_server(lab: Lab) -> None:
         (lab.container_logs / space / "web.log").write_text(line * 3)
         lab.apply(_pod(space, "web", {"lab.smokejumper.dev/log": "web.log"}))
         reader = lab.client("reader")
-        wait_for("the log", lambda: _log(lab, space, "web"), 10)
+        wait_for("the log", lambda: _log(lab, space, "web"), SECONDS)
         assert reader.log(space, "web", "main") == "listening on 8080\n" * 3
         with pytest.raises(ApiError, match="400"):
             reader.log(space, "web", "main", previous=True)

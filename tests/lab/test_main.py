@@ -16,10 +16,13 @@ from tests.lab.api import wait_for
 from tests.lab.lab import Lab
 from tests.lab.processes import ROOT, alive
 
+# Long: nothing here tests how quick a machine is.
+SECONDS = 240
+
 
 def _run(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.lab", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=_environment(cache), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=_environment(cache), capture_output=True, text=True, timeout=SECONDS)
 
 
 def _environment(cache: Path) -> dict[str, str]:
@@ -41,7 +44,7 @@ def up(lab: Lab, cache: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes
     with output.open("wb") as handle:
         process = subprocess.Popen(command, cwd=ROOT, env={**_environment(cache), **assets}, stdout=handle, stderr=subprocess.STDOUT)
     try:
-        wait_for("the invitation", lambda: "Ctrl-C stops it." in output.read_text() or process.poll() is not None, 60)
+        wait_for("the invitation", lambda: "Ctrl-C stops it." in output.read_text() or process.poll() is not None, SECONDS)
         assert process.poll() is None, output.read_text()
         yield process
     finally:
@@ -62,7 +65,7 @@ def test_up_repair_down(up: subprocess.Popen[bytes], cache: Path, tmp_path: Path
     assert _run(cache, "load", "service-selector").stdout.startswith("service-selector: A Service has no endpoints")
     stopped = _run(cache, "down")
     assert (stopped.returncode, stopped.stdout) == (0, "1 stopped\n")
-    assert up.wait(20) == 0
+    assert up.wait(SECONDS) == 0
     assert not Path(note["folder"]).exists()
     assert _notes(cache) == []
 
@@ -75,8 +78,8 @@ def test_killed_up_leaves_nothing(up: subprocess.Popen[bytes], cache: Path, numb
     programs = [int(word) for word in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()]
     assert len(programs) == 5
     up.send_signal(number)
-    assert up.wait(20) == status
-    wait_for("everything to be gone", lambda: not any(map(alive, [supervisor, *programs])), 20)
+    assert up.wait(SECONDS) == status
+    wait_for("everything to be gone", lambda: not any(map(alive, [supervisor, *programs])), SECONDS)
     assert not Path(note["folder"]).exists()
 
 

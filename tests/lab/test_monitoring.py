@@ -21,7 +21,7 @@ def ask(prometheus: Prometheus, query: str, minutes: int = 60) -> list[tuple[dic
     """The matrix that a range query answers: labels and values, a point for each ten minutes up to NOW."""
     start = NOW - timedelta(minutes=minutes)
     parameters: dict[str, str | float] = {"query": query, "start": start.timestamp(), "end": NOW.timestamp(), "step": 600}
-    answer = httpx2.get(f"{prometheus.url}/api/v1/query_range", params=parameters, timeout=30).json()
+    answer = httpx2.get(f"{prometheus.url}/api/v1/query_range", params=parameters, timeout=120).json()
     assert answer["status"] == "success", answer
     return [(item["metric"], [float(value) for _, value in item["values"]]) for item in answer["data"]["result"]]
 
@@ -57,7 +57,7 @@ def test_what_has_not_happened_yet_is_refused(prometheus: Prometheus) -> None:
 def test_nothing_is_left_behind(prometheus: Prometheus) -> None:
     with Prometheus(prometheus.binary) as other:
         assert other.url != prometheus.url
-        assert httpx2.get(f"{other.url}/-/ready", timeout=30).status_code == 200
+        assert httpx2.get(f"{other.url}/-/ready", timeout=120).status_code == 200
         pid, folder = other.pid, other.folder
     assert not alive(pid)
     assert not folder.exists()

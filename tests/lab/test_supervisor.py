@@ -14,6 +14,9 @@ import pytest
 from tests.lab.api import wait_for
 from tests.lab.processes import ROOT, LabStartError, Processes, alive
 
+# Long: nothing here tests how quick a machine is.
+SECONDS = 240
+
 # Holds two programs, one of which ignores SIGTERM, and says their pids; then waits to be killed.
 HOLDER = """
 import pathlib, sys, time
@@ -47,7 +50,7 @@ def holder(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
 
 
 def _gone(pids: list[int]) -> None:
-    wait_for(f"{pids} to be gone", lambda: not any(map(alive, pids)), 10)
+    wait_for(f"{pids} to be gone", lambda: not any(map(alive, pids)), SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -55,7 +58,7 @@ def test_programs_end_with_their_holder(holder: tuple[subprocess.Popen[str], lis
     process, pids = holder
     assert all(map(alive, pids))
     process.send_signal(number)
-    process.wait(30)
+    process.wait(SECONDS)
     _gone(pids)
     assert not folder.exists()
 
@@ -84,6 +87,6 @@ def test_a_program_that_cannot_be_executed(folder: Path) -> None:
 def test_a_program_that_exits_is_told_with_its_last_words(folder: Path) -> None:
     with Processes(folder, folder) as held:
         pid = held.start("quitter", ["sh", "-c", "echo no such flag; exit 3"])
-        wait_for("the quitter to quit", lambda: not alive(pid), 10)
+        wait_for("the quitter to quit", lambda: not alive(pid), SECONDS)
         with pytest.raises(LabStartError, match=r"(?s)quitter has exited.*no such flag"):
             held.require_alive()
