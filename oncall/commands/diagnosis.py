@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Only this namespace.")]
 Everywhere = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces; the default without -n.")]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
 Recording = Annotated[Path | None, typer.Option(help="Folder of a recording, instead of a live cluster.")]
 Prometheus = Annotated[str | None, typer.Option(metavar="URL", help="Prometheus that watches the cluster.")]
 
@@ -41,7 +41,7 @@ def diagnose(
     subject: Annotated[str | None, typer.Argument(metavar="[KIND/NAME]", help="Like deploy/serve, pod/serve-0 or node/gpu-1.")] = None,
     namespace: Namespace = None,
     everywhere: Everywhere = False,
-    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+    cluster_context: Context = None,
     recording: Recording = None,
     prometheus: Prometheus = None,
     question: Annotated[str | None, typer.Option(help="What people see, in their words, or an alert's text.")] = None,
@@ -107,7 +107,7 @@ async def _diagnose(invocation: Invocation, asked: _Asked, investigation: str | 
 def resume(
     context: typer.Context,
     investigation: Annotated[str, typer.Argument(help="Id of an investigation that proposed something, like inv-1a2b3c.")],
-    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+    cluster_context: Context = None,
     recording: Recording = None,
     prometheus: Prometheus = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
@@ -176,7 +176,7 @@ def record(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder to write; must not exist or be empty.")],
     namespace: Namespace = None,
     everywhere: Everywhere = False,
-    cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
+    cluster_context: Context = None,
 ) -> None:
     """Write a redacted recording of a live cluster: objects, logs of what is not healthy, never a Secret."""
     import asyncio

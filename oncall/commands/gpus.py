@@ -85,6 +85,8 @@ async def _gpus(settings: Settings, recording: Path | None, now: str | None, wan
         while True:
             growth, missing, _ = await read_devices(context)
             world = devices_world(context, growth)
+            if not wanted.watch:
+                _refuse_unknown_node(world, missing, wanted.node)
             if wanted.json:
                 import json
 
@@ -96,6 +98,19 @@ async def _gpus(settings: Settings, recording: Path | None, now: str | None, wan
             if not wanted.watch:
                 return
             await anyio.sleep(WATCH_SECONDS)
+
+
+def _refuse_unknown_node(world: World, missing: tuple[Missing, ...], node: str | None) -> None:
+    """Raises UsageError for a node of which nothing can be shown, with the nearest that have something."""
+    from mcp_server.arguments import nearest
+    from oncall.errors import UsageError
+    from oncall.render import gaps
+    from runbooks.inventory import inventory
+
+    nodes = {offer.node for offer in inventory(world)}
+    if node is not None and node not in nodes:
+        blind = "".join(f"\ncannot see: {line}" for line in gaps([gap for gap in missing if gap.kind == "Node"]))
+        raise UsageError(f"no node {node!r} with accelerators; {nearest(node, nodes, 'nodes with accelerators')}.{blind}")
 
 
 def _print(screen: Any, world: World, missing: tuple[Missing, ...], wanted: _Wanted) -> None:

@@ -79,7 +79,7 @@ async def _why(settings: Settings, complaint: Complaint, name: str, namespace: s
 
 
 async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, tuple[Pod, ...]]:
-    """What is called so, and its pods. Raises UsageError with the nearest names."""
+    """What is called so, and its pods. Raises UsageError with the nearest names, and with what could not be listed."""
     from cluster.facts.pod import Pod
     from cluster.kinds import BY_NAME
     from cluster.reference import Scope
@@ -88,6 +88,7 @@ async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, t
     from mcp_server.probe import list_kind, together, unknown_namespaces
     from mcp_server.registry import Caller, Growth, ToolContext
     from oncall.errors import UsageError
+    from oncall.render import gaps
 
     context = ToolContext(reader, Caller("smokejumper", channel="cli"), reader.now)
     absent = await unknown_namespaces(context, (namespace,))
@@ -103,7 +104,13 @@ async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, t
             mine = (pod for pod in world.all(Pod) if any(ref.key == found.key for ref in world.owner_chain(pod.ref)))
             return found, tuple(mine)
     names = {fact.name for listing in listings[: len(KINDS) - 1] for fact in listing.read.facts}
-    raise UsageError(f"nothing in {namespace} is called {name!r}; {nearest(name, names, 'names')}.")
+    blind = gaps(tuple(gap for listing in listings[: len(KINDS)] for gap in listing.read.missing))
+    if not blind:
+        raise UsageError(f"nothing in {namespace} is called {name!r}; {nearest(name, names, 'names')}.")
+    seen = f"; {nearest(name, names, 'names')}" if names else ""
+    unseen = "".join(f"\ncould not look at: {line}" for line in blind[:GAPS_SHOWN])
+    more = f"\ncould not look at: {len(blind) - GAPS_SHOWN} more" if len(blind) > GAPS_SHOWN else ""
+    raise UsageError(f"nothing that can be seen in {namespace} is called {name!r}{seen}.{unseen}{more}")
 
 
 def told(subject: ObjectRef, pods: tuple[Pod, ...], concluded: Conclusion) -> list[str]:

@@ -57,6 +57,34 @@ def test_what_cannot_be_asked_is_said(arguments: list[str], words: str, tmp_path
     assert words in err
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_node_of_which_nothing_is_known_is_an_error_with_the_nearest(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = said(capsys, tmp_path, "--recording", ROLLOUT, "--node", "gpu-00", "-o", form)
+    assert (code, out) == (2, "")
+    assert err == "error: no node 'gpu-00' with accelerators; nearest nodes with accelerators: gpu-0, gpu-1.\n"
+
+
+def test_a_node_is_not_said_to_be_unknown_without_what_hides_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blind = tmp_path / "blind"
+    blind.mkdir()
+    (blind / "objects.yaml").write_text("kind: List\nitems: []\n")
+    (blind / "recording.yaml").write_text(
+        "kinds_read: [Pod]\nmissing: [{what: nodes, why: forbidden, kind: Node, next_step: Grant list on nodes.}]\n"
+    )
+    code, _, err = said(capsys, tmp_path, "--recording", str(blind), "--node", "gpu-0")
+    assert code == 2
+    assert "cannot see: nodes (forbidden) — Grant list on nodes." in err
+
+
+@pytest.mark.parametrize("command", [("gpus",), ("cost",), ("why", "slow", "serve", "-n", "ml")])
+def test_the_context_is_named_as_everywhere_else(command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["--state", str(tmp_path), "--kubeconfig", str(tmp_path / "none"), *command, "--context", "somewhere"])
+    assert code == 2
+    assert "No such option" not in capsys.readouterr().err
+
+
 def test_what_it_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMOKEJUMPER_PRICES__PER_DEVICE_HOUR", '{"*H100*": 2.5}')
     monkeypatch.setenv("SMOKEJUMPER_PRICES__CURRENCY", "EUR")

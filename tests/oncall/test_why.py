@@ -9,7 +9,7 @@ import pytest
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from oncall.cli import run
-from oncall.commands.why import responsible, standing
+from oncall.commands.why import KINDS, responsible, standing
 from tests.runbooks.worlds import world
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,7 +52,7 @@ def test_what_is_well_is_said_to_be_well(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["pending", "serv", "-n", "ml"], "nothing in ml is called 'serv'; nearest names: serve"),
+        (["pending", "serv", "-n", "ml"], "nothing that can be seen in ml is called 'serv'; nearest names: serve"),
         (["pending", "serve", "-n", "mll"], "namespace 'mll' does not exist"),
         (["pending", "serve"], "--namespace"),
         (["broken", "serve", "-n", "ml"], "broken"),
@@ -62,6 +62,28 @@ def test_what_cannot_be_found_is_said(arguments: list[str], words: str, tmp_path
     code, _, err = said(capsys, tmp_path, *arguments, "--recording", ROLLOUT)
     assert code == 2
     assert words in err
+
+
+def recorded(tmp_path: Path, missing: str) -> str:
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    (folder / "objects.yaml").write_text("kind: List\nitems:\n- {kind: Namespace, metadata: {name: ml}}\n")
+    (folder / "recording.yaml").write_text(f"kinds_read: [Namespace, {', '.join((*KINDS, 'ReplicaSet'))}]\nmissing: [{missing}]\n")
+    return str(folder)
+
+
+def test_what_may_not_be_listed_is_not_said_to_be_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hidden = "{what: deployments in ml, why: forbidden, kind: Deployment, namespace: ml, next_step: Grant list on deployments.}"
+    code, _, err = said(capsys, tmp_path, "slow", "serve", "-n", "ml", "--recording", recorded(tmp_path, hidden))
+    assert code == 2
+    assert "nothing that can be seen in ml is called 'serve'." in err
+    assert "could not look at: deployments in ml (forbidden) — Grant list on deployments." in err
+    assert "there are no names" not in err
+
+
+def test_where_all_could_be_listed_there_are_no_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, tmp_path, "slow", "serve", "-n", "ml", "--recording", recorded(tmp_path, ""))
+    assert (code, err) == (2, "error: nothing in ml is called 'serve'; there are no names.\n")
 
 
 @pytest.mark.parametrize(
