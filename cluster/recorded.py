@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES_LIMIT = 256 * 1024 * 1024
 NAME_LIMIT = 253
+TELEMETRY_NAMES = ("metrics.csv", "alerts.json", "node_services.json", "connectivity.json", "dependencies.json")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
 _MOMENTS = frozenset(
     {
@@ -94,6 +95,11 @@ class RecordedReader:
                     continue
                 kind, namespace, name = named
                 grouped.setdefault(kind, {})[namespace, name] = item
+        if complaints and not grouped and not _is_ours(folder):
+            raise RecordingError(
+                f"{folder} is no recording: nothing in it is a Kubernetes object. Name the folder of one, or a file that "
+                "'kubectl get -o yaml' wrote, or make one with 'smokejumper record -o DIR'."
+            )
         if manifest.objects is not None and count < manifest.objects:
             complaints.append(f"{count} of the {manifest.objects} objects that were recorded are left")
         grouped.pop("Secret", None)
@@ -330,6 +336,12 @@ def _object_files(folder: Path) -> list[Path]:
     if not files:
         raise RecordingError(f"{folder} is no recording: it has no {OBJECTS_NAMES[0]}. Make one with 'smokejumper record -o DIR'.")
     return files
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder looks like a recording even though no object is left in it."""
+    names = (*OBJECTS_NAMES, MANIFEST_NAME, *TELEMETRY_NAMES)
+    return folder.is_dir() and (any((folder / name).is_file() for name in names) or bool(scan(folder)))
 
 
 def _objects_in(documents: Iterable[Any]) -> Iterator[tuple[Any, str | None]]:

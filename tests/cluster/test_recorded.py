@@ -172,6 +172,30 @@ def test_half_a_recording_is_an_error_with_a_next_step(tmp_path: Path) -> None:
         RecordedReader.open(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("name", ["settings.json", "notes/values.yaml"])
+def test_what_holds_no_object_at_all_is_no_recording(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "other" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"title": "of something else"}')
+    for given in (tmp_path / "other", path):
+        with pytest.raises(RecordingError, match=r"is no recording: nothing in it is a Kubernetes object\. Name the folder of one"):
+            RecordedReader.open(given)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sign", ["recording.yaml", "objects.yaml", "alerts.json", "logs/ml__a__app.log"])
+async def test_a_recording_without_objects_is_one_by_what_else_is_in_it(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "dump.json").write_text('{"title": "no object"}')
+    (tmp_path / sign).parent.mkdir(exist_ok=True)
+    (tmp_path / sign).write_text("[]" if sign != "recording.yaml" else "format: 1\n")
+    assert RecordedReader.open(tmp_path).size == 0
+
+
+def test_a_dump_of_nothing_is_a_recording(tmp_path: Path) -> None:
+    (tmp_path / "pods.json").write_text(json.dumps({"kind": "PodList", "items": []}))
+    assert RecordedReader.open(tmp_path).size == 0
+
+
 @pytest.mark.anyio
 async def test_a_copy_that_lost_objects_proves_no_absence(tmp_path: Path) -> None:
     manifest = yaml.safe_dump({"kinds_read": ["Pod", "Node"], "objects": 3})

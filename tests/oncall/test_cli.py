@@ -85,6 +85,7 @@ def test_markdown_is_a_report(smokejumper: Run) -> None:
         (("diagnose", "--recording", RECORDING, "--now", "yesterday"), "RFC 3339"),
         (("diagnose", "--recording", RECORDING, "--now", "2026-01-15T12:00:00"), "time zone"),
         (("diagnose", "--recording", "/nowhere"), "/nowhere"),
+        (("diagnose", "--recording", str(ROOT / "docs")), "is no recording"),
         (("diagnose",), "no cluster is configured"),
         (("diagnose", "--recording", RECORDING, "-o", "yaml"), "yaml"),
         (("execute", "p-nothing", "--recording", RECORDING), "p-nothing"),
