@@ -20,10 +20,9 @@ from guardrails.change import needs
 from guardrails.errors import TargetNotFound
 from guardrails.grant import Grant
 from guardrails.port import AccessVerdict, DryRun, Observed, Receipt, Subject
+from guardrails.proposal import REHEARSAL_UID
 from guardrails.request import BoundRequest
 from guardrails.verification import Check, CheckResult, Query
-
-CLUSTER_UID = "recording"
 
 
 class RehearsedRequest(Struct, frozen=True):
@@ -55,7 +54,7 @@ class Rehearsal:
         """The recorded uid of the namespace kube-system, marked as rehearsed: what was approved over a recording, without a dry run,
         fits no live cluster. A fixed word where it was not recorded."""
         found = next((item for item in self._recording.raw_objects("Namespace") if item["metadata"]["name"] == "kube-system"), None)
-        return f"{CLUSTER_UID}:{found['metadata'].get('uid') or ''}" if found else CLUSTER_UID
+        return f"{REHEARSAL_UID}:{found['metadata'].get('uid') or ''}" if found else REHEARSAL_UID
 
     async def observe(self, action: Action, target: Target) -> Observed:
         found = await self._find(target)

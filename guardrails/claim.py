@@ -59,6 +59,7 @@ class Claims:
         """Claim the proposal: it is `executing` afterwards, and the object is as it was just seen. Raises as `Executor.execute` says."""
         _refuse_state(record, self._office.clock.now())
         check_digest(record, digest)
+        refuse_elsewhere(record, self._office)
         await self._refuse_expired(record)
         await refuse_when_switched_on(self._office.store, record.cluster, record.tenant)
         await self._refuse_unapproved(record)
@@ -190,6 +191,22 @@ def check_digest(record: Record, digest: str) -> None:
     """Raise DigestMismatch unless the digest is the proposal's and the stored document still gives it."""
     if digest != record.digest or record.sealed.digest != record.digest:
         raise DigestMismatch(f"The digest of {record.id} is {record.digest}, not {digest[:80]}.", next_step="Look at it again.")
+
+
+def refuse_elsewhere(record: Record, office: Office) -> None:
+    """Raise Stale, and leave the proposal as it is, where a rehearsal meets the live cluster or the reverse. Raises UnknownCluster."""
+    rehearsal = record.sealed.rehearsal
+    if rehearsal == office.port(record.cluster).rehearsal:
+        return
+    if rehearsal:
+        raise Stale(
+            f"{record.id} was proposed on a recording, so it was never tried on the live cluster, which takes nothing of it.",
+            next_step=f"Rehearse it: smokejumper execute {record.id} --recording DIR. For the live cluster propose without --recording.",
+        )
+    raise Stale(
+        f"{record.id} was proposed on the live cluster, and a recording shows nothing about it.",
+        next_step="Execute it without --recording, or propose on the recording to rehearse it.",
+    )
 
 
 def _requirement(record: Record) -> Requirement:

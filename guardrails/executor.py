@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import insert, select, update
 
 from guardrails.budget import refuse_when_switched_on, stamp, unlock
-from guardrails.claim import LEASE_SECONDS, Claims, check_digest, lease, lease_is_over, moved, refuse_while_held
+from guardrails.claim import LEASE_SECONDS, Claims, check_digest, lease, lease_is_over, moved, refuse_elsewhere, refuse_while_held
 from guardrails.errors import (
     Conflict,
     Forbidden,
     KillSwitchOn,
+    Stale,
     TargetNotFound,
     UnknownCluster,
     Unreachable,
@@ -92,7 +93,7 @@ class Executor:
         for record in left:
             try:
                 outcomes.append(await self._resume(record))
-            except (Conflict, Unreachable, Forbidden, KillSwitchOn, UnknownCluster) as error:
+            except (Conflict, Unreachable, Forbidden, KillSwitchOn, Stale, UnknownCluster) as error:
                 outcomes.append(Outcome(id=record.id, state=record.state, detail=f"Not resumed: {error}"))
         return tuple(outcomes)
 
@@ -306,6 +307,7 @@ class Executor:
 
     async def _resume(self, record: Record) -> Outcome:
         """Take over from a process that died: look first, then finish, do again what surely did not happen, or give up as unknown."""
+        refuse_elsewhere(record, self._office)
         port = self._office.port(record.cluster)
         async with self._office.ledger.transaction() as writing:
             if not lease_is_over(record, writing.now):

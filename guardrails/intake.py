@@ -33,6 +33,7 @@ from guardrails.view import REASON_LIMIT
 
 # An investigation has at most a handful of rounds, each with one prompt.
 ATTACHMENTS_MAX = 20
+REHEARSAL_KEY = "rehearsal:"
 
 
 class Intake:
@@ -60,6 +61,9 @@ class Intake:
         Raises NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
         office, requester = self._office, who[0]
+        if key and office.port(cluster).rehearsal:
+            # What was rehearsed under a key must not stand for what is asked of the live cluster under it.
+            key = f"{REHEARSAL_KEY}{key}"
         evidence = Evidence.model_validate(draft.evidence)
         async with office.store.read() as connection:
             known = await find_by_key(connection, key) if key else None
@@ -198,7 +202,7 @@ class Intake:
             automatic=verdict.effect == "auto",
             bundle=verdict.bundle,
         )
-        await self._supersede(writing, record)
+        await self._supersede(writing, record, sealed)
         await move(
             writing,
             record,
@@ -214,12 +218,18 @@ class Intake:
             expires_at=stamp(not_after),
         )
 
-    async def _supersede(self, writing: Writing, by: Record) -> None:
-        """End the requester's open proposals for the same action on the same object: the new one takes their place."""
+    async def _supersede(self, writing: Writing, by: Record, sealed: Proposal) -> None:
+        """End the requester's open proposals for the same action on the same object: the new one takes their place.
+
+        A recording has the name of the cluster that it is of: a rehearsal on it ends nothing that is meant for that cluster, and the
+        reverse.
+        """
         earlier = await open_of(writing.connection, requester=by.requester, cluster=by.cluster, action=by.action, target=by.draft["target"])
         agent_asks = bool(by.draft["evidence"]["tainted"])
         for record in earlier:
             # An agent, or whatever it has read, must not take back what a person asked for without one.
             if agent_asks and not record.draft["evidence"]["tainted"]:
+                continue
+            if record.sealed.rehearsal != sealed.rehearsal:
                 continue
             await move(writing, record, State.SUPERSEDED, by=by.requester, reason=f"{by.requester} asked anew: {by.id}.")

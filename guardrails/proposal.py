@@ -77,6 +77,10 @@ def check_transition(before: State, after: State) -> None:
         raise IllegalTransition(f"A proposal that is {before} cannot become {after}.")
 
 
+# What stands for the uid of a cluster where a recording is rehearsed on, alone or before a colon and the recorded uid.
+REHEARSAL_UID = "recording"
+
+
 class Evidence(BaseModel):
     """What a proposal argues with. `root` is a digest over the evidence; `tainted` when any of it is free text of a cluster; `read_at` is
     when it was read from the cluster, None where that is not known.
@@ -117,6 +121,11 @@ class Proposal(BaseModel):
     def canonical(self) -> bytes:
         """RFC 8785 JSON. Integers beyond 2**53 become strings, because JSON cannot carry them."""
         return rfc8785.dumps(_safe(self.model_dump(mode="json")))
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether it was planned on a recording: then nothing can be sent, and no live cluster takes it."""
+        return self.cluster_uid.partition(":")[0] == REHEARSAL_UID
 
     @property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from guardrails.clock import Clock
 from guardrails.errors import TargetNotFound
 from guardrails.grant import Grant
 from guardrails.port import AccessVerdict, DryRun, FieldChange, Observed, Receipt, Subject
+from guardrails.proposal import REHEARSAL_UID
 from guardrails.request import BoundRequest
 from guardrails.verification import Check, CheckResult, Query, judge, queries
 
@@ -39,6 +40,9 @@ class FakeCluster:
         self.before_apply: Callable[[], None] = lambda: None
         self.heal: Callable[[dict[str, Any]], None] = lambda _raw: None
         self.refuse_eviction: Callable[[dict[str, Any]], str] = lambda _raw: ""
+
+    def _uid(self) -> str:
+        return REHEARSAL_UID if self.rehearsal else self.cluster_uid
 
     @staticmethod
     def _key(raw: dict[str, Any]) -> tuple[str, str | None, str]:
@@ -71,7 +75,7 @@ class FakeCluster:
         metadata = raw["metadata"]
         found = target.model_copy(update={"uid": metadata["uid"], "generation": metadata.get("generation")})
         related = tuple(copy.deepcopy(o) for query in needs(action, raw) for o in self._select(query))
-        return Observed(self.cluster_uid, found, copy.deepcopy(raw), related)
+        return Observed(self._uid(), found, copy.deepcopy(raw), related)
 
     def _select(self, query: Query) -> list[dict[str, Any]]:
         chosen = []
@@ -91,7 +95,7 @@ class FakeCluster:
         return DryRun(ok=True, changes=(FieldChange("spec", "before", "after"),))
 
     async def apply(self, grant: Grant, request: BoundRequest) -> Receipt:
-        grant.verify(request, now=self._clock.now(), cluster_uid=self.cluster_uid)
+        grant.verify(request, now=self._clock.now(), cluster_uid=self._uid())
         if self.rehearsal:
             return Receipt("rehearsed", "a recording cannot change")
         self.before_apply()

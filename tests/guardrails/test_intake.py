@@ -10,7 +10,7 @@ import pytest
 from guardrails.action import Action, Scale, Target
 from guardrails.audit import verify
 from guardrails.blob import Attachment
-from guardrails.errors import BadLedger, IllegalTransition, InvalidAction, Unreachable
+from guardrails.errors import BadLedger, IllegalTransition, InvalidAction, Stale, Unreachable
 from guardrails.gate import Gate
 from guardrails.intake import ATTACHMENTS_MAX
 from guardrails.note import Signer
@@ -31,6 +31,27 @@ async def scale(gate: Gate, replicas: int, requester: str = "ada", evidence: Evi
 
 async def state(gate: Gate, shown: ProposalView) -> State:
     return (await gate.status(shown.id)).state
+
+
+@pytest.mark.parametrize("rehearsed_first", [True, False])
+async def test_a_rehearsal_and_the_live_cluster_of_that_name_keep_out_of_each_others_way(
+    gate: Gate, office: Office, cluster: FakeCluster, rehearsed_first: bool
+) -> None:
+    """Neither another wish, nor the same one, nor the same key, nor an execution on the one side touches the other."""
+    cluster.rehearsal = rehearsed_first
+    first = await gate.propose(Scale(replicas=4), WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-1")
+    await gate.approve(first.id, first.digest or "", person(office, "bob"), "cli")
+    cluster.rehearsal = not rehearsed_first
+    same = await gate.propose(Scale(replicas=4), WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-1")
+    other = await scale(gate, 5)
+    assert len({first.id, same.id, other.id}) == 3
+    assert [await state(gate, shown) for shown in (first, same, other)] == [State.APPROVED, State.SUPERSEDED, State.PENDING]
+    with pytest.raises(Stale, match="on a recording" if rehearsed_first else "on the live cluster"):
+        await gate.execute(first.id, first.digest or "", "ada")
+    assert (await state(gate, first), cluster.writes) == (State.APPROVED, [])
+    cluster.rehearsal = rehearsed_first
+    ended = State.REHEARSED if rehearsed_first else State.SUCCEEDED
+    assert (await gate.execute(first.id, first.digest or "", "ada")).state is ended
 
 
 async def test_the_same_wish_is_one_proposal_and_keeps_its_approvals(gate: Gate, office: Office) -> None:
