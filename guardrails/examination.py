@@ -26,6 +26,7 @@ from guardrails.risk import Risk, assess
 UNBOUND = "unapproved"
 CHANGES_MAX = 200
 TOO_MANY_REQUESTS = 429
+GRANT_IT = "Grant that account what 'smokejumper rbac' prints for an executor, or name the context of one that may in executor_context."
 
 
 class Examination(Struct, frozen=True):
@@ -59,9 +60,12 @@ async def examine(port: ClusterPort, action: Action, target: Target, requester: 
     rules = access(action, observed.target)
     verdicts = await port.review_access(rules, observed.target, None)
     problems = [f"Our account may not {_place(v.rule, observed.target)}. {v.reason}".strip() for v in verdicts if not v.allowed]
+    if problems:
+        problems.append(GRANT_IT)
     reviewed, refused = await _review_requester(port, tuple(rule for rule in rules if rule.writes), observed.target, requester)
     if refused is not None:
         problems.append(f"{requester.name} may not {_place(refused.rule, observed.target)} themselves. {refused.reason}".strip())
+        problems.append("Somebody who may has to ask for it.")
     if problems:
         return Examination(observed, change, risk, DryRun(ok=False, supported=False), tuple(problems), reviewed)
     dry_run = await try_out(port, action, change, observed)

@@ -108,6 +108,8 @@ def _next_step(record: Record, tally: Tally | None) -> str:
         return f"May be executed: smokejumper execute {record.id}"
     if record.state in NEEDS_A_HUMAN:
         return "Look at the object: what happened could not be proven, and nothing more is done automatically."
-    if record.state in (State.EXPIRED, State.STALE, State.WITHDRAWN, State.CLOSED, State.REJECTED):
+    if record.state is State.REJECTED:
+        return "It cannot be done for the reason that is given. Put that right first, then propose again."
+    if record.state in (State.EXPIRED, State.STALE, State.WITHDRAWN, State.CLOSED):
         return "Propose again if it is still wanted."
     return ""

@@ -409,6 +409,17 @@ async def test_a_human_who_may_not_do_it_cannot_have_it_done(gate: Gate, cluster
     shown = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM)
     assert shown.state is State.REJECTED
     assert "ada may not patch" in shown.detail
+    assert shown.detail.endswith("Somebody who may has to ask for it.")
+    assert shown.next_step == "It cannot be done for the reason that is given. Put that right first, then propose again."
+
+
+async def test_an_account_of_ours_that_may_not_do_it_is_told_how_it_may(gate: Gate, cluster: FakeCluster) -> None:
+    cluster.forbid = {"patch"}
+    shown = await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM)
+    assert shown.state is State.REJECTED
+    assert shown.detail.startswith("Our account may not patch deployments.apps web in namespace")
+    assert shown.detail.count("'smokejumper rbac'") == 1
+    assert "executor_context" in shown.detail
 
 
 async def test_a_failing_dry_run_rejects(gate: Gate, cluster: FakeCluster) -> None:
