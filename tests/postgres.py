@@ -10,9 +10,9 @@ import atexit
 import ctypes
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -28,6 +28,9 @@ from guardrails.store import DEFAULT_TENANT
 
 SUPERUSER = "postgres"
 OWNER, RUNTIME = "smokejumper_owner", "smokejumper"
+# For a user namespace or a system without the account (its number everywhere: linux/highuid.h, DEFAULT_OVERFLOWUID).
+NOBODY = 65534
+_USUAL_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -57,12 +60,14 @@ class Postgres:
         # PostgreSQL refuses to run as root, and whom we run it as must be able to read the programs.
         self._identity: dict[str, Any] = {}
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            self._identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "cwd": folder}
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._identity = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "cwd": folder}
+            os.chown(folder, NOBODY, NOBODY)
             if not self._may_run():
                 self._programs = _copied(self._programs, folder / "wheel")
-        self._run("initdb", "-D", str(folder / "data"), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        try:
+            self._run("initdb", "-D", str(folder / "data"), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        except subprocess.CalledProcessError as error:
+            raise PostgresStartError(f"initdb: {error.stderr[-2000:]}") from error
         self._log = (folder / "log").open("w+b")
         settings = [argument for name, value in SETTINGS.items() for argument in ("-c", f"{name}={value}")]
         self._process = self._start("postgres", "-D", str(folder / "data"), "-k", str(folder), *settings)
@@ -171,7 +176,7 @@ class Databases:
 def running() -> Iterator[Postgres]:
     """A server of one's own, stopped and forgotten at the end."""
     # Not below pytest's folder: the path of a socket has at most 107 bytes, and others than root must reach it.
-    folder = Path(tempfile.mkdtemp(prefix="smokejumper-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="smokejumper-pg-", dir=_open_folder()))
     folder.chmod(0o755)
     try:
         server = Postgres(folder)
@@ -181,6 +186,15 @@ def running() -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_folder() -> Path:
+    """A folder for temporary files that whoever the server runs as may enter: a root's own may lie where only root may go."""
+    for folder in (Path(tempfile.gettempdir()), *_USUAL_FOLDERS):
+        enterable = os.geteuid() != 0 or all(above.stat().st_mode & stat.S_IXOTH for above in (folder, *folder.parents) if above.exists())
+        if folder.is_dir() and os.access(folder, os.W_OK) and enterable:
+            return folder
+    raise PostgresStartError(f"no folder for temporary files can be entered by others than root: {tempfile.gettempdir()}, {_USUAL_FOLDERS}")
 
 
 def _copied(programs: Path, folder: Path) -> Path:
