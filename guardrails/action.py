@@ -83,6 +83,7 @@ WORDS: tuple[type[Word], ...] = (
     DeletePod, EvictPod, DeleteFailedPods,
     Suspend, Resume, ExpandVolume, EditConfigMapKey, DeleteClaim,
 )  # fmt: skip
+LISTING = "'smokejumper proposals actions' lists what each action takes."
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _ADAPTER: TypeAdapter[Action] = TypeAdapter(Action)
 BY_NAME: dict[str, type[Word]] = {word.model_fields["action"].default: word for word in WORDS}
@@ -111,7 +112,7 @@ def parse_action(document: str | bytes | dict[str, Any]) -> Action:
         value = json.loads(document, object_pairs_hook=_no_duplicates) if isinstance(document, str | bytes) else document
         return _ADAPTER.validate_python(value)
     except ValidationError as error:
-        raise InvalidAction(first_complaint(error), next_step=f"Actions: {', '.join(BY_NAME)}.") from error
+        raise InvalidAction(first_complaint(error), next_step=_legal(value)) from error
     except (ValueError, RecursionError) as error:
         raise InvalidAction(f"The action is no JSON object: {str(error)[:200]}.") from error
 
@@ -124,8 +125,22 @@ def from_words(name: str, parameters: Mapping[str, str]) -> Action:
     legal = [field for field in word.model_fields if field != "action"]
     for unknown in sorted(set(parameters) - set(legal)):
         raise InvalidAction(f"{name} has no parameter {unknown[:80]!r}.", next_step=f"It has: {', '.join(legal) or 'none'}.")
+    lacking = [field for field in legal if word.model_fields[field].is_required() and field not in parameters]
+    if lacking:
+        like = " ".join(f"--set {field}={word.example.get(field, '…')}" for field in lacking)
+        raise InvalidAction(f"{name} needs {' and '.join(lacking)}.", next_step=f"Add it, like {like}. {LISTING}")
     properties = word.model_json_schema()["properties"]
     return parse_action({"action": name, **{key: _typed(value, properties[key]) for key, value in parameters.items()}})
+
+
+def _legal(value: Any) -> str:
+    """What a document could have said: the parameters of the action that it names, else the actions."""
+    name = value.get("action") if isinstance(value, dict) else None
+    word = BY_NAME.get(name) if isinstance(name, str) else None
+    if word is None:
+        return f"Actions: {', '.join(BY_NAME)}."
+    fields = [key if field.is_required() else f"[{key}]" for key, field in word.model_fields.items() if key != "action"]
+    return f"{name} takes: {', '.join(fields) or 'no parameters'}. {LISTING}"
 
 
 def example(name: str) -> Action:

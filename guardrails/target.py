@@ -152,5 +152,7 @@ def first_complaint(error: ValidationError) -> str:
     """The first complaint of pydantic as one sentence, without echoing more than 80 characters of the input."""
     detail = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in detail["loc"]) or "action"
-    given = repr(detail.get("input"))[:80]
-    return f"{where}: {detail['msg']} (given {given})."
+    if detail["type"] == "missing":
+        return f"{where} is missing."
+    said = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{where}: {said} (given {repr(detail.get('input'))[:80]})."

@@ -16,6 +16,7 @@ from guardrails.action import (
     access,
     check_target,
     example,
+    from_words,
     parse_action,
     schemas,
     target,
@@ -101,6 +102,31 @@ def test_actions_that_are_none(document: str | dict[str, Any]) -> None:
     with pytest.raises(InvalidAction) as caught:
         parse_action(document)
     assert len(str(caught.value)) < 1500, "an error never echoes a long input"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "says"),
+    [
+        ("scale", {}, "scale needs replicas. Add it, like --set replicas=3. 'smokejumper proposals actions' lists what each action takes."),
+        ("set_image", {}, "set_image needs container and image. Add it, like --set container=server --set image="),
+        ("scale", {"replicas": "-1"}, "scale.replicas: must be greater than or equal to 0 (given -1). scale takes: replicas. 'smokejumper"),
+        ("scale", {"replicas": "many"}, "scale.replicas: must be a valid integer (given 'many'). scale takes: replicas."),
+        ("rollout_undo", {"to_revision": "0"}, "(given 0). rollout_undo takes: [to_revision]."),
+        ("edit_configmap_key", {"key": "", "value": "1"}, "edit_configmap_key.key: not a key of a ConfigMap (given '')."),
+        ("scale", {"to": "3"}, "scale has no parameter 'to'. It has: replicas."),
+        ("scael", {}, "'scael' is no action. Actions: rollout_undo,"),
+    ],
+)
+def test_what_is_wrong_with_the_words_is_named_and_no_other_actions(name: str, parameters: dict[str, str], says: str) -> None:
+    with pytest.raises(InvalidAction) as caught:
+        from_words(name, parameters)
+    assert says in str(caught.value)
+    assert ("untaint" in str(caught.value)) == (name not in BY_NAME)
+
+
+def test_a_document_that_lacks_a_parameter_is_told_which() -> None:
+    with pytest.raises(InvalidAction, match=r"^scale\.replicas is missing\. scale takes: replicas\."):
+        parse_action({"action": "scale"})
 
 
 def test_legal_actions() -> None:
