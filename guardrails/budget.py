@@ -112,13 +112,6 @@ async def switch(writing: Writing, scope: str, *, on: bool, reason: str, by: str
     await writing.append("switch.on" if on else "switch.off", None, {"scope": scope, "reason": reason[:500], "by": by})
 
 
-async def switched_on(connection: AsyncConnection, cluster: str, tenant: str) -> str | None:
-    """Why writing to the cluster of this tenant is switched off, None when it is not."""
-    query = select(switches).where(switches.c.is_on == 1, switches.c.scope.in_((GLOBAL, f"{TENANT}{tenant}", cluster)))
-    found = (await connection.execute(query.order_by(switches.c.scope).limit(1))).one_or_none()
-    return None if found is None else f"{found.by} switched off {'everything' if found.scope == GLOBAL else found.scope}: {found.reason}"
-
-
 class Switch(Struct, frozen=True):
     """One kill switch as it was turned last."""
 
@@ -127,6 +120,20 @@ class Switch(Struct, frozen=True):
     reason: str
     by: str
     at: str
+
+    @property
+    def lifted_by(self) -> str:
+        """The command that turns it off."""
+        kind, _, tenant = self.scope.partition(TENANT)
+        narrowed = "" if self.scope == GLOBAL else f" --cluster {self.scope}" if kind else f" --tenant {tenant}"
+        return f"smokejumper kill-switch off{narrowed} --reason TEXT"
+
+
+async def switched_on(connection: AsyncConnection, cluster: str, tenant: str) -> Switch | None:
+    """The switch that stops writing to the cluster of this tenant, the widest where there are several, None when none does."""
+    query = select(switches).where(switches.c.is_on == 1, switches.c.scope.in_((GLOBAL, f"{TENANT}{tenant}", cluster)))
+    found = (await connection.execute(query.order_by(switches.c.scope != GLOBAL, switches.c.scope).limit(1))).one_or_none()
+    return None if found is None else Switch(found.scope, True, found.reason, found.by, found.at)
 
 
 async def all_switches(connection: AsyncConnection) -> tuple[Switch, ...]:
@@ -139,8 +146,12 @@ async def refuse_when_switched_on(store: Store, cluster: str, tenant: str) -> No
     """Raise KillSwitchOn when a switch is on, or when that cannot be known."""
     try:
         async with store.read() as connection:
-            why = await switched_on(connection, cluster, tenant)
+            found = await switched_on(connection, cluster, tenant)
     except GuardrailsError as error:
         raise KillSwitchOn(f"The kill switch cannot be read, so it counts as on: {error}") from error
-    if why is not None:
-        raise KillSwitchOn(f"{why}.", next_step="Writing starts again when the kill switch is turned off.")
+    if found is not None:
+        what = "everything" if found.scope == GLOBAL else found.scope
+        raise KillSwitchOn(
+            f"{found.by} switched off {what}: {found.reason}.",
+            next_step=f"Writing starts again when somebody turns the kill switch off, with their own token: {found.lifted_by}",
+        )

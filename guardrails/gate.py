@@ -27,7 +27,7 @@ from guardrails.intake import Intake
 from guardrails.office import Office
 from guardrails.policy import NearMiss
 from guardrails.proposal import TERMINAL, Evidence, State
-from guardrails.record import Draft, Record, approvals_of, listing, load, move
+from guardrails.record import Draft, Record, approvals_of, clusters, listing, load, move
 from guardrails.redact import present
 from guardrails.stepup import ASSURANCE, use
 from guardrails.view import REASON_LIMIT, ProposalView, view
@@ -167,6 +167,11 @@ class Gate:
         """Turn the kill switch off again."""
         async with self._office.ledger.transaction() as writing:
             await switch(writing, cluster, on=False, reason=reason, by=by)
+
+    async def clusters(self) -> tuple[str, ...]:
+        """Every cluster that anything was ever proposed for, by name."""
+        async with self._office.store.read() as connection:
+            return await clusters(connection)
 
     async def switches(self) -> tuple[Switch, ...]:
         """Every kill switch that was ever turned, those that are on first."""

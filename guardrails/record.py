@@ -184,6 +184,11 @@ async def listing(connection: AsyncConnection, *, states: tuple[State, ...] = ()
     return tuple(_record(row) for row in (await connection.execute(query)).all())
 
 
+async def clusters(connection: AsyncConnection) -> tuple[str, ...]:
+    """Every cluster that anything was ever proposed for, by name."""
+    return tuple((await connection.execute(select(proposals.c.cluster).distinct().order_by(proposals.c.cluster))).scalars())
+
+
 async def approvals_of(connection: AsyncConnection, record_id: str) -> tuple[Approval, ...]:
     """The decisions of people on a proposal, in the order they came."""
     query = select(approvals.c.approval).where(approvals.c.proposal == record_id).order_by(approvals.c.entry)

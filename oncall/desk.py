@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import agent.remediation
 import guardrails.action
 from agent.remediation import Argument, Execution, Remediation
+from cluster.errors import ClusterError
 from cluster.reading import Reader
 from cluster.recorded import RecordedReader
 from guardrails.blob import Attachment
@@ -27,6 +29,8 @@ from guardrails.view import ProposalView
 from oncall.assembly import fleet, wall_clock
 from oncall.settings import Settings
 from runbooks.remedies import Candidate
+
+log = logging.getLogger("smokejumper")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,16 @@ async def desk_over(settings: Settings, reader: Reader) -> AsyncIterator[Desk]:
         return
     async with open_desk(settings) as desk:
         yield desk
+
+
+async def known_clusters(settings: Settings, desk: Desk) -> tuple[str, ...]:
+    """The contexts of the kubeconfig, as far as one can be read, and every cluster that anything was proposed for, by name."""
+    try:
+        contexts = {context.name for context in fleet(settings).contexts()}
+    except ClusterError as error:
+        log.debug("No context is known: %s", error)
+        contexts = set()
+    return tuple(sorted(contexts | set(await desk.gate.clusters())))
 
 
 def remediation(desk: Desk, person: Person, channel: str) -> Remediation:

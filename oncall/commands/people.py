@@ -104,7 +104,7 @@ async def _delegate(settings: Settings, name: str, groups: tuple[str, ...], last
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
-        giver = authenticated(desk.office.directory.authenticate)
+        giver = authenticated(desk.office.directory.authenticate, "gives", "your own token")
         return await desk.gate.delegate(giver, name, groups, desk.office.clock.now() + lasting, reason)
 
 
@@ -135,7 +135,9 @@ async def _end_delegation(settings: Settings, delegation: str) -> None:
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
-        await desk.gate.end_delegation(delegation, authenticated(desk.office.directory.authenticate))
+        await desk.gate.end_delegation(
+            delegation, authenticated(desk.office.directory.authenticate, "ends it", "the token of its giver or deputy")
+        )
 
 
 def _loan(loan: Delegation) -> str:

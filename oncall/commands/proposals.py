@@ -88,7 +88,7 @@ async def _propose(
     action = from_words(*words)
     async with open_desk(settings, recording) as desk:
         if break_glass:
-            person = authenticated(desk.office.directory.authenticate)
+            person = authenticated(desk.office.directory.authenticate, "invokes the emergency", "your own token")
         else:
             person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
         return await desk.gate.propose(
@@ -253,13 +253,14 @@ def _confirmed(shown: ProposalView, verdict: str) -> str:
     return shown.digest or ""
 
 
-def authenticated(authenticate: Any) -> Person:
+def authenticated(authenticate: Any, deed: str = "decides", whose: str = "the approver's token") -> Person:
+    """Whose token this process was given, or is given now; `deed` and `whose` say what it is needed for. Raises UsageError."""
     from oncall.errors import UsageError
 
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
         if not sys.stdin.isatty():
-            raise UsageError(f"who decides? Set {TOKEN_VARIABLE} to the approver's token.")
+            raise UsageError(f"who {deed}? Set {TOKEN_VARIABLE} to {whose}.")
         token = typer.prompt("Your token", hide_input=True)
     person: Person = authenticate(token)
     return person

@@ -14,30 +14,41 @@ from oncall.invocation import TOKEN_VARIABLE, Invocation
 if TYPE_CHECKING:
     from guardrails.budget import Switch
     from guardrails.emergency import Emergency
+    from oncall.desk import Desk
     from oncall.settings import Settings
+
+NAMES_SHOWN = 10
 
 kill_switch = typer.Typer(help="Stop all writing at once, and let it go on.", no_args_is_help=True)
 break_glass = typer.Typer(help="Emergencies: half an hour without approvals and freezes, then a review.", no_args_is_help=True)
 
 Scope = Annotated[str | None, typer.Option("--cluster", help="Only this cluster, by its context; default: everything.")]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Also for a cluster that neither the kubeconfig nor a proposal names.")]
 Reason = Annotated[str, typer.Option(help="Why, for everybody who meets it.")]
 
 
 @kill_switch.command("on")
-def turn_on(context: typer.Context, reason: Reason, cluster: Scope = None, tenant: Tenant = None) -> None:
+def turn_on(context: typer.Context, reason: Reason, cluster: Scope = None, tenant: Tenant = None, anyway: Anyway = False) -> None:
     """Stop: nothing is written from the next request on, and what is half-way stops after the call that is out."""
     invocation: Invocation = context.obj
-    asyncio.run(_turn(invocation.settings, _scope(cluster, tenant), reason, on=True))
-    typer.echo(f"on: {_scope(cluster, tenant)}")
+    scope = _scope(cluster, tenant)
+    switches = asyncio.run(_turn_on(invocation.settings, scope, reason, checked=None if anyway else cluster))
+    typer.echo(f"on: {scope}\tnothing is written to {_words(scope)} any more by whoever shares this ledger; reading goes on")
+    typer.echo(f"to let writing go on, with your own token: {next(one.lifted_by for one in switches if one.scope == scope)}")
 
 
 @kill_switch.command("off")
 def turn_off(context: typer.Context, reason: Reason, cluster: Scope = None, tenant: Tenant = None) -> None:
     """Let writing go on. Needs your token: stopping is easy, going on is somebody's decision."""
     invocation: Invocation = context.obj
-    asyncio.run(_turn(invocation.settings, _scope(cluster, tenant), reason, on=False))
-    typer.echo(f"off: {_scope(cluster, tenant)}")
+    scope = _scope(cluster, tenant)
+    before, after = asyncio.run(_turn_off(invocation.settings, scope, reason))
+    was_on = any(one.on and one.scope == scope for one in before)
+    typer.echo(f"off: {scope}" + ("" if was_on else f"\tthere was no switch on for {_words(scope)}"))
+    for one in after:
+        if one.on:
+            typer.echo(f"still on: {one.scope}\tnothing is written to {_words(one.scope)}: {one.lifted_by}")
 
 
 @kill_switch.command("show")
@@ -57,16 +68,56 @@ def _scope(cluster: str | None, tenant: str | None) -> str:
     return f"{TENANT}{tenant}" if tenant else cluster or GLOBAL
 
 
-async def _turn(settings: Settings, scope: str, reason: str, *, on: bool) -> None:
+def _words(scope: str) -> str:
+    from guardrails.budget import GLOBAL, TENANT
+
+    if scope == GLOBAL:
+        return "any cluster"
+    return f"the clusters of the tenant {scope.removeprefix(TENANT)}" if scope.startswith(TENANT) else f"the cluster {scope}"
+
+
+async def _turn_on(settings: Settings, scope: str, reason: str, checked: str | None) -> tuple[Switch, ...]:
+    """The switches afterwards. `checked` is a cluster that must be known, None where nothing is asked."""
     from oncall.desk import open_records, requester
 
     async with open_records(settings) as desk:
-        if on:
-            person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
-            await desk.gate.pause(person.name, reason, cluster=scope)
-        else:
-            person = authenticated(desk.office.directory.authenticate)
-            await desk.gate.resume(person.name, reason, cluster=scope)
+        person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
+        if checked is not None:
+            await _refuse_unknown(settings, desk, checked, "A switch for it would stop nothing; without --cluster everything is stopped.")
+        await desk.gate.pause(person.name, reason, cluster=scope)
+        return await desk.gate.switches()
+
+
+async def _turn_off(settings: Settings, scope: str, reason: str) -> tuple[tuple[Switch, ...], tuple[Switch, ...]]:
+    """The switches before and afterwards."""
+    from oncall.desk import open_records
+
+    async with open_records(settings) as desk:
+        person = authenticated(desk.office.directory.authenticate, "lets writing go on", "your own token, of anybody in the directory")
+        before = await desk.gate.switches()
+        await desk.gate.resume(person.name, reason, cluster=scope)
+        return before, await desk.gate.switches()
+
+
+async def _refuse_unknown(settings: Settings, desk: Desk, cluster: str, why: str) -> None:
+    """Raise UsageError for a cluster that neither the kubeconfig nor any proposal names.
+
+    Where no cluster is known at all the name is taken as it is, and the person is told so: an emergency does not wait for a kubeconfig.
+    """
+    import difflib
+
+    from oncall.desk import known_clusters
+    from oncall.errors import UsageError
+
+    known = await known_clusters(settings, desk)
+    if not known:
+        typer.echo(f"no kubeconfig is readable and nothing was proposed yet, so nobody can tell whether {cluster!r} is right", err=True)
+    elif cluster not in known:
+        near = difflib.get_close_matches(cluster, known, n=3, cutoff=0.5) or known[:NAMES_SHOWN]
+        more = f" and {len(known) - len(near)} more" if len(known) > len(near) else ""
+        raise UsageError(
+            f"no context and no proposal names a cluster {cluster!r}. {why} Known: {', '.join(near)}{more}. Add --anyway to insist."
+        )
 
 
 async def _switches(settings: Settings) -> tuple[Switch, ...]:
@@ -82,18 +133,22 @@ def declare(
     reason: Annotated[str, typer.Option(help="What is happening, for who reviews it.")],
     cluster: Annotated[str, typer.Option("--cluster", help="The cluster, by its context.")],
     code: Annotated[str | None, typer.Option(help="Of your authenticator, if you have one.")] = None,
+    anyway: Anyway = False,
 ) -> None:
     """Declare an emergency, with your token. For 30 minutes `propose --break-glass` needs nobody else; denials and kill switch hold."""
     invocation: Invocation = context.obj
-    emergency = asyncio.run(_declare(invocation.settings, cluster, reason, code))
+    emergency = asyncio.run(_declare(invocation.settings, cluster, reason, code, anyway=anyway))
     typer.echo(f"{emergency.id}\tuntil {emergency.until.isoformat(timespec='seconds')}\t{emergency.cluster}")
 
 
-async def _declare(settings: Settings, cluster: str, reason: str, code: str | None) -> Emergency:
+async def _declare(settings: Settings, cluster: str, reason: str, code: str | None, *, anyway: bool) -> Emergency:
+    from guardrails.emergency import GROUP
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
-        person = authenticated(desk.office.directory.authenticate)
+        if not anyway:
+            await _refuse_unknown(settings, desk, cluster, "An emergency there would cover nothing.")
+        person = authenticated(desk.office.directory.authenticate, "declares the emergency", f"your own token, of a member of {GROUP}")
         assurance = await desk.gate.step_up(person, code) if code else 1
         return await desk.gate.break_glass(person, reason, cluster=cluster, assurance=assurance)
 
@@ -131,4 +186,4 @@ async def _review(settings: Settings, emergency: str, note: str) -> None:
     from oncall.desk import open_records
 
     async with open_records(settings) as desk:
-        await desk.gate.review(emergency, authenticated(desk.office.directory.authenticate), note)
+        await desk.gate.review(emergency, authenticated(desk.office.directory.authenticate, "reviews", "your own token"), note)
