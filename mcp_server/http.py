@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ CONNECTIONS_LIMIT = 512
 SESSIONS_LIMIT = 256
 GRACE_SECONDS = 5
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+log = logging.getLogger("smokejumper")
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,11 @@ class _Challenge:
 
         try:
             await self._app(scope, receive, challenged)
-        except IssuerError as error:
-            await PlainTextResponse(f"{error}\n", status_code=503, headers={"Retry-After": "30"})(scope, receive, send)
+        except IssuerError:
+            # Where the keys are and what was wrong is for whoever runs the server, not for whoever knocks.
+            log.exception("no token can be checked")
+            answer = PlainTextResponse("the issuer's keys cannot be read, so no token can be checked\n", 503, {"Retry-After": "30"})
+            await answer(scope, receive, send)
 
 
 class _ToolScope:

@@ -30,7 +30,7 @@ from guardrails.errors import GuardrailsError
 from guardrails.redact import present
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_kind, list_kind
-from mcp_server.registry import ToolContext, Toolset
+from mcp_server.registry import Access, ToolContext, Toolset
 from mcp_server.result import text_of
 
 ContextFactory = Callable[[], AbstractAsyncContextManager[ToolContext]]
@@ -55,7 +55,9 @@ class Answers:
         self._deadline_seconds = deadline_seconds
 
     async def text(self, tool: str, /, **arguments: Any) -> str:
-        """What a tool says."""
+        """What a tool that only reads says: the scope to connect with is all that was asked for here."""
+        if self._toolset.spec(tool).access is not Access.READ:
+            raise ValueError(f"{tool} does more than read")
 
         async def ask(context: ToolContext) -> str:
             answer = await self._toolset.call(tool, {name: value for name, value in arguments.items() if value}, context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -56,15 +56,14 @@ def gpus(
     asyncio.run(_gpus(invocation.settings, recording, now, _Wanted(node, state, by_workload, watch, output == "json")))
 
 
-class _Wanted:
+class _Wanted(NamedTuple):
     """What to show of the inventory, and how."""
 
-    def __init__(self, node: str | None, state: str | None, by_workload: bool, watch: bool, json: bool) -> None:
-        self.node = node
-        self.state = state
-        self.by_workload = by_workload
-        self.watch = watch
-        self.json = json
+    node: str | None
+    state: str | None
+    by_workload: bool
+    watch: bool
+    json: bool
 
     def chosen(self, offers: Iterable[Offer]) -> tuple[Offer, ...]:
         return tuple(offer for offer in offers if self.node in (None, offer.node) and self.state in (None, offer.state))

@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference
 
 from cluster.recorded import RecordedReader
-from mcp_server.prompts import OBJECT_URI, PROPOSAL_URI
+from mcp_server.prompts import OBJECT_URI, PROPOSAL_URI, Answers
 from mcp_server.registry import ToolContext
 from mcp_server.server import build_server
 from mcp_server.tools.catalogue import toolset
@@ -97,6 +97,15 @@ async def test_names_are_completed(reader: RecordedReader, mode: str) -> None:
         assert await completed(client, PromptReference(name="triage_incident"), "question", "why") == []
         with pytest.raises(MCPError, match="Secrets are never read"):
             await completed(client, template, "name", "", namespace="ml", kind="secret")
+
+
+async def test_nothing_but_reading_stands_behind_a_prompt(reader: RecordedReader) -> None:
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[ToolContext]:
+        yield context(reader)
+
+    with pytest.raises(ValueError, match="does more than read"):
+        await Answers(toolset(), factory, 5.0).text("remediation_execute", proposal_id="p1")
 
 
 @ERAS

@@ -109,7 +109,7 @@ def test_the_kill_switch_stops_a_drain_and_what_was_done_stays(bench: Bench, nod
         lambda: bench.get("policy/v1", "PodDisruptionBudget", "web").get("status", {}).get("disruptionsAllowed") == 0,
         WAIT_SECONDS,
     )
-    proposal, _ = bench.propose("drain", f"node/{nodes[0]}", "wait_seconds=60")
+    proposal, _ = bench.propose("drain", f"node/{nodes[0]}", "wait_seconds=600")
     started = threading.Event()
 
     def stop() -> None:
