@@ -27,6 +27,7 @@ from guardrails.port import ClusterPort
 from guardrails.proposal import Evidence
 from guardrails.view import ProposalView
 from oncall.assembly import fleet, wall_clock
+from oncall.errors import UsageError
 from oncall.settings import Settings
 from runbooks.remedies import Candidate
 
@@ -47,6 +48,17 @@ async def open_records(settings: Settings) -> AsyncIterator[Desk]:
     """The gate without any cluster: enough to look, approve, deny and withdraw."""
     async with _office(settings, {}) as office:
         yield Desk(Gate(office), office)
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings) -> AsyncIterator[Desk]:
+    """The same for who only reads: a ledger that is not there is not begun by looking at it. Raises UsageError."""
+    if isinstance(settings.database, Path) and not settings.database.exists():
+        raise UsageError(
+            f"there is no ledger in {settings.state_dir}. Name the state folder with --state DIR; the first proposal begins one."
+        )
+    async with open_records(settings) as desk:
+        yield desk
 
 
 @asynccontextmanager

@@ -43,14 +43,18 @@ def show(
     for entry in entries:
         body = present(json.dumps(entry.body, ensure_ascii=False, sort_keys=True), BODY_LIMIT)
         typer.echo(f"{entry.seq}\t{entry.id}\t{entry.at}\t{entry.type}\t{entry.proposal or '-'}\t{body}")
+    if not entries:
+        about = f" about {present(proposal, 80)}" if proposal else ""
+        later = f" after number {after}" if after >= 0 else ""
+        typer.echo(f"the ledger has no entry{about}{later}; smokejumper proposals list --all names every proposal", err=True)
     if len(entries) == limit:
         typer.echo(f"there may be more: --after {entries[-1].seq}", err=True)
 
 
 async def _entries(settings: Settings, proposal: str | None, after: int, limit: int) -> tuple[Entry, ...]:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.office.ledger.entries(proposal, after=after, limit=limit)
 
 
@@ -65,9 +69,9 @@ def text(context: typer.Context, commitment: Annotated[str, typer.Argument(help=
 
 
 async def _text(settings: Settings, commitment: str) -> str:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return (await desk.office.ledger.blob(commitment)).content
 
 
@@ -125,9 +129,9 @@ def prove(context: typer.Context, entry: Annotated[str, typer.Argument(help="Id 
 
 
 async def _prove(settings: Settings, entry: str) -> dict[str, Any]:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.office.ledger.prove(entry)
 
 
@@ -139,9 +143,9 @@ def checkpoint(context: typer.Context) -> None:
 
 
 async def _checkpoint(settings: Settings) -> str:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.office.ledger.checkpoint()
 
 
@@ -166,10 +170,10 @@ def export(
 
 async def _export(settings: Settings, output: ExportFormat) -> None:
     from guardrails.ocsf import event
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
     from oncall.installation import version
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         ledger = desk.office.ledger
         if output is ExportFormat.OCSF:
             async with aclosing(ledger.story()) as entries:
@@ -236,10 +240,10 @@ def changes(
 async def _changes(settings: Settings, since: datetime | None) -> tuple[tuple[ChangeRecord, ...], str]:
     from guardrails.errors import BadLedger
     from guardrails.population import Population
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
     population = Population(since)
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         async with aclosing(desk.office.ledger.story()) as entries:
             async for entry in entries:
                 population.tell((entry,))

@@ -156,15 +156,18 @@ def listing(
     invocation: Invocation = context.obj
     from guardrails.redact import present
 
-    for shown in asyncio.run(_list(invocation.settings, everything)):
+    found = asyncio.run(_list(invocation.settings, everything))
+    if not found:
+        typer.echo("there is none" if everything else "none is open; --all also shows those that have ended", err=True)
+    for shown in found:
         summary = present(shown.summary, 300).replace("\n", " ")
         typer.echo(f"{shown.id}\t{shown.state}\t{shown.cluster}\t{summary}\tby {shown.requester}\t{shown.next_step}")
 
 
 async def _list(settings: Settings, everything: bool) -> tuple[ProposalView, ...]:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.gate.list(open_only=not everything)
 
 
@@ -184,9 +187,9 @@ def show(
 
 
 async def _status(settings: Settings, proposal: str) -> ProposalView:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.gate.status(proposal)
 
 
@@ -198,9 +201,9 @@ def withdraw(context: typer.Context, proposal: Id, reason: Annotated[str, typer.
 
 
 async def _withdraw(settings: Settings, proposal: str, reason: str) -> ProposalView:
-    from oncall.desk import open_records, requester
+    from oncall.desk import open_ledger, requester
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         person = requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE))
         return await desk.gate.withdraw(proposal, person.name, reason=reason)
 
@@ -225,9 +228,9 @@ def deny(context: typer.Context, proposal: Id, digest: Digest = None, reason: An
 async def _decide(
     settings: Settings, proposal: str, digest: str | None, verdict: str, reason: str, code: str | None = None
 ) -> ProposalView:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         shown = await desk.gate.status(proposal)
         named = digest or _confirmed(shown, verdict)
         person = authenticated(desk.office.directory.authenticate)

@@ -55,7 +55,10 @@ def turn_off(context: typer.Context, reason: Reason, cluster: Scope = None, tena
 def show(context: typer.Context) -> None:
     """Every switch that was turned, those that are on first."""
     invocation: Invocation = context.obj
-    for switch in asyncio.run(_switches(invocation.settings)):
+    switches = asyncio.run(_switches(invocation.settings))
+    if not switches:
+        typer.echo("no switch was ever turned", err=True)
+    for switch in switches:
         typer.echo(f"{'on' if switch.on else 'off'}\t{switch.scope}\tby {switch.by} at {switch.at}\t{switch.reason}")
 
 
@@ -121,9 +124,9 @@ async def _refuse_unknown(settings: Settings, desk: Desk, cluster: str, why: str
 
 
 async def _switches(settings: Settings) -> tuple[Switch, ...]:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.gate.switches()
 
 
@@ -157,16 +160,19 @@ async def _declare(settings: Settings, cluster: str, reason: str, code: str | No
 def listing(context: typer.Context) -> None:
     """Emergencies, those that wait for a review first."""
     invocation: Invocation = context.obj
-    for one in asyncio.run(_emergencies(invocation.settings)):
+    emergencies = asyncio.run(_emergencies(invocation.settings))
+    if not emergencies:
+        typer.echo("no emergency was ever declared", err=True)
+    for one in emergencies:
         due = f"waits for a review, due {one.review_due.isoformat(timespec='seconds')}"
         state = f"reviewed by {one.reviewed_by}: {one.review}" if one.reviewed_by else due
         typer.echo(f"{one.id}\t{one.person}\t{one.cluster}\t{one.at.isoformat(timespec='seconds')}\t{one.reason}\t{state}")
 
 
 async def _emergencies(settings: Settings) -> tuple[Emergency, ...]:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.gate.emergencies()
 
 
@@ -183,7 +189,7 @@ def review(
 
 
 async def _review(settings: Settings, emergency: str, note: str) -> None:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         await desk.gate.review(emergency, authenticated(desk.office.directory.authenticate, "reviews", "your own token"), note)

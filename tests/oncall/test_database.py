@@ -72,7 +72,8 @@ def test_a_file_of_before_there_were_versions(tmp_path: Path, capsys: pytest.Cap
     state = ["--state", str(tmp_path)]
     assert run([*state, "database", "migrate"]) == 2
     assert "no database" in capsys.readouterr().err
-    assert run([*state, "proposals", "list"]) == 0
+    # Refused, because nobody is in the directory yet; the ledger has begun.
+    assert run([*state, "kill-switch", "on", "--reason", "test"]) == 2
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.executescript(
             "PRAGMA user_version = 0; DROP TABLE proposal_key;"

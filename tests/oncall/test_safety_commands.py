@@ -106,3 +106,39 @@ def test_an_execution_that_the_switch_refuses_names_what_lifts_it(smokejumper: R
     assert code == 2
     assert "strange writes" in err
     assert "smokejumper kill-switch off --reason TEXT" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("proposals", "list"),
+        ("proposals", "show", "p-1"),
+        ("audit", "show"),
+        ("audit", "verify"),
+        ("audit", "export"),
+        ("audit", "checkpoint"),
+        ("audit", "prove", "e-1"),
+        ("audit", "report", "changes"),
+        ("break-glass", "list"),
+        ("kill-switch", "show"),
+    ],
+)
+def test_looking_at_a_folder_without_a_ledger_begins_none(smokejumper: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    wrong = tmp_path / "wrong"
+    code, out, err = smokejumper(*words, state=wrong)
+    assert (code, out) == (2, "")
+    assert f"there is no ledger in {wrong}" in err
+    assert not wrong.exists()
+
+
+def test_an_empty_answer_says_that_there_is_nothing(smokejumper: Run, token: str) -> None:
+    smokejumper(*STOP, "--tenant", "acme")
+    for words, says in (
+        (("audit", "show", "p-zzz"), "no entry about p-zzz"),
+        (("proposals", "list"), "none is open; --all"),
+        (("proposals", "list", "--all"), "there is none"),
+        (("break-glass", "list"), "no emergency was ever declared"),
+    ):
+        code, out, err = smokejumper(*words)
+        assert (code, out) == (0, "")
+        assert says in err
