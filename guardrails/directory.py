@@ -92,6 +92,11 @@ class Directory:
         """All groups: those declared and those somebody is in."""
         return frozenset(self._content.groups) | {group for entry in self._content.people for group in entry.person.groups}
 
+    @property
+    def declared(self) -> frozenset[str]:
+        """The groups that the file lists, whether or not somebody is in them."""
+        return frozenset(self._content.groups)
+
     def people(self) -> tuple[Person, ...]:
         return tuple(entry.person for entry in self._content.people)
 

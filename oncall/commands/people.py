@@ -34,7 +34,9 @@ def add(
     from oncall.desk import people
 
     invocation: Invocation = context.obj
-    token = people(invocation.settings).add(
+    directory = people(invocation.settings)
+    notes = _unasked(invocation.settings, frozenset(group or ()) - directory.declared, directory.declared)
+    token = directory.add(
         name,
         group or (),
         kubernetes_user=kubernetes_user,
@@ -43,6 +45,30 @@ def add(
     )
     typer.echo(token)
     typer.echo(f"This is {name}'s token; it is shown once. They approve with it in SMOKEJUMPER_TOKEN or at the prompt.", err=True)
+    for note in notes:
+        typer.echo(note, err=True)
+
+
+def _unasked(settings: Settings, groups: frozenset[str], declared: frozenset[str]) -> list[str]:
+    """A note for each of these groups that no rule asks for, with the nearest that count: it may be a misspelt one."""
+    from guardrails.bundle import SHIPPED, build, read
+    from guardrails.emergency import GROUP
+    from guardrails.errors import BadBundle
+    from mcp_server.arguments import nearest
+
+    if not groups:
+        return []
+    folder = settings.policy_bundle or SHIPPED
+    try:
+        source = read(folder)
+        policy = build(source, None, isolate=folder != SHIPPED)
+    except BadBundle as error:
+        return [f"note: whether a rule asks for {', '.join(sorted(groups))} cannot be told: {error}"]
+    asked = {GROUP, *(group for rule in policy.rules.values() for group in rule.approvers)}
+    strangers = sorted(group for group in groups - asked if f'Group::"{group}"' not in source.rules)
+    return [
+        f"note: no rule of the policy asks for the group {group!r}; {nearest(group, asked | declared, 'groups')}" for group in strangers
+    ]
 
 
 @app.command("list")

@@ -154,6 +154,18 @@ def test_doctor_says_what_is_missing(smokejumper: Run, tmp_path: Path) -> None:
     assert "broken   cluster" in out
 
 
+def test_a_group_that_no_rule_asks_for_is_noted(smokejumper: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = smokejumper("people", "add", "carol", "--group", "sre")
+    assert (code, len(out.split())) == (0, 1)
+    assert "note: no rule of the policy asks for the group 'sre'; nearest groups: sre-oncall" in err
+    assert "note:" not in smokejumper("people", "add", "dave", "--group", "sre-oncall", "--group", "break-glass")[2]
+    (tmp_path / "no-policy").mkdir()
+    monkeypatch.setenv("SMOKEJUMPER_POLICY_BUNDLE", str(tmp_path / "no-policy"))
+    code, _, err = smokejumper("people", "add", "frank", "--group", "other")
+    assert code == 0
+    assert "note: whether a rule asks for other cannot be told" in err
+
+
 class Approval:
     """alice asks from this account; bob approves. The proposal is pending."""
 
