@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -101,20 +102,33 @@ def _registered(lab: Lab) -> Iterator[None]:
 
 
 def _invitation(lab: Lab, name: str | None) -> str:
-    """What a person can try now."""
-    reader = lab.kubeconfig("reader")
-    lines = ["", f"KUBECONFIG={reader}", f"  the reader; admin, executor, dryrun, alice and bob are in {reader.parent}"]
+    """What a person can try now, as it can be pasted into a shell in the repository's root."""
+    python, smokejumper = _program(Path(sys.executable).name), _program("smokejumper")
+    kubeconfig = lab.supervised_kubeconfig
+    lines = ["", f"The kubeconfigs of admin, reader, executor, dryrun, alice and bob alone are in {kubeconfig.parent}"]
     namespace = ""
     if name:
         expect = scenario.read(name).expect
         namespace = f" -n {expect.namespace}"
         lines += ["", f"{name}: {expect.summary}", f"  {expect.question}"]
-    lines += ["", "Try:", f"  export KUBECONFIG={reader}", f"  smokejumper diagnose{namespace or ' -A'}"]
+    lines += ["", "Try, in another terminal:", f"  export KUBECONFIG={shlex.quote(str(kubeconfig))}    # the current context reads"]
+    lines += ["  export SMOKEJUMPER_EXECUTOR_CONTEXT=executor SMOKEJUMPER_DRY_RUN_CONTEXT=dryrun"]
+    lines += [f"  {smokejumper} diagnose{namespace or ' -A'}"]
     if shutil.which("kubectl"):
         lines += [f"  kubectl get pods{namespace or ' -A'}", f"  kubectl get events{namespace or ' -A'} --sort-by=.lastTimestamp"]
+    if name and (remedy := scenario.read(name).expect.remedy):
+        action, target, *options = remedy
+        words = [action, target, *(() if target.startswith("node/") else ("-n", scenario.read(name).expect.namespace)), *options]
+        lines.append(f"  {smokejumper} propose {shlex.join(words)}    # and on as in the README: Fix under supervision")
     if name and scenario.read(name).expect.repair:
-        lines.append(f"  python -m tests.lab repair {name}")
+        lines.append(f"  {python} -m tests.lab repair {name}    # or the scenario's own repair")
     return "\n".join([*lines, "", "Ctrl-C stops it."])
+
+
+def _program(name: str) -> str:
+    """A program beside this Python, from the folder where this runs: neither need be on anybody's PATH."""
+    path = Path(sys.executable).parent / name
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _load(options: argparse.Namespace) -> int:
@@ -165,7 +179,8 @@ def _running() -> Iterator[tuple[ApiClient, Path]]:
     notes = [json.loads(path.read_text("utf-8")) for path in _notes()]
     if len(notes) != 1:
         raise NotRunningError(
-            f"{len(notes)} labs run here and this needs exactly one; start one with `python -m tests.lab up`, stop all with `down`"
+            f"{len(notes)} labs run here and this needs exactly one; start one with `make lab`, stop all with "
+            f"`{_program(Path(sys.executable).name)} -m tests.lab down`"
         )
     folder = Path(notes[0]["folder"])
     with ApiClient(notes[0]["server"], notes[0]["token"], folder / "credentials" / "ca.crt") as client:

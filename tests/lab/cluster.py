@@ -42,6 +42,8 @@ USERS: dict[str, tuple[str, ...]] = {
     "system:kube-controller-manager": ("system:control-plane",),
     "system:kube-scheduler": ("system:control-plane",),
 }
+# The contexts of the kubeconfig for the write path, and the user of each. The first, which reads, is the cluster's name.
+SUPERVISED = {"lab": "reader", "executor": "executor", "dryrun": "dryrun"}
 
 
 class ControlPlane:
@@ -90,6 +92,11 @@ class ControlPlane:
     def kubeconfig(self, user: str) -> Path:
         """The path of a kubeconfig whose only context, `lab`, is this user. Users are the keys of USERS."""
         return self.folder / "credentials" / f"{user.replace(':', '-')}.kubeconfig"
+
+    @property
+    def supervised_kubeconfig(self) -> Path:
+        """The path of a kubeconfig with the contexts of SUPERVISED: all that a person needs to walk the write path."""
+        return self.folder / "credentials" / "kubeconfig"
 
     def token(self, user: str) -> str:
         """The user's bearer token."""
@@ -201,18 +208,22 @@ class ControlPlane:
         tokens.touch(mode=0o600)
         tokens.write_text("\n".join(rows) + "\n", "utf-8")
         for user in USERS:
-            cluster = {"server": self.server, "certificate-authority": str(self._certificates.authority)}
-            document = {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "lab", "cluster": cluster}],
-                "users": [{"name": user, "user": {"token": self._tokens[user]}}],
-                "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
-                "current-context": "lab",
-            }
-            path = self.kubeconfig(user)
-            path.touch(mode=0o600)
-            path.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
+            self._write_kubeconfig(self.kubeconfig(user), {"lab": user})
+        self._write_kubeconfig(self.supervised_kubeconfig, SUPERVISED)
+
+    def _write_kubeconfig(self, path: Path, contexts: dict[str, str]) -> None:
+        """Contexts by name and user; the first is the current one."""
+        cluster = {"server": self.server, "certificate-authority": str(self._certificates.authority)}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": user, "user": {"token": self._tokens[user]}} for user in contexts.values()],
+            "contexts": [{"name": name, "context": {"cluster": "lab", "user": user}} for name, user in contexts.items()],
+            "current-context": next(iter(contexts)),
+        }
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
 
     def _etcd_flags(self, client_url: str, peer_url: str) -> list[str]:
         return [

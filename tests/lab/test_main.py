@@ -59,7 +59,8 @@ def _notes(cache: Path) -> list[dict[str, str]]:
 def test_up_repair_down(up: subprocess.Popen[bytes], cache: Path, tmp_path: Path) -> None:
     output = (tmp_path / "output").read_text()
     [note] = _notes(cache)
-    assert f"KUBECONFIG={note['folder']}/credentials/reader.kubeconfig" in output
+    assert f"KUBECONFIG={note['folder']}/credentials/kubeconfig" in output
+    assert "SMOKEJUMPER_EXECUTOR_CONTEXT=executor SMOKEJUMPER_DRY_RUN_CONTEXT=dryrun" in output
     assert "smokejumper diagnose -n routing" in output
     assert _run(cache, "repair", "config-map-missing").stdout == "config-map-missing: repaired\n"
     assert _run(cache, "load", "service-selector").stdout.startswith("service-selector: A Service has no endpoints")
@@ -86,9 +87,7 @@ def test_killed_up_leaves_nothing(up: subprocess.Popen[bytes], cache: Path, numb
 def test_load_without_a_lab_says_so(cache: Path) -> None:
     result = _run(cache, "load", "healthy")
     assert result.returncode == 1
-    assert (
-        result.stderr == "lab: 0 labs run here and this needs exactly one; start one with `python -m tests.lab up`, stop all with `down`\n"
-    )
+    assert result.stderr.startswith("lab: 0 labs run here and this needs exactly one; start one with `make lab`, stop all with ")
 
 
 def test_unknown_scenario_is_told_before_anything_starts(cache: Path) -> None:
