@@ -279,7 +279,8 @@ def _parse_elsewhere(source: Source) -> None:
     if done.returncode < 0:
         raise BadBundle(f"Parsing the policies ended the parser with signal {-done.returncode}.")
     if done.returncode:
-        raise BadBundle(f"The policies are not valid: {done.stderr.strip()[-800:]}")
+        # The parser's words stand after its trace, which is ours and helps nobody.
+        raise BadBundle(f"The policies are not valid: {done.stderr.rpartition('Error: ')[2].strip()[-800:]}")
 
 
 def _rule(raw: dict[str, Any], groups: frozenset[str] | None) -> Rule:

@@ -76,6 +76,13 @@ def test_refused(rules: str, why: str) -> None:
         _build(rules)
 
 
+def test_what_does_not_parse_is_said_in_the_parsers_words() -> None:
+    with pytest.raises(BadBundle) as refused:
+        _build("permit (principal", isolate=True)
+    assert "unexpected end of input" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
 def test_a_thousand_parentheses_end_no_process() -> None:
     """The engine segfaults on them: they never reach it here, and if they did it would be in a process of its own."""
     deep = GOOD.replace("resource)", f"resource) when {{ {'(' * 1000}true{')' * 1000} }}")
