@@ -76,13 +76,18 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
             asked,
             headline=headline(context.reader.cluster, offers),
             columns=COLUMNS,
-            items=(((STATES.index(offer.state), offer.node, offer.resource), offer) for offer in shown),
+            items=((order(offer), offer) for offer in shown),
             cells=cells,
             missing=missing,
             untrusted=True,
         )
 
     return Answer(render, growth, cost)
+
+
+def order(offer: Offer) -> tuple[int, str, str]:
+    """The worst first."""
+    return (STATES.index(offer.state), offer.node, offer.resource)
 
 
 def headline(cluster: str, offers: tuple[Offer, ...]) -> list[str]:

@@ -106,7 +106,7 @@ def _refuse_unknown_node(world: World, missing: tuple[Missing, ...], node: str |
     from oncall.render import gaps
     from runbooks.inventory import inventory
 
-    nodes = {offer.node for offer in inventory(world)}
+    nodes = {offer.node for offer in world.once(inventory)}
     if node is not None and node not in nodes:
         blind = "".join(f"\ncannot see: {line}" for line in gaps([gap for gap in missing if gap.kind == "Node"]))
         raise UsageError(f"no node {node!r} with accelerators; {nearest(node, nodes, 'nodes with accelerators')}.{blind}")
@@ -117,7 +117,7 @@ def _print(screen: Any, world: World, missing: tuple[Missing, ...], wanted: _Wan
     from oncall.render import gaps
     from runbooks.inventory import inventory
 
-    offers = inventory(world)
+    offers = world.once(inventory)
     for line in headline(world.cluster, offers):
         screen.print(line)
     shown = wanted.chosen(offers)
@@ -136,12 +136,12 @@ def _nodes(world: World, offers: tuple[Offer, ...]) -> tuple[Table, int]:
 
     from guardrails.redact import present
     from mcp_server.result import age
-    from mcp_server.tools.gpus import STATES, notes_of, why
+    from mcp_server.tools.gpus import notes_of, order, why
     from runbooks.inventory import notes
 
     said = notes_of(offers, notes(world))
     table = Table("node", "resource", "model", "state", "held", "free", "sick", "holder", "says", box=None, pad_edge=False)
-    ordered = sorted(offers, key=lambda offer: (STATES.index(offer.state), offer.node, offer.resource))
+    ordered = sorted(offers, key=order)
     for offer in ordered[:ROWS_SHOWN]:
         holders = "\n".join(f"{holder.count} {holder.workload} {age(holder.since, world.now)}" for holder in offer.holders)
         table.add_row(
@@ -179,7 +179,7 @@ def _document(world: World, wanted: _Wanted) -> dict[str, Any]:
     from mcp_server.tools.gpus import notes_of
     from runbooks.inventory import inventory, notes, total
 
-    offers = wanted.chosen(inventory(world))
+    offers = wanted.chosen(world.once(inventory))
     said = notes_of(offers, notes(world))
     rows = [
         {
