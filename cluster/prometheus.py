@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from cluster.endpoint import DETAIL_LIMIT, Endpoint, EndpointClient
-from cluster.presets import ANY, BY_NAME, EXPORTED, LONG_MINUTES, MOVED, PRESETS, Form, Preset, render
+from cluster.presets import BY_NAME, PRESETS
+from cluster.promql import ANY, EXPORTED, LONG_MINUTES, MOVED, Form, Preset, render
 from cluster.reading import Cost, MetricQuery, Missing, Reading, Sample, Series, Why
 from cluster.reference import Scope, Window
 from cluster.telemetry import Alert, Telemetry

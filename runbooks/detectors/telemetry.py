@@ -34,7 +34,11 @@ LEAK_FIT = 0.9
 SLOW_SECONDS = 0.2
 # A container with less than this gets a millisecond or two of each 100 ms period: nothing but an idle helper lives on that.
 STARVING_CORES = 0.02
-_ELSEWHERE = ("DCGM_", "vllm:", "sglang:", "tgi_", "nv_")
+# Measurements that other detectors judge by their own rules, whatever words their names hold.
+_ELSEWHERE = (
+    *("DCGM_", "vllm:", "sglang:", "tgi_", "nv_", "llm_d_", "inference_", "picker_", "keda_", "kueue_", "request_failures_"),
+    *("kubelet_volume_", "node_mountstats_", "node_disk_"),
+)
 _RESOLVED = frozenset({"resolved", "inactive", "ok", "normal", "suppressed", "closed"})
 _THROTTLE = re.compile(r"throttl", re.IGNORECASE)
 # cAdvisor's counters, and the one divided by the other.
@@ -315,7 +319,6 @@ def _identity(series: Series) -> tuple[tuple[str, str], ...]:
 
 def _series_signals(world: World, ref: ObjectRef, series: Series) -> Iterator[Signal]:
     name = series.labels.get(NAME_LABEL, "")
-    # Accelerators and model servers are judged in `utilisation`.
     if name.startswith(_ELSEWHERE):
         return
     if name.endswith((_THROTTLED_PERIODS, _PERIODS, _THROTTLED_RATIO)):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cluster.endpoint import Endpoint
-from cluster.presets import ANY, BY_NAME, PRESETS, Form, Preset, render
+from cluster.presets import BY_NAME, PRESETS
 from cluster.prometheus import Prometheus as Source
+from cluster.promql import ANY, Form, Preset, render
 from cluster.reading import MetricQuery, Why
 from cluster.reference import Window
 from tests.lab.monitoring import Prometheus
@@ -34,11 +35,9 @@ def test_the_page_names_every_metric() -> None:
     """docs/monitoring.md is a contract; the parts of a histogram are named by the histogram."""
     rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
     documented = {name: set(re.findall(r"`([^`]+)`", metrics)) for name, metrics in rows}
-    parts = re.compile(r"_(?:sum|count|bucket)$")
+    parts, counted = re.compile(r"_(?:sum|count|bucket)$"), ("nv_inference_pending_request_count", "tgi_request_count")
     needed = {
-        preset.name: {
-            name if name == "nv_inference_pending_request_count" else parts.sub("", name) for form in preset.forms for name in form.names
-        }
+        preset.name: {name if name in counted else parts.sub("", name) for form in preset.forms for name in form.names}
         for preset in PRESETS
     }
     assert documented == needed
@@ -48,7 +47,7 @@ def test_names_are_unique_and_every_form_says_what_it_needs() -> None:
     assert len(BY_NAME) == len(PRESETS)
     for preset in PRESETS:
         assert all(form.names for form in preset.forms), preset.name
-        assert preset.of in ("pod", "node")
+        assert preset.of in ("pod", "node", "cluster")
 
 
 def test_a_form_needs_all_its_metrics() -> None:
