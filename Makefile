@@ -24,8 +24,9 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 demo: $(VENV)/.runtime
 	$(BIN)/python -m examples.demo
 
+# Two processes, each with a control plane of its own: much of the time goes to waiting for a cluster. A module stays in one process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 # Kill storms and large sweeps, too long for every commit.
 soak: $(VENV)/.dev

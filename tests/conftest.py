@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # "required" makes a lab that cannot run a failure instead of a skip; "off" skips its tests without trying.
 LAB_SETTING = "SMOKEJUMPER_LAB"
-_LAB_MISSING = pytest.StashKey[str]()
-_LAB_ACCOUNT = pytest.StashKey[str]()
+# What each process of a run has to say of the lab at its end.
+_LAB_NOTES = pytest.StashKey[list[str]]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell without job control starts background jobs with SIGINT ignored, and so would every process that a test interrupts."""
+    config.stash[_LAB_NOTES] = []
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -45,7 +46,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with Lab(_built(request, find_or_build)) as running:
         yield running
         account = running.account(tmp_path_factory.getbasetemp())
-        request.config.stash[_LAB_ACCOUNT] = str(account)
+        request.config.stash[_LAB_NOTES].append(str(account))
         if account.offences:
             pytest.fail(f"the audit log has writes that nobody granted: {account}\n{account.complaint()}", pytrace=False)
 
@@ -81,7 +82,7 @@ def _built(request: pytest.FixtureRequest, build: Callable[[], T]) -> T:
     except LabUnavailableError as error:
         if setting == "required":
             pytest.fail(f"{LAB_SETTING}=required, but {error}", pytrace=False)
-        request.config.stash[_LAB_MISSING] = str(error)
+        request.config.stash[_LAB_NOTES].append(f"all tests that need its real servers were skipped: {error}")
         pytest.skip(str(error))
 
 
@@ -93,10 +94,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its notes to the process that prints."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["lab"] = session.config.stash[_LAB_NOTES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_LAB_NOTES].extend(getattr(node, "workeroutput", {}).get("lab", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    missing = config.stash.get(_LAB_MISSING, None)
-    if missing is not None:
-        terminalreporter.write_line(f"lab: all tests that need the lab's real servers were skipped: {missing}", yellow=True)
-    account = config.stash.get(_LAB_ACCOUNT, None)
-    if account is not None:
-        terminalreporter.write_line(f"lab: {account}")
+    notes = config.stash[_LAB_NOTES]
+    for note in dict.fromkeys(notes):
+        terminalreporter.write_line(f"lab: {note}")
