@@ -21,7 +21,7 @@ from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver
-from runbooks.detectors import devices, utilisation
+from runbooks.detectors import deviceerrors, devices, gpunodes, throttling, utilisation
 from runbooks.pending import Group, pending_groups
 from runbooks.scheduling import Hurdle, Obstacle, Usage, amount_text, requests_of
 
@@ -132,9 +132,12 @@ def total(offers: Iterable[Offer]) -> Total:
     )
 
 
+_NOTING = (devices, deviceerrors, gpunodes, throttling, utilisation)
+
+
 def notes(world: World) -> tuple[Note, ...]:
     """What is wrong with devices, their nodes and their use, as far as this world shows: health agents, XIDs, heat, idleness."""
-    found = (finding for detector in (*devices.DETECTORS, *utilisation.DETECTORS) for finding in detector(world))
+    found = (finding for module in _NOTING for detector in module.DETECTORS for finding in detector(world))
     return tuple(Note(finding.subject, finding.code, finding.explanation) for finding in found)
 
 

@@ -175,11 +175,15 @@ def _judge(world: World, scaler: HorizontalPodAutoscaler, item: Condition) -> tu
 
 
 def _scales_serving(world: World, scaler: HorizontalPodAutoscaler) -> bool:
-    """Whether it scales a model server: by a metric of one, or by what its target runs."""
-    if _SERVING_METRIC.search(str(scaler.spec.metrics)):
-        return True
     target = scaler.spec.scale_target_ref
-    workload = world.find(ObjectRef(target.kind, scaler.namespace, target.name))
+    return serves_models(world, ObjectRef(target.kind, scaler.namespace, target.name), str(scaler.spec.metrics))
+
+
+def serves_models(world: World, target: ObjectRef, scaled_by: str) -> bool:
+    """Whether an autoscaler scales a model server: by a metric of one in `scaled_by`, or by what its target runs."""
+    if _SERVING_METRIC.search(scaled_by):
+        return True
+    workload = world.find(target)
     containers = workload.template.spec.containers if isinstance(workload, Deployment | StatefulSet) else ()
     return any(MODEL_SERVER.search(" ".join((item.image, *(item.command or ())))) for item in containers)
 

@@ -18,6 +18,7 @@ from cluster.facts.workload import DaemonSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from guardrails.accelerator import vendor_of
+from runbooks import xid
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.pending import blame_of, broken_device_nodes, pending_groups
 from runbooks.scheduling import Obstacle, Usage, requests_of
@@ -43,11 +44,12 @@ _HEALTH = {
     "GpuPmuWatch": "gpu.hardware-fault",
     "GpuDriverWatch": "gpu.driver-mismatch",
 }
-_XID = re.compile(r"(?i)xid(?:\s*\([^)]*\))?\D{0,12}?(\d{1,3})\b")
-# XIDs that an application causes; the device plugin ignores them too (k8s-device-plugin internal/rm/health.go).
-_APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
-_ECC_XIDS = frozenset({48, 63, 64, 92, 94, 95, 140, 171, 172})
-_NVLINK_XIDS = frozenset({74, 144, 145, 146, 147, 148, 149, 150})
+_INNOCENT = frozenset({xid.Family.APPLICATION, xid.Family.SYMPATHETIC, xid.Family.HARMLESS})
+_OF_FAMILY = {
+    xid.Family.MEMORY: "gpu.memory-fault",
+    xid.Family.REMAPPED: "gpu.remap-pending",
+    xid.Family.LINK: "gpu.nvlink-fault",
+}
 _STARTUP: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"(?i)driver/library version mismatch"), "gpu.driver-mismatch", "the GPU driver's library and kernel module differ"),
     (
@@ -164,21 +166,27 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
             )
             users = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and uses_device(pod))
             text = f"A GPU of node {node.name} is faulty ({item.type}): {(item.message or item.reason or 'no message')[:240]}"
+            text += xid.words_in(item.message or "")
             yield Finding(code, node.ref, Certainty.PROVEN, (proof,), text, users, since=item.last_transition_time)
     yield from _unhealthy_in_use(world)
 
 
 def _by_xid(message: str) -> str | None:
-    """The code that an XID number in a message points to; None without one, or where the application caused it."""
-    match = _XID.search(message)
-    return code_of_xid(int(match[1])) if match else None
+    """The code that the XID in a message points to; None without one, or where it is no fault of the device."""
+    number = xid.number_in(message)
+    code = code_of_xid(number) if number is not None else None
+    return None if code == "gpu.nvlink-fault" and xid.is_minor(message) else code
 
 
 def code_of_xid(number: int) -> str | None:
-    """The code of an XID error; None for 0, which is none, and for those that an application causes."""
-    if not number or number in _APPLICATION_XIDS:
+    """The code of an XID error; None for 0, which is none, for those of applications and those that only follow another.
+
+    A number that the table does not have counts as a fault of the hardware: the device plugin withdraws the device for it.
+    """
+    row = xid.table().get(number)
+    if not number or (row is not None and row.family in _INNOCENT):
         return None
-    return "gpu.memory-fault" if number in _ECC_XIDS else "gpu.nvlink-fault" if number in _NVLINK_XIDS else "gpu.hardware-fault"
+    return _OF_FAMILY.get(row.family, "gpu.hardware-fault") if row is not None else "gpu.hardware-fault"
 
 
 def uses_device(pod: Pod) -> bool:
@@ -285,7 +293,7 @@ def fault_events(world: World) -> Iterable[Finding]:
             code = _by_xid(event.text)
             if code is not None:
                 proof = cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen)
-                text = f"The GPU driver of node {event.subject.name} reports {event.text[:240]}"
+                text = f"The GPU driver of node {event.subject.name} reports {event.text[:240]}{xid.words_in(event.text)}"
                 users = tuple(
                     pod.ref for pod in world.pods_on(event.subject.name) if not pod.finished and not pod.ready and uses_device(pod)
                 )

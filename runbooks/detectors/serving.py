@@ -1,6 +1,6 @@
 """Resources of model serving and training whose own status or wiring shows the fault: pools, endpoint pickers, roles, runtimes, gangs.
 
-What a model server's log says is for `models`; what monitoring says of it, for `utilisation`. Only declared roles count: a pool is one of
+What a model server's log says is for `models`; what monitoring says of it, for `modelload`. Only declared roles count: a pool is one of
 prefill where its labels or its arguments say so. Limits: statuses of kinds that no operator here writes are not interpreted.
 """
 
@@ -122,6 +122,12 @@ def prefill_down(world: World) -> Iterator[Finding]:
                 "computes prompts itself, and first tokens take longer.",
                 affects=tuple(pod.ref for pod in world.pods_of(item.ref)),
             )
+
+
+def role_of_pod(pod: Pod) -> str:
+    """`prefill`, `decode`, or "" where a pod's labels and arguments say neither."""
+    labelled = pod.labels.get(_ROLE_LABEL, "")
+    return labelled if labelled in ("prefill", "decode") else _role(pod.spec)
 
 
 def _role(spec: PodSpec) -> str:

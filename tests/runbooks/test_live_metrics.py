@@ -14,7 +14,7 @@ import pytest
 from cluster.endpoint import Endpoint
 from cluster.prometheus import Prometheus as Source
 from cluster.reference import Scope
-from runbooks.detectors import deviceerrors, telemetry, utilisation
+from runbooks.detectors import deviceerrors, modellatency, modelload, telemetry, throttling, utilisation, volumes
 from tests.lab.monitoring import Line, Prometheus
 from tests.lab.shapes import Samples, counter, level, moments, skewed, steady, step, without
 from tests.runbooks.worlds import world
@@ -22,7 +22,8 @@ from tests.runbooks.worlds import world
 pytestmark = pytest.mark.anyio
 
 _QUARTERS = itertools.count(1)
-DETECTORS = (*utilisation.DETECTORS, *telemetry.DETECTORS, *deviceerrors.DETECTORS)
+MODULES = (utilisation, modelload, modellatency, throttling, volumes, telemetry, deviceerrors)
+DETECTORS = tuple(detector for module in MODULES for detector in module.DETECTORS)
 POD = """
 kind: Pod
 metadata: {{name: {owner}-{index}, namespace: ml, ownerReferences: [{{kind: {kind}, name: {owner}, controller: true}}]}}

@@ -220,7 +220,8 @@ NEAR: dict[str, tuple[str, Logs]] = {
 
 
 def test_every_code_has_a_fault_and_a_near_miss() -> None:
-    assert set(FIRES) == set(NEAR) == {code for code in catalogue() if code.startswith("storage.")}
+    measured = {"storage.volume-filling", "storage.file-server-slow"}
+    assert set(FIRES) == set(NEAR) == {code for code in catalogue() if code.startswith("storage.")} - measured
 
 
 @pytest.mark.parametrize("code", sorted(FIRES))

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from cluster.reading import Reading, Sample, Series
 from cluster.telemetry import Alert, Telemetry
-from runbooks.detectors import utilisation
+from runbooks.detectors import modelload, throttling, utilisation
 from runbooks.finding import Finding
 from tests.runbooks.worlds import NOW, world
 
+DETECTORS = (*modelload.DETECTORS, *throttling.DETECTORS, *utilisation.DETECTORS)
 START = NOW - timedelta(hours=3)
 GPU_POD = """
 kind: Pod
@@ -37,7 +38,7 @@ def per_pod(name: str, values: list[float], owner: str = "chat") -> tuple[Series
 
 def found(text: str, *parts: Series, alerts: tuple[Alert, ...] = ()) -> set[tuple[str, str]]:
     made = world(text).with_telemetry(Reading(Telemetry(alerts=alerts, series=parts)))
-    findings: list[Finding] = [finding for detector in utilisation.DETECTORS for finding in detector(made)]
+    findings: list[Finding] = [finding for detector in DETECTORS for finding in detector(made)]
     return {(finding.code, str(finding.subject)) for finding in findings}
 
 

@@ -1,0 +1,160 @@
+"""GPUs that run slower than they could: hot, braked by their power supply, or held at a low clock, and who pays for it.
+
+Sources: DCGM clock events and violations, temperatures, clocks, alerts. Limits: a power cap and an idle clock are normal; dcgm-exporter
+exports clock events only where its counters file names them.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from cluster.facts.pod import Pod
+from cluster.reference import ObjectRef
+from cluster.world import World
+from runbooks.detectors.devices import uses_device
+from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
+from runbooks.levels import Level, levels, node_of, since
+from runbooks.measurement import Locator
+
+_CLOCK = re.compile(r"DCGM_FI_DEV_SM_CLOCK$")
+_TEMPERATURE = re.compile(r"DCGM_FI_DEV_GPU_TEMP$")
+_THERMAL_EVENT = re.compile(r"(?:hw|sw)_thermal|hw_slowdown|THERMAL_VIOLATION")
+# dcgm-exporter 4: one counter, the event as a label (collector/clock_events_collector.go).
+_CLOCK_EVENTS = re.compile(r"DCGM_EXP_CLOCK_(?:EVENTS|THROTTLE_REASONS)_COUNT$")
+_THERMAL_ALERT = re.compile(r"thermal|gpu.{0,20}slowdown|gpu.{0,20}temperature", re.IGNORECASE)
+_BRAKE = "hw_power_brake"
+_BUSY = re.compile(r"DCGM_FI_DEV_GPU_UTIL$")
+_RESOLVED = frozenset({"resolved", "inactive", "ok", "normal", "suppressed", "closed"})
+# NVIDIA data centre GPUs begin to slow down between 83 and 90 °C; a clock below this share of its peers' is held back.
+HOT_CELSIUS = 85.0
+CLOCK_SHARE = 0.7
+# Work that does not wait: a GPU that idles lowers its clock by itself.
+BUSY_PERCENT = 90.0
+PEERS = 3
+
+
+def hot_devices(world: World) -> Iterator[Finding]:
+    """GPUs that slow down because they are hot, by their events, their temperature with their clock, or an alert."""
+    told: dict[ObjectRef, list[tuple[Level | None, Evidence]]] = defaultdict(list)
+    found = list(levels(world, re.compile(f"{_CLOCK.pattern}|{_TEMPERATURE.pattern}|{_THERMAL_EVENT.pattern}")))
+    found += (level for level in levels(world, _CLOCK_EVENTS) if _THERMAL_EVENT.search(level.series.labels.get("clock_event", "")))
+    clocks = [level.value for level in found if _CLOCK.search(level.name)]
+    usual = statistics.median(clocks) if clocks else 0.0
+    slow = {_device(level): level for level in found if _CLOCK.search(level.name) and level.value < CLOCK_SHARE * usual}
+    for level in found:
+        hot = _TEMPERATURE.search(level.name) and level.value >= HOT_CELSIUS and (_device(level) in slow or not clocks)
+        held = level.value > 0 and (_THERMAL_EVENT.search(level.name) or _CLOCK_EVENTS.search(level.name))
+        node = node_of(world, level.ref)
+        if node is not None and (hot or held):
+            told[node].append((level, level.evidence))
+            if hot and _device(level) in slow:
+                told[node].append((slow[_device(level)], slow[_device(level)].evidence))
+    locator = world.once(Locator)
+    for alert in world.telemetry.alerts:
+        if alert.state.lower() not in _RESOLVED and _THERMAL_ALERT.search(f"{alert.name} {alert.text}"):
+            ref = locator.locate({**dict(alert.labels), "subject": alert.subject})
+            node = node_of(world, ref) if ref is not None else None
+            if node is not None:
+                told[node].append((None, cite(Source.ALERT, node, alert.name, alert.text or "firing", alert.since)))
+    for node, items in told.items():
+        measured = [level for level, _ in items if level is not None]
+        began, holders = _onset(measured), _holders(world, measured)
+        evidence = tuple(dict.fromkeys(item for _, item in items))
+        yield Finding(
+            "gpu.thermal-throttle",
+            node,
+            Certainty.PROVEN if len(evidence) > 1 else Certainty.LIKELY,
+            evidence[:5],
+            f"{_gpus(measured)} of node {node.name} slows down because it is hot{since(began)}: {evidence[0].path} {evidence[0].quote}."
+            f"{_held(world, holders)}",
+            affects=holders,
+            since=began,
+        )
+
+
+def power_brakes(world: World) -> Iterator[Finding]:
+    """GPUs that the power supply or the rack brakes; the cap that every busy GPU meets is none."""
+    told: dict[ObjectRef, list[Level]] = defaultdict(list)
+    for level in levels(world, _CLOCK_EVENTS):
+        node = node_of(world, level.ref)
+        if node is not None and level.value > 0 and level.series.labels.get("clock_event") == _BRAKE:
+            told[node].append(level)
+    for node, braked in told.items():
+        began, holders = _onset(braked), _holders(world, braked)
+        yield Finding(
+            "gpu.power-brake",
+            node,
+            Certainty.PROVEN,
+            tuple(level.evidence for level in braked)[:5],
+            f"{_gpus(braked)} of node {node.name} is braked by its power supply{since(began)} ({_BRAKE}): the server or the rack has too "
+            f"little power.{_held(world, holders)}",
+            affects=holders,
+            since=began,
+        )
+
+
+def clocks_held(world: World) -> Iterator[Finding]:
+    """GPUs that work at a clock far below that of their peers, with neither heat nor a brake to explain it: a clock set by hand."""
+    found = list(levels(world, _CLOCK))
+    busy = {_device(level) for level in levels(world, _BUSY) if level.value >= BUSY_PERCENT}
+    working = [level for level in found if _device(level) in busy]
+    if len(working) < PEERS:
+        return
+    usual = statistics.median(level.value for level in working)
+    excused = {_device(level) for level in levels(world, _CLOCK_EVENTS) if level.value > 0}
+    excused |= {_device(level) for level in levels(world, re.compile("THERMAL_VIOLATION")) if level.value > 0}
+    excused |= {_device(level) for level in levels(world, _TEMPERATURE) if level.value >= HOT_CELSIUS}
+    told: dict[ObjectRef, list[Level]] = defaultdict(list)
+    for level in working:
+        node = node_of(world, level.ref)
+        if node is not None and level.value < CLOCK_SHARE * usual and _device(level) not in excused:
+            told[node].append(level)
+    for node, held in told.items():
+        holders = _holders(world, held)
+        yield Finding(
+            "gpu.clock-held",
+            node,
+            Certainty.LIKELY,
+            (
+                *(level.evidence for level in held[:4]),
+                cite(Source.METRIC, node, held[0].name, f"median of {len(working)} busy GPUs: {usual:.4g}"),
+            ),
+            f"{_gpus(held)} of node {node.name} works at {held[0].value:.0f} MHz, busy GPUs elsewhere at {usual:.0f} MHz in the median, "
+            f"and is neither hot nor braked: a clock was set and left.{_held(world, holders)}",
+            affects=holders,
+            lacks="which clock is set; `nvidia-smi -q -d CLOCK` on the node shows it",
+        )
+
+
+def _onset(found: Iterable[Level]) -> datetime | None:
+    """When the earliest of them rose, where one did."""
+    changes = [level.change for level in found if not _CLOCK.search(level.name)]
+    return min((item.since for item in changes if item is not None and item.since is not None and item.factor > 1.05), default=None)
+
+
+def _holders(world: World, found: Iterable[Level]) -> tuple[ObjectRef, ...]:
+    """The pods that have the devices; the exporter's own pod, where the scraper kept its labels, has none."""
+    pods = (world.get(Pod, level.ref.namespace, level.ref.name) for level in found if level.ref.kind == Pod.kind)
+    return tuple(dict.fromkeys(pod.ref for pod in pods if pod is not None and not pod.finished and uses_device(pod)))
+
+
+def _gpus(found: Iterable[Level]) -> str:
+    names = sorted({level.device for level in found if level.device})
+    return f"GPU {', '.join(names[:8])}" if names else "A GPU"
+
+
+def _held(world: World, holders: tuple[ObjectRef, ...]) -> str:
+    if not holders:
+        return ""
+    return f" {holders[0].name} of {world.top_owner(holders[0])} runs on it{f', and {len(holders) - 1} more' if holders[1:] else ''}."
+
+
+def _device(level: Level) -> tuple[ObjectRef, str]:
+    return level.ref, level.device
+
+
+DETECTORS: tuple[Detector, ...] = (hot_devices, power_brakes, clocks_held)
