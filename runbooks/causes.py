@@ -68,8 +68,9 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     explained_by: dict[int, int] = {}
     for index, candidate in enumerate(candidates):
         for earlier in range(index):
-            if earlier not in explained_by and _explains(candidates[earlier], candidate, world):
-                explained_by[index] = earlier
+            if _explains(candidates[earlier], candidate, world):
+                # What follows from a consequence follows from its cause.
+                explained_by[index] = explained_by.get(earlier, earlier)
                 break
     roots = [index for index in range(len(candidates)) if index not in explained_by]
     faults = [index for index in roots if candidates[index].code.role is not Role.ADVISORY]

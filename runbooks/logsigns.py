@@ -38,6 +38,7 @@ _TROUBLE: tuple[str, ...] = (
     "slowdown", "larger than", "greater than", "has reached", "not valid", "doesn't match", "no route", "insufficient",
     "no reachable", "http response", "http request", "handshake", "wrong version", "bad address", "resolve", "feature flag",
     "featureflag", "overflow", "bad directive", "limit alarm", "blocked", "eai_again", "misbehaving", "try again", "deadline",
+    "unexpectedly", "not yet initialized", "busy or", "retracting",
 )
 # fmt: on
 
@@ -72,6 +73,12 @@ FAILURES: tuple[Form, ...] = (
         r"CUDA driver version is insufficient|driver/library version mismatch|forward compatibility was attempted|"
         r"NVIDIA driver on your system is too old",
     ),
+    # Fabric Manager joins the GPUs of an NVSwitch host; without it every CUDA program ends so (CUDA error 802).
+    _form("gpu-fabric", r"Error 802: system not yet initialized|cudaErrorSystemNotReady|CUDA_ERROR_SYSTEM_NOT_READY"),
+    # The container had its GPU and lost it, when the runtime wrote its device rules anew (nvidia-container-toolkit, troubleshooting).
+    _form("gpu-lost", r"Failed to initialize NVML: Unknown Error"),
+    _form("gpu-busy", r"CUDA-capable device\(s\) is/are busy or unavailable|GPU requires reset|CUDA_ERROR_DEVICE_UNAVAILABLE"),
+    _form("gpu-architecture", r"no kernel image is available for execution on the device|cudaErrorNoKernelImageForDevice"),
     _form(
         "gpu-absent",
         r"no CUDA-capable device|Found no NVIDIA driver|libcuda\.so(?:\.1)?: cannot open|libnvidia-ml\.so(?:\.1)?: cannot open|"
@@ -86,7 +93,8 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "kv-cache-small",
         r"larger than the available KV cache memory|No available memory for the cache blocks|"
-        r"larger than the maximum number of tokens that can be stored in (?:the )?KV cache|Please try to increase --mem-fraction-static",
+        r"larger than the maximum number of tokens that can be stored in (?:the )?KV cache|Please try to increase --mem-fraction-static|"
+        r"Out of memory even after retracting all other requests",
     ),
     _form("gpu-memory-shared", r"Free memory on device .* less than desired GPU memory utilization"),
     _form(
@@ -121,7 +129,15 @@ FAILURES: tuple[Form, ...] = (
     _form("model-length", r"max_model_len \(\d+\) is greater than the derived max_model_len"),
     _form("adapter-missing", r"LoRA adapter \S+ (?:does not exist|not found)|No adapter found for"),
     _form("model-name", r"The model [`'\"]?(?P<name>[^`'\"\s]+)[`'\"]? does not exist"),
-    _form("kv-transfer", r"NIXL transfer failure|Releasing expired KV blocks|NIXL is not available|No remote agents for engine"),
+    _form(
+        "kv-transfer",
+        r"NIXL transfer failure|Releasing expired KV blocks|NIXL is not available|No remote agents for engine|"
+        r"Mooncake transfer engine returned -?\d|(?:Decode|Prefill) (?:transfer|bootstrap|handshake) failed for request rank",
+    ),
+    # vLLM v1/engine/core_client.py: the engine's own patience, which no probe knows of.
+    _form("load-timeout", r"Timed out waiting for engine core processes to start"),
+    # vLLM v1/executor/multiproc_executor.py: killed from outside, by the kernel for the container's memory as a rule.
+    _form("worker-killed", r"Worker proc \S+ died unexpectedly \(exit code: -9\)"),
     _form(
         "nccl",
         r"Watchdog caught collective operation timeout|ProcessGroupNCCL's watchdog got stuck|Timeout at NCCL work|"
@@ -142,13 +158,16 @@ FAILURES: tuple[Form, ...] = (
     _form("training-data", r"DatasetGenerationError|DataLossError|Parquet magic bytes|ArrowInvalid|corrupt(?:ed)? (?:record|dataset|JPEG)"),
     # Object stores and tables.
     _form("commit-conflict", r"(?:Retryable )?commit conflict for version|CommitFailedException|ConcurrentAppendException"),
+    # Lance: a version that another process cleaned up, and a table that is not where it is looked for.
+    _form("table-version-missing", r"_versions/\d+\.manifest[^\n]*(?:not found|NoSuchKey|No such file)|Not found: \S+/_versions/"),
+    _form("table-missing", r"Table '(?P<name>[^']+)' was not found|Dataset at path \S+ was not found|Unable to created? lance dataset at"),
     _form("object-store-throttled", r"SlowDown|RequestLimitExceeded|Please reduce your request rate"),
     _form(
         "object-store-denied",
         r"(?:S3|s3|GetObject|PutObject|ListObjects|HeadObject|bucket|object_store|gs://)[^\n]*(?:AccessDenied|Access Denied|"
         r"Forbidden|403)|"
         r"AccessDenied[^\n]*(?:S3|s3|Object|Bucket)|SignatureDoesNotMatch|InvalidAccessKeyId|NoSuchBucket|ExpiredToken\b|"
-        r"RequestTimeTooSkewed",
+        r"RequestTimeTooSkewed|NoCredentialsError|Unable to locate credentials|CredentialsNotLoaded|S3 authentication failed",
     ),
     # The process cannot start.
     _form("exec-format", r"exec format error|cannot execute binary file"),

@@ -38,6 +38,8 @@ OWN_FAULTS: dict[str, tuple[str, str]] = {
     "feature-flag": ("app.feature-flag", "fails because of a feature flag"),
     "queue-backlog": ("app.queue-backlog", "reports a queue that fills faster than it is emptied"),
     "commit-conflict": ("app.commit-conflict", "loses its writes to conflicting commits"),
+    "table-missing": ("app.table-missing", "does not find a table where it looks for it"),
+    "table-version-missing": ("app.table-version-missing", "reads a version of a table that another process has cleaned up"),
     "object-store-denied": ("app.object-store-denied", "is refused by the object store"),
     "object-store-throttled": ("app.object-store-throttled", "is asked by the object store to slow down"),
     "broker-blocked": ("app.queue-backlog", "is blocked by a broker that has run into its memory or disk limit"),

@@ -34,6 +34,8 @@ SERVING_FAULTS: dict[str, tuple[str, str]] = {
     "adapter-missing": ("model.adapter-missing", "does not find an adapter"),
     "model-name": ("model.name-unknown", "is asked for a model name that it does not serve"),
     "kv-transfer": ("model.kv-transfer", "cannot transfer KV cache blocks to or from its peers"),
+    "load-timeout": ("model.load-timeout", "loads its model for longer than its server waits"),
+    "worker-killed": ("model.worker-killed", "had a worker killed from outside, as the kernel does when the container's memory is used up"),
     "nccl": ("training.nccl", "fails in a collective operation between GPUs"),
     "rendezvous": ("training.rendezvous", "waits in vain for the other workers"),
 }
@@ -50,8 +52,12 @@ DEVICE_FAULTS: dict[str, tuple[str, str]] = {
     "gpu-ecc": ("accelerator.ecc", "meets uncorrectable errors of GPU memory"),
     "gpu-driver": ("accelerator.driver", "needs a newer GPU driver than the node has"),
     "gpu-absent": ("accelerator.absent", "sees no GPU"),
+    "gpu-fabric": ("accelerator.fabric", "finds GPUs that the fabric manager has not joined"),
+    "gpu-lost": ("accelerator.lost", "had a GPU when it began and has lost it since"),
+    "gpu-busy": ("accelerator.busy", "finds its GPU busy with what nobody sees, or in need of a reset"),
+    "gpu-architecture": ("accelerator.architecture", "was built for other GPUs than the one it has"),
 }
-NODE_FAULTS = frozenset({"gpu-xid", "gpu-ecc", "gpu-driver"})
+NODE_FAULTS = frozenset({"gpu-xid", "gpu-ecc", "gpu-driver", "gpu-fabric", "gpu-busy"})
 # What only one request says, a client's mistake, must go on to count.
 OF_REQUESTS = frozenset({"adapter-missing", "model-name", "kv-transfer"})
 STATISTICS = re.compile(

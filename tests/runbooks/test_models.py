@@ -27,6 +27,15 @@ KV = "max seq len (131072), larger than the available KV cache memory (7.2 GiB).
         ("ERROR LoRA adapter sql-lora does not exist", "model.adapter-missing"),
         ("ERROR The model `llama` does not exist.", "model.name-unknown"),
         ("ERROR NIXL transfer failure: peer gone", "model.kv-transfer"),
+        ("ERROR failed: Mooncake transfer engine returned -1", "model.kv-transfer"),
+        ("Decode transfer failed for request rank=0 decode_req.req.rid='41ff'", "model.kv-transfer"),
+        ("Out of memory even after retracting all other requests in the decode batch", "model.kv-cache-small"),
+        ("TimeoutError: Timed out waiting for engine core processes to start. Waited 600s", "model.load-timeout"),
+        ("ERROR Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down executor.", "model.worker-killed"),
+        ("RuntimeError: CUDA initialization: Unexpected error. Error 802: system not yet initialized", "accelerator.fabric"),
+        ("Failed to initialize NVML: Unknown Error", "accelerator.lost"),
+        ("RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "accelerator.busy"),
+        ("CUDA error: no kernel image is available for execution on the device", "accelerator.architecture"),
         ("ncclSystemError: System call failed; NCCL error in init", "training.nccl"),
         ("RuntimeError: Found no NVIDIA driver on your system.", "accelerator.absent"),
     ],
@@ -35,7 +44,7 @@ def test_why_a_model_server_dies(line: str, code: str) -> None:
     wrapper = "RuntimeError: Engine core initialization failed. See root cause above."
     made = world(pod(**CRASHING, container=SERVER), logs={APP: f"loading\n{line}\n{wrapper}"})
     (finding,) = model_faults(made)
-    assert (finding.code, finding.subject.name) == (code, "web")
+    assert (finding.code, finding.subject.name) == (code, "node-1" if finding.subject.kind == "Node" else "web")
 
 
 def test_the_estimate_of_the_server_is_repeated() -> None:
