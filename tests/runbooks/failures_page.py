@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "failures.md"
 DETECTORS = ROOT / "runbooks" / "detectors"
 CODES = ROOT / "runbooks" / "codes"
 # What cites for a detector without naming its source.
-CITING = {"cite_event": "EVENT", "cite_status": "FIELD", "quote": "LOG"}
+CITING = {"cite_event": "EVENT", "cite_status": "FIELD", "quote": "LOG", "finding_of": "METRIC"}
 SOURCES = {"FIELD": "fields", "EVENT": "events", "LOG": "logs", "METRIC": "metrics", "ALERT": "alerts", "ABSENCE": "what is absent"}
 INTRODUCTION = """# Failures, and how each is recognised
 

@@ -211,3 +211,15 @@ spec: {clusterIP: None, selector: {job-name: train}}
     queued = finding("queue.quota-exhausted", ObjectRef("Job", "shop", "train"))
     empty = finding("service.no-ready-endpoints", ObjectRef("Service", "shop", "train"))
     assert [cause.code for cause in explain(world(text), (queued, empty)).causes] == ["queue.quota-exhausted"]
+
+
+def test_what_follows_from_a_consequence_follows_from_its_cause() -> None:
+    """The node's fault does not reach the Deployment; the device plugin that is down because of it does."""
+    node = ObjectRef("Node", None, "gpu-1")
+    broken = finding("gpu.hardware-fault", node)
+    plugin = structs.replace(finding("gpu.device-plugin-down", node), affects=(WEB,))
+    crash = finding("container.crash-loop", WEB)
+    assert len(explain(shop(), (broken, crash)).causes) == 2
+    [cause] = explain(shop(), (broken, plugin, crash)).causes
+    assert cause.code == "gpu.hardware-fault"
+    assert {symptom.code for symptom in cause.symptoms} == {"gpu.device-plugin-down", "container.crash-loop"}

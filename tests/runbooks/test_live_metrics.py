@@ -14,7 +14,7 @@ import pytest
 from cluster.endpoint import Endpoint
 from cluster.prometheus import Prometheus as Source
 from cluster.reference import Scope
-from runbooks.detectors import deviceerrors, modellatency, modelload, telemetry, throttling, utilisation, volumes
+from runbooks.detectors import deviceerrors, modellatency, modelload, processors, telemetry, throttling, utilisation, volumes
 from tests.lab.monitoring import Line, Prometheus
 from tests.lab.shapes import Samples, counter, level, moments, skewed, steady, step, without
 from tests.runbooks.worlds import world
@@ -22,7 +22,7 @@ from tests.runbooks.worlds import world
 pytestmark = pytest.mark.anyio
 
 _QUARTERS = itertools.count(1)
-MODULES = (utilisation, modelload, modellatency, throttling, volumes, telemetry, deviceerrors)
+MODULES = (utilisation, modelload, modellatency, throttling, volumes, processors, telemetry, deviceerrors)
 DETECTORS = tuple(detector for module in MODULES for detector in module.DETECTORS)
 POD = """
 kind: Pod
@@ -240,6 +240,10 @@ async def test_throttled_containers(stage: Stage) -> None:
         return [throttled, count("container_cpu_cfs_periods_total", level, 10, **of(0), instance="10.0.0.0:10250")]
 
     assert await stage.found(workload(2), *cpu(0.6)) == {("cpu.throttled", "StatefulSet/ml/chat")}
+    assert await stage.found(workload(2), *cpu(0.4)) == {("cpu.throttled-steadily", "StatefulSet/ml/chat")}
+    assert await stage.found(workload(2).replace("ready: true", "ready: true, restartCount: 3"), *cpu(0.4)) == {
+        ("cpu.throttled", "StatefulSet/ml/chat")
+    }
     assert await stage.found(workload(2), *cpu(0.2)) == set()
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from cluster.reading import Reading, Sample, Series
 from cluster.telemetry import Alert, Dependency, NodeService, Reachability, Telemetry
-from runbooks.detectors import telemetry
+from runbooks.detectors import processors, telemetry
 from runbooks.finding import Finding
 from tests.runbooks.manifests import manifest, pod, service
 from tests.runbooks.worlds import NOW, codes, world
@@ -24,7 +24,7 @@ def series(name: str, values: list[float], **labels: str) -> Series:
 
 def found(text: str, **parts: object) -> list[Finding]:
     made = world(text).with_telemetry(Reading(Telemetry(**parts)))  # type: ignore[arg-type]
-    return [finding for detector in telemetry.DETECTORS for finding in detector(made)]
+    return [finding for detector in (*processors.DETECTORS, *telemetry.DETECTORS) for finding in detector(made)]
 
 
 def subjects(findings: list[Finding]) -> set[tuple[str, str]]:
