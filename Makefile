@@ -53,6 +53,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scan --pods 10000 --broken 25 --runs 5
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.fleet_night
 	$(if $(CASES),$(BIN)/python -m benchmarks.diagnosis $(CASES) -o $(or $(OUT),predictions.jsonl) --repeat-check)
 
 clean:
