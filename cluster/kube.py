@@ -309,10 +309,26 @@ class KubeReader:
             response = await self._connection.get(path, query, accept="*/*", seconds=self._seconds)
             cost += response.cost
             if not response.ok:
-                return Reading(LogText(), (self._no_log(response, what, container),), cost)
+                gone = await self._gone(response, container, previous=previous, limit_bytes=limit_bytes, since=since)
+                if gone is not None and not gone.missing:
+                    return Reading(gone.value, (), cost + gone.cost)
+                gaps = (self._no_log(response, what, container), *(gone.missing if gone is not None else ()))
+                return Reading(LogText(), gaps, cost + (gone.cost if gone is not None else Cost()))
             if len(response.body) < byte_limit:
                 break
         return Reading(shape_log(response.body, limit_bytes, lines_asked=lines, whole=len(response.body) < byte_limit), (), cost)
+
+    async def _gone(
+        self, refused: Response, container: ContainerRef, *, previous: bool, limit_bytes: int, since: datetime | None
+    ) -> Reading[LogText] | None:
+        """What Loki kept where the kubelet has it no more or does not answer; None where nobody keeps it, or where we may not read it.
+
+        A container that waits to start has no log of its own, and what its pod's name wrote earlier is another pod's.
+        """
+        loki = self._monitoring.loki if self._monitoring is not None else None
+        if loki is None or refused.status in (401, 403) or (refused.status == 400 and not previous):
+            return None
+        return await loki.logs(container, self.now(), previous=previous, limit_bytes=limit_bytes, since=since)
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
         if self._monitoring is not None:

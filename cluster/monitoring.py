@@ -1,4 +1,4 @@
-"""What watches a live cluster: its Prometheus, its Alertmanager, or both. It reads through them and decides nothing."""
+"""What watches a live cluster: its Prometheus, its Alertmanager, its Loki, or some of them. It reads through them and decides nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import anyio
 from msgspec import structs
 
 from cluster.alertmanager import Alertmanager
+from cluster.loki import Loki
 from cluster.prometheus import Prometheus
 from cluster.reading import MetricQuery, Missing, Reading, Series, Why
 from cluster.reference import Scope, Window
@@ -19,10 +20,11 @@ NEXT_STEP = "Configure a Prometheus for this cluster (--prometheus URL)."
 
 @dataclass(frozen=True)
 class Monitoring:
-    """One of them may be None. Whoever made them closes them."""
+    """Some of them may be None. Whoever made them closes them."""
 
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
+    loki: Loki | None = None
 
     async def metric(self, query: MetricQuery, window: Window) -> Reading[tuple[Series, ...]]:
         """As `Prometheus.metric`; without one, that is missing."""

@@ -35,6 +35,7 @@ from cluster.timestamps import parse_time
 from cluster.yamltext import load_documents
 
 if TYPE_CHECKING:
+    from cluster.loki import Loki
     from cluster.prometheus import Prometheus
 
 FILE_BYTES_LIMIT = 256 * 1024 * 1024
@@ -63,6 +64,7 @@ class RecordedReader:
         now: datetime,
         complaints: tuple[str, ...],
         prometheus: Prometheus | None = None,
+        loki: Loki | None = None,
     ) -> None:
         self.cluster = manifest.cluster or "recording"
         self._folder = folder
@@ -71,13 +73,17 @@ class RecordedReader:
         self._now = now
         self._complaints = complaints
         self._prometheus = prometheus
+        self._loki = loki
         self._facts: dict[str, tuple[tuple[Fact, ...], tuple[Missing, ...]]] = {}
 
     @classmethod
-    def open(cls, folder: Path, now: datetime | None = None, prometheus: Prometheus | None = None) -> RecordedReader:
+    def open(
+        cls, folder: Path, now: datetime | None = None, prometheus: Prometheus | None = None, loki: Loki | None = None
+    ) -> RecordedReader:
         """Reads and parses the objects. `now` overrides the recording's clock. RecordingError says what to do when it is no recording.
 
-        With a Prometheus that still holds the time of the recording, its metrics are asked as of the recording's clock.
+        With a Prometheus and a Loki that still hold the time of the recording, its metrics, and logs that were not recorded, are asked
+        as of the recording's clock.
         """
         if not folder.exists():
             raise RecordingError(f"there is no recording at {folder}. Make one with 'smokejumper record -o DIR'.")
@@ -106,7 +112,7 @@ class RecordedReader:
         # By namespace and name, as an API server lists them, so that the order of a file cannot change what is said.
         objects = {kind: [items[key] for key in sorted(items, key=_place)] for kind, items in sorted(grouped.items())}
         moment = now or manifest.now or _newest(objects) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        return cls(base, objects, manifest, moment, tuple(complaints), prometheus)
+        return cls(base, objects, manifest, moment, tuple(complaints), prometheus, loki)
 
     async def __aenter__(self) -> RecordedReader:
         return self
@@ -168,6 +174,8 @@ class RecordedReader:
         """The tail that was recorded. `since` is ignored: recorded lines carry no times of their own."""
         path = self._log_index.find(container, previous=previous)
         what = f"{'previous ' if previous else ''}log of {container}"
+        if path is None and self._loki is not None:
+            return await self._loki.logs(container, self._now, previous=previous, limit_bytes=limit_bytes, since=since)
         if path is None:
             return Reading(LogText(), (Missing(what, Why.NO_SOURCE, "it was not recorded", kind="Pod", namespace=container.namespace),))
         try:

@@ -55,11 +55,12 @@ def fleet(settings: Settings) -> Fleet:
 @asynccontextmanager
 async def monitoring(settings: Settings) -> AsyncIterator[Monitoring | None]:
     """What the settings say watches the cluster, None where they do not. Nobody is asked yet: what does not answer is missing later."""
-    if settings.prometheus is None and settings.alertmanager is None:
+    if settings.prometheus is None and settings.alertmanager is None and settings.loki is None:
         yield None
         return
     from cluster.alertmanager import Alertmanager
     from cluster.endpoint import Endpoint
+    from cluster.loki import Loki
     from cluster.monitoring import Monitoring
     from cluster.prometheus import Prometheus
 
@@ -70,13 +71,16 @@ async def monitoring(settings: Settings) -> AsyncIterator[Monitoring | None]:
         return Endpoint(url, token, asked.ca_file, asked.tenant, asked.timeout_seconds)
 
     async with AsyncExitStack() as opened:
-        prometheus = alertmanager = None
+        prometheus = alertmanager = loki = None
         if settings.prometheus is not None:
             prometheus = await opened.enter_async_context(Prometheus(endpoint(settings.prometheus)))
         if settings.alertmanager is not None:
             alertmanager = Alertmanager(endpoint(settings.alertmanager))
             opened.push_async_callback(alertmanager.close)
-        yield Monitoring(prometheus, alertmanager)
+        if settings.loki is not None:
+            loki = Loki(endpoint(settings.loki))
+            opened.push_async_callback(loki.close)
+        yield Monitoring(prometheus, alertmanager, loki)
 
 
 @asynccontextmanager
@@ -90,8 +94,8 @@ async def open_reader(
     if recording is not None:
         async with monitoring(settings) as watching:
             # An Alertmanager has no past to ask about.
-            prometheus = watching.prometheus if watching else None
-            async with RecordedReader.open(recording, now, prometheus) as recorded:
+            prometheus, loki = (watching.prometheus, watching.loki) if watching else (None, None)
+            async with RecordedReader.open(recording, now, prometheus, loki) as recorded:
                 yield recorded
         return
     from cluster.kube import KubeReader

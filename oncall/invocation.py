@@ -24,6 +24,7 @@ class Invocation:
     context: str | None = None
     log_level: str | None = None
     prometheus: str | None = None
+    loki: str | None = None
     working_directory: Path = field(default_factory=Path.cwd)
 
     @property
@@ -34,6 +35,7 @@ class Invocation:
             "context": self.context,
             "log_level": self.log_level,
             "prometheus": self.prometheus,
+            "loki": self.loki,
         }
 
     @cached_property
@@ -58,3 +60,7 @@ class Invocation:
     def with_prometheus(self, url: str | None) -> Invocation:
         """The same with a command's own `--prometheus`."""
         return self if url is None else replace(self, prometheus=url)
+
+    def with_loki(self, url: str | None) -> Invocation:
+        """The same with a command's own `--loki`."""
+        return self if url is None else replace(self, loki=url)

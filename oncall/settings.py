@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 
 from guardrails.estate import Estate
 from guardrails.redact import present
+from mcp_server.groups import DEFAULT_GROUPS, Group
 from oncall.errors import SettingsError
 
 FILE_NAME = "smokejumper.toml"
@@ -89,6 +90,14 @@ class MonitoringSettings(BaseModel):
     timeout_seconds: float = Field(default=10, gt=0, le=20)
 
 
+class McpSettings(BaseModel):
+    """What the MCP server offers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: tuple[Group, ...] | None = Field(default=None, description=f"of tools; default: {', '.join(DEFAULT_GROUPS)}")
+
+
 class PriceSettings(BaseModel):
     """What a device costs an hour, by a shell pattern of its product or resource; the first that matches counts. None is built in."""
 
@@ -120,9 +129,11 @@ class Settings(BaseSettings):
     estate: Estate = Estate()
     prometheus: str | None = Field(default=None, description="address of the Prometheus that watches the cluster")
     alertmanager: str | None = Field(default=None, description="address of the Alertmanager that hears of the cluster")
+    loki: str | None = Field(default=None, description="address of the Loki that keeps the cluster's logs")
     monitoring: MonitoringSettings = MonitoringSettings()
     model: ModelSettings = ModelSettings()
     prices: PriceSettings = PriceSettings()
+    mcp: McpSettings = McpSettings()
     http: HttpSettings = HttpSettings()
     oidc: OidcSettings = OidcSettings()
     budget: BudgetSettings = BudgetSettings()

@@ -26,6 +26,7 @@ Everywhere = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All na
 Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
 Recording = Annotated[Path | None, typer.Option(help="Folder of a recording, instead of a live cluster.")]
 Prometheus = Annotated[str | None, typer.Option(metavar="URL", help="Prometheus that watches the cluster.")]
+Loki = Annotated[str | None, typer.Option(metavar="URL", help="Loki that keeps the cluster's logs.")]
 
 
 class Output(StrEnum):
@@ -44,6 +45,7 @@ def diagnose(
     cluster_context: Context = None,
     recording: Recording = None,
     prometheus: Prometheus = None,
+    loki: Loki = None,
     question: Annotated[str | None, typer.Option(help="What people see, in their words, or an alert's text.")] = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print it.")] = Output.TEXT,
@@ -55,7 +57,7 @@ def diagnose(
 
     from guardrails.clock import random_id
 
-    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus).with_loki(loki)
     asked = _Asked(subject, namespace, everywhere, recording, question, now)
     if not propose:
         concluded = asyncio.run(_diagnose(invocation, asked, None))
@@ -110,13 +112,14 @@ def resume(
     cluster_context: Context = None,
     recording: Recording = None,
     prometheus: Prometheus = None,
+    loki: Loki = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print it.")] = Output.MARKDOWN,
 ) -> None:
     """Go on with an investigation: when its proposal was approved, execute it, verify, report. Also after the process was killed."""
     import asyncio
 
-    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus).with_loki(loki)
     with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
         concluded = asyncio.run(_resume(invocation, investigation, recording, now))
     _print(concluded, output)

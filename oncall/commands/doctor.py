@@ -122,7 +122,7 @@ async def _monitoring(settings: Settings) -> AsyncIterator[Line]:
     from guardrails.redact import present
     from oncall.assembly import monitoring, wall_clock
 
-    if settings.prometheus is None and settings.alertmanager is None:
+    if settings.prometheus is None and settings.alertmanager is None and settings.loki is None:
         yield Line(Mark.GOOD, "monitoring", "none configured; what only metrics show is not seen")
         return
     now = wall_clock()
@@ -134,6 +134,8 @@ async def _monitoring(settings: Settings) -> AsyncIterator[Line]:
                 asked["prometheus"] = (await watching.prometheus.metric(query, Window(now - timedelta(minutes=1), now))).missing
             if watching is not None and watching.alertmanager is not None:
                 asked["alertmanager"] = (await watching.alertmanager.alerts(Scope(""))).missing
+            if watching is not None and watching.loki is not None:
+                asked["loki"] = await watching.loki.answers()
     except ClusterError as error:
         yield Line(Mark.BROKEN, "monitoring", str(error))
         return

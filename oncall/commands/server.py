@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mcp_server.authentication import Authentication
+    from mcp_server.groups import Group
     from oncall.settings import Settings
 
 
@@ -26,8 +27,10 @@ def mcp(
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
     recording: Annotated[Path | None, typer.Option(help="Serve a recording: an incident can be discussed after the fact.")] = None,
     prometheus: Annotated[str | None, typer.Option(metavar="URL", help="Prometheus that watches the cluster.")] = None,
+    loki: Annotated[str | None, typer.Option(metavar="URL", help="Loki that keeps the cluster's logs.")] = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
     http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve over HTTP there instead of stdin and stdout.")] = None,
+    groups: Annotated[str | None, typer.Option(metavar="LIST", help="Groups of tools, instead of those that are configured.")] = None,
 ) -> None:
     """Serve the tools over MCP on stdin and stdout, or over HTTP. No tool approves; a write needs the same grant as everywhere."""
     import anyio
@@ -35,24 +38,38 @@ def mcp(
     from oncall.asking import moment
     from oncall.assembly import tune_collector
 
-    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus).with_loki(loki)
+    chosen = _groups(invocation.settings, groups)
     tune_collector()
     if http is None:
-        anyio.run(_serve, invocation.settings, recording, moment(now))
+        anyio.run(_serve, invocation.settings, recording, moment(now), chosen)
         return
     from mcp_server.errors import EndpointError, IssuerError
     from mcp_server.http import listen
 
     try:
         with listen(http, authenticated=invocation.settings.oidc.issuer is not None) as listening:
-            anyio.run(_serve_http, invocation.settings, recording, moment(now), listening)
+            anyio.run(_serve_http, invocation.settings, recording, moment(now), chosen, listening)
     except EndpointError as error:
         raise UsageError(str(error)) from error
     except IssuerError as error:
         raise SettingsError(str(error)) from error
 
 
-async def _serve(settings: Settings, recording: Path | None, now: datetime | None) -> None:
+def _groups(settings: Settings, said: str | None) -> tuple[Group, ...]:
+    from mcp_server.errors import ToolRefusal
+    from mcp_server.groups import DEFAULT_GROUPS, parse_groups
+
+    if said is None:
+        return settings.mcp.groups or DEFAULT_GROUPS
+    try:
+        return parse_groups(said)
+    except ToolRefusal as error:
+        raise UsageError(f"--groups: {error}.") from error
+
+
+async def _serve(settings: Settings, recording: Path | None, now: datetime | None, groups: tuple[Group, ...]) -> None:
+    from mcp_server.availability import offered
     from mcp_server.registry import Caller, ToolContext
     from mcp_server.server import build_server, serve_stdio
     from mcp_server.tools.catalogue import toolset
@@ -66,12 +83,16 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
         async def context() -> AsyncIterator[ToolContext]:
             yield held
 
-        await serve_stdio(build_server(toolset(), context, cluster=reader.cluster))
+        tools = await offered(toolset(groups), reader)
+        await serve_stdio(build_server(tools, context, cluster=reader.cluster))
 
 
-async def _serve_http(settings: Settings, recording: Path | None, now: datetime | None, listening: socket.socket) -> None:
+async def _serve_http(
+    settings: Settings, recording: Path | None, now: datetime | None, groups: tuple[Group, ...], listening: socket.socket
+) -> None:
     from cluster.credentials import Impersonation
     from mcp_server.authentication import HTTP_CHANNEL, token_caller
+    from mcp_server.availability import offered
     from mcp_server.errors import ToolRefusal
     from mcp_server.http import endpoint, http_app, serve_http
     from mcp_server.registry import Caller, ToolContext
@@ -96,7 +117,7 @@ async def _serve_http(settings: Settings, recording: Path | None, now: datetime 
             async with open_reader(settings, None, None, Impersonation(caller.subject, caller.groups)) as own:
                 yield tool_context(settings, own, caller)
 
-        tools = toolset()
+        tools = await offered(toolset(groups), account)
         app = http_app(build_server(tools, context, cluster=account.cluster, authentication=authentication), served, tools, authentication)
         typer.echo(f"serving {account.cluster} at {served.url}", err=True)
         await serve_http(app, listening)
