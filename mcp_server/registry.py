@@ -10,7 +10,7 @@ import enum
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 from pydantic import BaseModel
@@ -23,6 +23,7 @@ from cluster.world import World
 from guardrails.redact import present
 from mcp_server.arguments import nearest, validated
 from mcp_server.errors import ToolRefusal as ToolRefusal
+from mcp_server.groups import Group
 from runbooks.finding import Diagnosis
 from runbooks.remedies import Candidate
 
@@ -153,12 +154,13 @@ class ToolContext:
 class ToolSpec:
     """One tool. `arguments` is its input model (pydantic, extra fields forbidden), `output` the model of its structured content.
 
-    `uses` names the tools whose readings it composes: what they need, it needs, beside its own `rbac`.
+    `uses` names the tools whose readings it composes: what they need, it needs, beside its own `rbac`. It is of no use where none of
+    `kinds` is served, nor without its `source`.
     """
 
     name: str
     title: str
-    group: str
+    group: Group
     description: str
     arguments: type[BaseModel]
     output: type[BaseModel]
@@ -166,19 +168,32 @@ class ToolSpec:
     rbac: tuple[RBACRule, ...]
     run: Callable[[ToolContext, Any], Awaitable[Answer]]
     uses: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    source: Literal["metrics", "telemetry"] | None = None
 
 
 class Toolset:
-    """Tools by name. `call` is how every client of every kind runs one: in process, over MCP, from the agent's graph."""
+    """Tools by name. `call` is how every client of every kind runs one: in process, over MCP, from the agent's graph.
 
-    def __init__(self, tools: tuple[ToolSpec, ...]) -> None:
-        self.tools = tools
+    `hidden` are tools that cannot be called and that others may rest on.
+    """
+
+    def __init__(self, tools: tuple[ToolSpec, ...], hidden: tuple[ToolSpec, ...] = ()) -> None:
+        self.tools, self.hidden = tools, hidden
         self._by_name = {spec.name: spec for spec in tools}
-        if len(self._by_name) != len(tools):
+        if len({spec.name for spec in (*tools, *hidden)}) != len(tools) + len(hidden):
             raise ValueError("two tools have the same name")
 
     def __iter__(self) -> Iterator[ToolSpec]:
         return iter(self.tools)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def only(self, wanted: Callable[[ToolSpec], bool]) -> Toolset:
+        """Those that are wanted; the others are hidden."""
+        rest = tuple(spec for spec in self.tools if not wanted(spec))
+        return Toolset(tuple(spec for spec in self.tools if wanted(spec)), (*self.hidden, *rest))
 
     def spec(self, name: str) -> ToolSpec:
         """Raises ToolRefusal with the nearest names for an unknown tool."""
@@ -189,7 +204,7 @@ class Toolset:
 
     def rules(self, name: str) -> tuple[RBACRule, ...]:
         """The least RBAC of a tool, with what the tools need that it uses."""
-        spec = self.spec(name)
+        spec = next((spec for spec in self.hidden if spec.name == name), None) or self.spec(name)
         used = (rule for other in spec.uses for rule in self.rules(other))
         return tuple(dict.fromkeys((*spec.rbac, *used)))
 

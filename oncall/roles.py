@@ -16,6 +16,8 @@ from msgspec import Struct
 
 from cluster.kinds import CUSTOM_KINDS, KINDS
 from guardrails.action import TARGET_RESOURCES, WORDS, AccessRule, NamespaceName, Target, access, target
+from mcp_server.groups import GROUPS, Group
+from mcp_server.ownership import group_of
 
 NAMESPACE = "smokejumper"
 READER = "smokejumper-reader"
@@ -43,36 +45,42 @@ class Rule(Struct, frozen=True, order=True):
     name: str = ""
 
 
-def documents(namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = True, callers: bool = False) -> tuple[Document, ...]:
+def documents(
+    namespaces: Iterable[NamespaceName] = (), *, configmaps: bool = True, callers: bool = False, groups: Iterable[Group] = GROUPS
+) -> tuple[Document, ...]:
     """Namespace, service accounts, roles and bindings; roles of `namespaces` alone when there are any, else of the whole cluster.
 
     Confined to namespaces there is no ClusterRole: nodes, volumes and other kinds without a namespace are then neither read nor
     written. Without `configmaps` no account of ours may read or write ConfigMaps; set `read_configmaps = false` to go with it.
     With `callers` there is a front account that may impersonate users and groups, which RBAC can grant for a whole cluster only.
+    Of tools in some `groups` only what those read is granted, and without remediation nothing may be written or tried.
     """
-    tenants = tuple(dict.fromkeys(namespaces))
-    head = (_namespace(), *(_account(name) for name in ACCOUNTS.values()), *(_front() if callers else ()))
+    tenants, chosen = tuple(dict.fromkeys(namespaces)), frozenset(groups)
+    roles = ACCOUNTS if "remediation" in chosen else {READER: ACCOUNTS[READER]}
+    head = (_namespace(), *(_account(name) for name in roles.values()), *(_front() if callers else ()))
     if not tenants:
         granted = {
-            READER: reader_rules(),
+            READER: reader_rules(groups=chosen),
             EXECUTOR: executor_rules(),
             DRY_RUN: executor_rules() | _human_reviews(),
         }
-        granted = {role: _chosen(rules, configmaps=configmaps) for role, rules in granted.items()}
+        granted = {role: _chosen(granted[role], configmaps=configmaps) for role in roles}
         pairs = ((_role(role, rules), _binding(role, ACCOUNTS[role])) for role, rules in granted.items())
         return (*head, *(document for pair in pairs for document in pair))
     inside = {
-        READER: reader_rules(namespaced=True),
+        READER: reader_rules(namespaced=True, groups=chosen),
         EXECUTOR: executor_rules(namespaced=True),
         DRY_RUN: executor_rules(namespaced=True) | _human_reviews(namespaced=True),
     }
-    inside = {role: _chosen(rules, configmaps=configmaps) for role, rules in inside.items()}
+    inside = {role: _chosen(inside[role], configmaps=configmaps) for role in roles}
     confined = [
         document
         for namespace in tenants
         for role, rules in inside.items()
         for document in (_role(role, rules, namespace), _binding(role, ACCOUNTS[role], namespace))
     ]
+    if EXECUTOR not in roles:
+        return (*head, *confined)
     # Asked for by name, a namespace counts as living in itself, so a Role there can grant the look at its uid.
     identity = (_role(IDENTITY, _cluster_identity(), "kube-system"), _binding(IDENTITY, "executor", "kube-system", "dryrun"))
     return (*head, *identity, *confined)
@@ -91,9 +99,10 @@ def _chosen(rules: Iterable[Rule], *, configmaps: bool) -> frozenset[Rule]:
     return frozenset(rule for rule in rules if configmaps or (rule.group, rule.resource) != ("", "configmaps"))
 
 
-def reader_rules(*, namespaced: bool = False) -> frozenset[Rule]:
-    """What diagnosis reads. It follows no watch, so it is granted none."""
-    kinds = [kind for kind in (*KINDS, *CUSTOM_KINDS) if kind.namespaced or not namespaced]
+def reader_rules(*, namespaced: bool = False, groups: Iterable[Group] = GROUPS) -> frozenset[Rule]:
+    """What diagnosis reads, of custom kinds those of some groups. It follows no watch, so it is granted none."""
+    read = (*KINDS, *(kind for kind in CUSTOM_KINDS if group_of(kind) in {"core", *groups}))
+    kinds = [kind for kind in read if kind.namespaced or not namespaced]
     rules = {Rule(kind.group, kind.plural, verb) for kind in kinds for verb in ("get", "list")}
     rules.add(Rule("", "pods/log", "get"))
     if namespaced:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mcp_server.groups import GROUPS
 from mcp_server.registry import Toolset, ToolSpec
 from mcp_server.tools import diagnoses, events, gpus, logs, metrics, overview, pods, remediation, resources, scheduling, telemetry
 
@@ -9,6 +12,7 @@ PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *res
 ALL: tuple[ToolSpec, ...] = (*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *gpus.TOOLS, *PRIMITIVE, *remediation.TOOLS)
 
 
-def toolset(groups: frozenset[str] | None = None) -> Toolset:
-    """The tools of some groups; of all groups without one."""
-    return Toolset(tuple(spec for spec in ALL if groups is None or spec.group in groups))
+def toolset(groups: Iterable[str] | None = None) -> Toolset:
+    """The tools of some groups; of all groups without any said."""
+    chosen = GROUPS if groups is None else tuple(groups)
+    return Toolset(ALL).only(lambda spec: spec.group in chosen)

@@ -112,5 +112,6 @@ TOOLS: tuple[ToolSpec, ...] = (
         access=Access.READ,
         rbac=(),
         run=_metrics_query,
+        source="metrics",
     ),
 )

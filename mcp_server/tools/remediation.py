@@ -141,7 +141,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(
         name="remediation_propose",
         title="Propose a remediation",
-        group="actions",
+        group="remediation",
         description="Plans one change, tries it as a server-side dry run and submits it for approval. Changes nothing in the cluster.",
         arguments=ProposeArguments,
         output=ProposalOutput,
@@ -152,7 +152,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(
         name="remediation_status",
         title="Look up a proposal",
-        group="actions",
+        group="remediation",
         description="State, digest, dry-run difference, verdict, approvals and outcome of a proposal.",
         arguments=StatusArguments,
         output=ProposalOutput,
@@ -163,7 +163,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(
         name="remediation_execute",
         title="Execute an approved remediation",
-        group="actions",
+        group="remediation",
         description="Executes exactly what was approved, at most once. Refused until another person has approved this digest outside MCP.",
         arguments=ExecuteArguments,
         output=ProposalOutput,

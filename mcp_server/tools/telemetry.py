@@ -87,5 +87,6 @@ TOOLS: tuple[ToolSpec, ...] = (
         access=Access.READ,
         rbac=(),
         run=_telemetry_list,
+        source="telemetry",
     ),
 )

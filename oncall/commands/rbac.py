@@ -16,6 +16,7 @@ FENCE_HEAD = "Printed by `smokejumper fence`. Kubernetes 1.30 or newer. Apply: k
 
 
 def rbac(
+    context: typer.Context,
     namespace: Annotated[
         list[str] | None, typer.Option("-n", "--namespace", help="Confine everything to this namespace; may be repeated.")
     ] = None,
@@ -23,15 +24,27 @@ def rbac(
     callers: Annotated[
         bool, typer.Option("--callers", help="Also an account for mcp --http, which reads as whoever calls: it may impersonate anybody.")
     ] = False,
+    groups: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Only for tools of these groups; default: mcp.groups, or else all.")
+    ] = None,
 ) -> None:
     """Print the accounts and roles that a cluster needs: a reader, an executor, and an account that may only try."""
     from guardrails.action import target
+    from mcp_server.errors import ToolRefusal
+    from mcp_server.groups import GROUPS
+    from mcp_server.ownership import parse_groups
+    from oncall.errors import UsageError
     from oncall.roles import documents
+
+    try:
+        chosen = parse_groups(groups) if groups is not None else context.obj.settings.mcp.groups or GROUPS
+    except ToolRefusal as error:
+        raise UsageError(f"--groups: {error}.") from error
 
     for name in namespace or ():
         # The one check of a namespace's name; the rest of the target is of no interest.
         target("Pod", name, "x")
-    _print(RBAC_HEAD, documents(namespace or (), configmaps=configmaps, callers=callers))
+    _print(RBAC_HEAD, documents(namespace or (), configmaps=configmaps, callers=callers, groups=chosen))
 
 
 def fence(

@@ -58,7 +58,8 @@ def mcp(
 
 def _groups(settings: Settings, said: str | None) -> tuple[Group, ...]:
     from mcp_server.errors import ToolRefusal
-    from mcp_server.groups import DEFAULT_GROUPS, parse_groups
+    from mcp_server.groups import DEFAULT_GROUPS
+    from mcp_server.ownership import parse_groups
 
     if said is None:
         return settings.mcp.groups or DEFAULT_GROUPS

@@ -99,7 +99,7 @@ async def test_the_executor_needs_what_the_actions_say_and_no_more() -> None:
     assert {verb for rule in EXECUTOR_RULES for verb in rule.verbs} == {"get", "patch", "delete", "create"}
     assert {resource for rule in EXECUTOR_RULES if "create" in rule.verbs for resource in rule.resources} == {"pods/eviction"}
     assert {resource for rule in EXECUTOR_RULES if "delete" in rule.verbs for resource in rule.resources} == {"pods", "resourceclaims"}
-    assert {spec.name: spec.access for spec in toolset(frozenset({"actions"}))} == {
+    assert {spec.name: spec.access for spec in toolset(frozenset({"remediation"}))} == {
         "remediation_propose": Access.PROPOSE,
         "remediation_status": Access.READ,
         "remediation_execute": Access.GATED,
