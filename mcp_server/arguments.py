@@ -64,14 +64,14 @@ def _name(value: str) -> str:
 
 Namespaces = Annotated[
     tuple[str, ...],
-    BeforeValidator(_several, json_schema_input_type=str | list[str] | None),
+    BeforeValidator(_several, json_schema_input_type=str | None),
     AfterValidator(_namespaces),
-    Field(description="one or several; omit for all"),
+    Field(description="one, or a,b; default all"),
 ]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 Name = Annotated[str, AfterValidator(_name)]
 Limit = Annotated[int, Field(ge=1, le=MAXIMUM_ROWS)]
-Cursor = Annotated[str | None, Field(description="from the previous page", max_length=2_000)]
+Cursor = Annotated[str | None, Field(max_length=2_000)]
 
 
 class ListArguments(Arguments):

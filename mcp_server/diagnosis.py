@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from guardrails.redact import present
 from mcp_server.registry import Investigated, Page
@@ -52,11 +53,11 @@ class DiagnosisOutput(Output):
     """The members that clients most need; docs/diagnosis-format.md has all of them."""
 
     healthy: bool
-    scope: str
-    now: str
+    scope: SkipJsonSchema[str]
+    now: SkipJsonSchema[str]
     causes: list[CauseOutput]
-    advisories: list[dict[str, Any]]
-    ruled_out: list[dict[str, Any]]
+    advisories: SkipJsonSchema[list[dict[str, Any]]]
+    ruled_out: SkipJsonSchema[list[dict[str, Any]]]
     not_proven: list[dict[str, Any]]
     cannot_see: list[dict[str, Any]]
     cut: str = ""

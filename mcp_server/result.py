@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from cluster.reading import Missing
 from guardrails.redact import present
@@ -43,14 +44,14 @@ class Output(BaseModel):
 
 
 class TableOutput(Output):
-    """The rows of the text, as data."""
+    """The rows of the text, as data. Its schema names what a program needs; the headline is prose."""
 
-    headline: list[str]
+    headline: SkipJsonSchema[list[str]]
     columns: list[str]
     rows: list[list[str]]
     total: int = Field(description="rows that match, over all pages")
     cannot_see: list[str]
-    cut: str
+    cut: SkipJsonSchema[str]
     cursor: str = Field("", description="empty on the last page")
 
 

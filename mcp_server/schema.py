@@ -14,12 +14,16 @@ def input_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of structured content, as it is serialised."""
+    """The schema of structured content, as it is serialised: its members and their types. What stands inside them is repeated by no
+    tool; docs/diagnosis-format.md and docs/mcp.md are its contract."""
     schema: dict[str, Any] = _plain(model.model_json_schema(by_alias=True, mode="serialization"), optional=False)
-    for part in schema.get("$defs", {}).values():
-        # Four tools repeat these; docs/diagnosis-format.md is their contract.
-        part.pop("required", None)
-    return schema
+    return {"type": "object", "properties": {name: _shallow(part) for name, part in schema["properties"].items()}}
+
+
+def _shallow(part: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in part:
+        return {"type": "object"}
+    return {"type": "array"} if part.get("type") == "array" else part
 
 
 def _plain(node: Any, *, optional: bool, named: bool = False) -> Any:
@@ -30,7 +34,8 @@ def _plain(node: Any, *, optional: bool, named: bool = False) -> Any:
         return node
     if named:
         return {key: _plain(item, optional=optional) for key, item in node.items()}
-    noise = {"title"}
+    # Bounds of lengths stand in the refusal of whoever exceeds them.
+    noise = {"title", "minLength", "maxLength", "maxItems", "maxProperties", "minimum"}
     if "properties" in node or not optional:
         # What members of an answer mean stands in the documentation; only arguments are filled in by a model.
         noise.add("description")
