@@ -36,6 +36,8 @@ AGO = re.compile(r"@ago (\d+)([smhd])@")
 # Quoted, because YAML reserves the first character; the value it stands for is a number or a plain word.
 LOOPBACK = re.compile(r"['\"]?@loopback (\w+)@['\"]?")
 UNITS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# A node's status is its kubelet's; a Workflow has no status subresource, so that applying it sets all of it.
+WITHOUT_STATUS = ("Node", "Workflow")
 API_VERSIONS: Mapping[str, str] = {
     "Deployment": "apps/v1",
     "ReplicaSet": "apps/v1",
@@ -149,7 +151,7 @@ class Scenario:
         path = self.folder / file
         if not path.exists():
             return []
-        text = _dated(path.read_text("utf-8"), now)
+        text = dated(path.read_text("utf-8"), now)
         if loopback is not None:
             text = LOOPBACK.sub(lambda found: loopback[found.group(1)], text)
         return [one for one in yaml.safe_load_all(text) if one]
@@ -287,12 +289,10 @@ def apply(client: ApiClient, manifests: list[Object]) -> None:
             client.request("POST", client.path("v1", "Event", metadata["namespace"]), body=one)
             continue
         client.apply(one)
-        if "status" in one and one["kind"] != "Node":
+        if "status" in one and one["kind"] not in WITHOUT_STATUS:
             client.patch(one["apiVersion"], one["kind"], metadata["name"], {"status": one["status"]}, metadata.get("namespace"), "status")
         if one["kind"] == "Node" and metadata.get("labels", {}).get(NODE_LABEL) == "played":
-            wait_for(
-                f"node {metadata['name']} to be initialized", functools.partial(_initialized, client, metadata["name"]), SETTLE_SECONDS
-            )
+            wait_for(f"node {metadata['name']} to be initialized", functools.partial(initialized, client, metadata["name"]), SETTLE_SECONDS)
         if one["kind"] == "Namespace":
             account = functools.partial(client.get, "v1", "ServiceAccount", "default", metadata["name"])
             wait_for(f"the service account of {metadata['name']}", account, SETTLE_SECONDS)
@@ -332,16 +332,21 @@ def values(node: Any, path: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def write_logs(source: Path, target: Path, now: datetime.datetime) -> None:
-    """Turn plain log files into the CRI format that a kubelet reads: one line a second, the last one now."""
+    """The log files of a folder, see `write_texts`."""
+    write_texts({path.name: path.read_text("utf-8") for path in sorted(source.glob("*.log"))}, target, now)
+
+
+def write_texts(texts: Mapping[str, str], target: Path, now: datetime.datetime) -> None:
+    """Turn plain logs, by file name, into the CRI format that a kubelet reads: one line a second, the last one now."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.glob("*.log")):
-        lines = path.read_text("utf-8").splitlines()
+    for name, text in texts.items():
+        lines = text.splitlines()
         stamps = (now - datetime.timedelta(seconds=len(lines) - 1 - index) for index in range(len(lines)))
         written = (f"{stamp.strftime('%Y-%m-%dT%H:%M:%S.%f')}000Z stdout F {line}\n" for stamp, line in zip(stamps, lines, strict=True))
-        (target / path.name).write_text("".join(written), "utf-8")
+        (target / name).write_text("".join(written), "utf-8")
 
 
-def _initialized(client: ApiClient, name: str) -> bool:
+def initialized(client: ApiClient, name: str) -> bool:
     """Whether a node reports a status and has lost the taint that it was born with, unless it is to be unready."""
     node = client.get("v1", "Node", name) or {}
     faulty = "Ready=" in node.get("metadata", {}).get("annotations", {}).get("fault.smokejumper.dev/condition", "")
@@ -359,7 +364,9 @@ def _unlocked(client: ApiClient, namespace: str) -> bool:
     return found is None or "deletionTimestamp" not in found["metadata"]
 
 
-def _dated(text: str, now: datetime.datetime) -> str:
+def dated(text: str, now: datetime.datetime) -> str:
+    """A text with its `@ago …@` as moments."""
+
     def moment(found: re.Match[str]) -> str:
         past = now - datetime.timedelta(seconds=int(found.group(1)) * UNITS[found.group(2)])
         return past.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,15 +12,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cluster.kinds import BY_NAME
 from oncall.cli import run
 from tests.lab import scenario, verdict
-from tests.lab.api import ApiClient, ApiError
 from tests.lab.batches import batches, quick
+from tests.lab.citations import not_found_again
 from tests.lab.lab import Lab
 from tests.lab.scenario import Scenario
 
-REDACTED = "REDACTED"
 BATCHES = batches(scenario.names())
 Run = Callable[..., tuple[int, str, str]]
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -101,37 +99,6 @@ def _of(item: pytest.Item, batch: int) -> bool:
     return params.get("stage") == batch and "name" in params
 
 
-def _not_found_again(lab: Lab, cause: dict[str, Any]) -> list[str]:
-    """What a cause cites and the cluster does not show where the citation says."""
-    return [f"{item['source']} {item['object']} {item['path']}: {item['quote']}" for item in cause["evidence"] if not _shown(lab, item)]
-
-
-def _shown(lab: Lab, item: dict[str, Any]) -> bool:
-    reader, named = lab.client("reader"), item["object"]
-    kind, space, name = named["kind"], named["namespace"], named["name"]
-    # What redaction took out cannot be found again, nor what was cut.
-    words = item["quote"].split(" (seen ")[0].split(REDACTED)[0].removesuffix("…")
-    if item["source"] == "event":
-        events = reader.list("v1", "Event", space)
-        return any(words in one["message"] for one in events if one["involvedObject"]["name"] == name)
-    found = reader.get(BY_NAME[kind].api_version, kind, name, space) if kind in BY_NAME else None
-    if item["source"] == "absence":
-        return found is None or bool(item["path"])
-    if found is None or item["source"] != "log":
-        return found is not None
-    containers = [*found["spec"].get("initContainers", ()), *found["spec"]["containers"]]
-    return any(words in log for one in containers for log in _logs(reader, space, name, one["name"]))
-
-
-def _logs(reader: ApiClient, space: str, pod: str, container: str) -> Iterator[str]:
-    for previous in (False, True):
-        try:
-            yield reader.log(space, pod, container, previous=previous)
-        except ApiError as error:
-            if error.status not in (400, 404):
-                raise
-
-
 def _diagnosis(smokejumper: Run, scene: Scenario) -> dict[str, Any]:
     code, out, err = smokejumper("diagnose", "-n", scene.expect.namespace, "-o", "json", user="reader")
     assert code == 0, err
@@ -144,7 +111,7 @@ def test_named_with_evidence_that_can_be_found_again(stage: Stage, name: str, la
     since = lab.audit.mark()
     document = _diagnosis(smokejumper, scene)
     assert verdict.complaints(document, scene.expect) == []
-    assert [missing for cause in document["causes"] for missing in _not_found_again(lab, cause)] == []
+    assert [missing for cause in document["causes"] for missing in not_found_again(lab.client("reader"), cause)] == []
     assert lab.audit.writes("reader", since) == ()
 
 

@@ -1,0 +1,110 @@
+"""Every story in a real cluster beside all others: its fault is named with evidence that is there, nothing else is accused of anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oncall.cli import run
+from tests.lab import stories, verdict
+from tests.lab.citations import not_found_again
+from tests.lab.lab import Lab
+from tests.lab.monitoring import Prometheus
+from tests.lab.stories import Variant
+
+ALL = tuple(variant for name in stories.names() for variant in stories.variants(name))
+
+
+@pytest.fixture(scope="module")
+def staged(lab: Lab, prometheus: Prometheus, request: pytest.FixtureRequest) -> Iterator[dict[str, Variant]]:
+    """The variants that this run has tests of, set."""
+    chosen = {item.callspec.params["name"] for item in request.session.items if _of_here(item)}  # type: ignore[attr-defined]
+    now = datetime.now(UTC)
+    told = (variant for story in stories.names() for variant in stories.read(story, now))
+    made = [variant for variant in told if variant.name in chosen]
+    client = lab.client("lab:loader")
+    try:
+        prometheus.write(line for variant in made for line in stories.series_of(variant, now))
+        stories.load(client, lab.container_logs, made, now)
+        yield {variant.name: variant for variant in made}
+    finally:
+        stories.unload(client, made)
+
+
+def _of_here(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and {"staged", "name"} <= set(item.fixturenames)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_told(
+    name: str,
+    staged: dict[str, Variant],
+    lab: Lab,
+    prometheus: Prometheus,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    variant = staged[name]
+    arguments = ("--state", str(tmp_path / "state"), "--kubeconfig", str(lab.kubeconfig("reader")))
+    code = run([*arguments, "diagnose", "-n", variant.namespace, "--prometheus", prometheus.url, "-o", "json"])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    document: dict[str, Any] = json.loads(printed.out)
+    assert verdict.complaints(document, variant.expect) == [], variant.expect.summary
+    reader = lab.client("reader")
+    assert [one for cause in document["causes"] for one in not_found_again(reader, cause, variant.measured)] == []
+
+
+@pytest.mark.parametrize("name", stories.names())
+def test_a_story_has_a_look_alike_and_places_of_its_own(name: str) -> None:
+    told = stories.read(name, datetime(2026, 1, 15, tzinfo=UTC))
+    assert [one.name.rpartition("/")[2] for one in told[:2]] == [stories.FAULT, stories.TWIN]
+    assert len(told) > 2
+    assert all(one.expect.summary != told[1].expect.summary for one in told[2:]), "each says under `not` what it is"
+    for variant in told:
+        assert len(variant.namespace) <= 63
+        for item in variant.objects:
+            metadata = item["metadata"]
+            assert metadata.get("namespace", metadata["name"]).startswith(variant.namespace) or item["kind"] in ("Event", "ConfigMap"), item
+
+
+def test_changes_are_merged_by_kind_and_name(tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "queue" / "held.yaml").write_text(
+        """
+summary: held
+class: queue/stopped
+cause: {kind: Pod, namespace: $ns, name: a}
+evidence: []
+objects:
+  - {kind: Pod, metadata: {name: a, namespace: $ns}, spec: {x: 1, y: [1, 2]}}
+  - {kind: Pod, metadata: {name: b, namespace: $ns}}
+metrics: [{labels: {__name__: m}, shape: {is: step, before: 1, after: 3, ago: 30, gap: {ago: 20, minutes: 10}}}]
+fault:
+  objects: [{kind: Pod, metadata: {name: a}, spec: {x: null, y: [3]}}, {kind: Pod, metadata: {name: c}}]
+  delete: [Pod/b]
+near: {like: {not: like it, metrics: []}}
+""",
+        "utf-8",
+    )
+    now = datetime(2026, 1, 15, 12, tzinfo=UTC)
+    fault, twin, like = stories.read("queue/held", now, tmp_path)
+    assert [item["metadata"]["name"] for item in fault.objects] == ["a", "c"]
+    assert fault.objects[0] == {"kind": "Pod", "metadata": {"name": "a", "namespace": "queue-held-fault"}, "spec": {"y": [3]}}
+    assert fault.expect.cause == {"kind": "Pod", "namespace": "queue-held-fault", "name": "a"}
+    assert [item["metadata"]["name"] for item in twin.objects] == ["a", "b"]
+    assert (twin.expect.cause, like.expect.cause, like.metrics) == (None, None, ())
+    [line] = stories.series_of(twin, now)
+    ages = {int((now - at).total_seconds() // 60) for at, _ in line.samples}
+    assert not ages & set(range(11, 20))
+    assert {10, 21} <= ages
+
+
+def test_no_kubelet_failed_to_play(staged: dict[str, Variant], lab: Lab) -> None:
+    assert staged
+    assert lab.stage_errors() == []
