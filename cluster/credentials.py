@@ -65,13 +65,18 @@ class User(Struct, frozen=True):
 
 
 class Server(Struct, frozen=True):
-    """Where an API server is and how its certificate is checked. `ca_pem` None means the system's roots."""
+    """Where an API server is and how its certificate is checked. `ca_pem` None means the system's roots.
+
+    Without `compress` it is asked for plain answers: beside the server, its compression takes longer than the bytes that it saves
+    (https://github.com/kubernetes/kubernetes/issues/112296).
+    """
 
     url: str
     ca_pem: str | None = None
     verify: bool = True
     tls_server_name: str | None = None
     proxy_url: str | None = None
+    compress: bool = True
 
 
 class Target(Struct, frozen=True):
@@ -131,7 +136,7 @@ def in_cluster(environment: Mapping[str, str], folder: Path = ACCOUNT_FOLDER) ->
     namespace = folder / "namespace"
     return Target(
         "in-cluster",
-        Server(f"https://{address}:{port}", authority.read_text(encoding="ascii")),
+        Server(f"https://{address}:{port}", authority.read_text(encoding="ascii"), compress=False),
         User("service account", token_file=token),
         namespace.read_text(encoding="utf-8").strip() if namespace.is_file() else None,
     )

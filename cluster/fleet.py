@@ -7,6 +7,7 @@ else. The Kubernetes client is imported when a connection is made, so that a com
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -102,7 +103,20 @@ class Fleet:
         """
         from cluster.kube import Connection
 
-        return await Connection.open(self.target(context), self._environment, self._clock, impersonate)
+        target = self.target(context)
+        configured = functools.partial(self._configured, target.context)
+        return await Connection.open(target, self._environment, self._clock, impersonate, configured)
+
+    def _configured(self, context: str) -> Target:
+        """What a context means by now, in the same files. Raises UnknownContextError and CredentialError."""
+        if self._kubeconfig is None:
+            return self.target(context)
+        files = read_kubeconfig(self._kubeconfig.paths)
+        if files is None:
+            raise UnknownContextError(
+                f"{', '.join(str(path) for path in self._kubeconfig.paths)} is gone, and context {context!r} with it."
+            )
+        return Fleet(files, None, self._environment, self._clock).target(context)
 
 
 def _paths(environment: Mapping[str, str], home: Path, kubeconfig: Path | None) -> Sequence[Path]:

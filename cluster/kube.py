@@ -28,11 +28,11 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from multidict import CIMultiDict
 
-from cluster.credentials import Impersonation, Login, Target, load_identity, log_in
+from cluster.credentials import Impersonation, Login, Target, User, load_identity, log_in
 from cluster.discovery import ACCEPT as DISCOVERY_ACCEPT
 from cluster.discovery import PATH as DISCOVERY_PATH
 from cluster.discovery import Catalogue, decode_catalogue
-from cluster.errors import CredentialError, RefusedReadError
+from cluster.errors import ClusterError, CredentialError, RefusedReadError
 from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME, Kind, find_kind
 from cluster.logtext import plan_tail, shape_log
@@ -64,13 +64,21 @@ T = TypeVar("T")
 class Connection:
     """One API server and the credential that opens it. Opened by `Fleet.connect`; close it, or use it in `async with`."""
 
-    def __init__(self, target: Target, environment: Mapping[str, str], clock: Callable[[], datetime], login: Login) -> None:
+    def __init__(
+        self,
+        target: Target,
+        environment: Mapping[str, str],
+        clock: Callable[[], datetime],
+        login: Login,
+        configured: Callable[[], Target] | None = None,
+    ) -> None:
         self.cluster = target.context
         self.namespace = target.namespace
         self.clock = clock
         self._target = target
         self._environment = environment
         self._login = login
+        self._configured = configured
         self._logging_in = asyncio.Lock()
         self._client = _client(target, login)
 
@@ -81,11 +89,15 @@ class Connection:
         environment: Mapping[str, str],
         clock: Callable[[], datetime],
         impersonate: Impersonation | None = None,
+        configured: Callable[[], Target] | None = None,
     ) -> Connection:
-        """Log in and prepare the transport. Raises CredentialError; nothing is sent to the API server yet."""
+        """Log in and prepare the transport. Raises CredentialError; nothing is sent to the API server yet.
+
+        `configured` reads the configuration again when the server refuses the credential, which may have been replaced meanwhile.
+        """
         if impersonate is not None:
             target = msgspec.structs.replace(target, impersonate=impersonate)
-        return cls(target, environment, clock, await log_in(target, clock(), environment))
+        return cls(target, environment, clock, await log_in(target, clock(), environment), configured)
 
     async def __aenter__(self) -> Connection:
         return self
@@ -105,12 +117,12 @@ class Connection:
         """
         cost, refreshed = Cost(), False
         for attempt in range(ATTEMPTS):
+            used = self._login
             try:
                 response = await self.request("GET", path, query, accept=accept, seconds=seconds)
                 cost += response.cost
-                if response.status == 401 and not refreshed and self._renewable:
+                if response.status == 401 and not refreshed and await self._renew(used):
                     refreshed = True
-                    await self._log_in_again(self._login)
                     continue
             except CredentialError as error:
                 return Response(0, why=Why.UNAUTHENTICATED, detail=str(error), sent=False, cost=cost)
@@ -133,7 +145,7 @@ class Connection:
     ) -> Response:
         """Exactly one request, never repeated. Network faults are values; CredentialError when a stale login cannot be renewed."""
         if self._login.stale_at is not None and self.clock() + timedelta(seconds=5) >= self._login.stale_at:
-            await self._log_in_again(self._login)
+            await self._renew(self._login)
         address = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
         wanted = {"Accept": accept} if body is None else {"Accept": accept, "Content-Type": content_type}
         _, url, headers, payload, _ = await self._client.param_serialize(method, address, header_params=wanted, body=body)
@@ -157,6 +169,8 @@ class Connection:
 
     def _headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         complete = CIMultiDict(headers)
+        if not self._target.server.compress:
+            complete["Accept-Encoding"] = "identity"
         if self._login.authorization:
             complete["Authorization"] = self._login.authorization
         identity = self._target.impersonate
@@ -173,18 +187,35 @@ class Connection:
         """Whether requests are made as somebody else."""
         return self._target.impersonate is not None
 
-    @property
-    def _renewable(self) -> bool:
-        user = self._target.user
-        return user is not None and (user.plugin is not None or user.token_file is not None)
-
-    async def _log_in_again(self, stale: Login) -> None:
+    async def _renew(self, stale: Login) -> bool:
+        """Log in again, unless somebody else has meanwhile; False where nothing could give another login. Raises CredentialError."""
         async with self._logging_in:
             if self._login is not stale:
-                return
+                return True
+            user, before = self._user_by_now(), self._target.user
+            # A plugin or a file gives another token the next time; what stands in the configuration itself does not.
+            if user is None or (user == before and user.plugin is None and user.token_file is None):
+                return False
+            self._target = msgspec.structs.replace(self._target, user=user)
             self._login = await log_in(self._target, self.clock(), self._environment)
             with tempfile.TemporaryDirectory(prefix="smokejumper-") as folder:
                 load_identity(self._client.rest_client.ssl_context, self._login, Path(folder))
+            return True
+
+    def _user_by_now(self) -> User | None:
+        """Whom the configuration names by now. CredentialError when it cannot be read, or when the context has come to mean another
+        server: what was opened for one cluster never reads another."""
+        if self._configured is None:
+            return self._target.user
+        try:
+            found = self._configured()
+        except ClusterError as error:
+            raise CredentialError(f"the credential has to be renewed, and the configuration gives none: {error}") from error
+        if found.server.url != self._target.server.url:
+            raise CredentialError(
+                f"the credential has to be renewed, and context {self.cluster!r} means {found.server.url} by now. Start again."
+            )
+        return found.user
 
 
 def _client(target: Target, login: Login) -> ApiClient:

@@ -39,6 +39,7 @@ class ClusterEntry(_Entry):
     insecure_skip_tls_verify: bool = False
     tls_server_name: str | None = None
     proxy_url: str | None = None
+    disable_compression: bool = False
     extensions: tuple[Extension, ...] | None = None
 
 
@@ -191,6 +192,7 @@ def _server(name: str, entry: ClusterEntry, folder: Path) -> Server:
         not entry.insecure_skip_tls_verify,
         entry.tls_server_name,
         entry.proxy_url,
+        not entry.disable_compression,
     )
 
 

@@ -239,8 +239,14 @@ def test_the_pods_own_account(tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("tools\n")
     found = in_cluster(environment, tmp_path)
     assert found is not None
-    assert (found.server.url, found.namespace) == ("https://[fd00::1]:443", "tools")
+    assert (found.server.url, found.namespace, found.server.compress) == ("https://[fd00::1]:443", "tools", False)
     assert in_cluster({}, tmp_path) is None
+
+
+def test_a_cluster_may_ask_for_answers_without_compression(tmp_path: Path) -> None:
+    plain = kubeconfig(tmp_path / "plain", "prod", current="prod", cluster={"disable-compression": True})
+    usual = kubeconfig(tmp_path / "usual", "prod", current="prod")
+    assert [fleet(path).target().server.compress for path in (plain, usual)] == [False, True]
 
 
 @pytest.mark.anyio
