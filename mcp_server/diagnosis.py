@@ -5,29 +5,40 @@ Text and structured content are made from one shortened document (`runbooks.docu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from cluster.reading import Missing
 from guardrails.redact import present
 from mcp_server.registry import Investigated, Page
-from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Output, age, cell, fence
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Output, age, cannot_see, cell, fence
 from mcp_server.runbooks import page_names
 from runbooks.document import diagnosis_document
 
-EVIDENCE_SHOWN = 5
-SYMPTOMS_SHOWN = 5
-REMEDIES_SHOWN = 2
-REST_SHOWN = 5
 SENTENCE_LIMIT = 500
+# What the lines that say what was left out may take.
+TAIL_BYTES = 240
 # How a count of what was left out is worded.
 LEFT_OUT = {"ruled_out": "ruled out", "not_proven": "not proven", "cannot_see": "gaps in what can be seen"}
 Detail = Literal["summary", "full"]
 
+
+class _Level(Struct, frozen=True):
+    """How many of each list are shown."""
+
+    evidence: int
+    symptoms: int
+    remedies: int
+    rest: int
+
+
+# From what is worth reading to what must be read, for diagnoses of long words.
+LEVELS = (_Level(5, 5, 2, 5), _Level(3, 3, 2, 2), _Level(2, 2, 1, 1), _Level(1, 1, 1, 0))
 REST = ("advisories", "ruled_out", "not_proven", "cannot_see")
 
 
@@ -63,19 +74,72 @@ class DiagnosisOutput(Output):
     cut: str = ""
 
 
-def diagnosis_page(found: Investigated, detail: Detail = "summary", appendix: Sequence[str] = ()) -> Page:
-    """The page of an investigation. `appendix` are lines that belong to the question and stand behind the evidence."""
+class Beside(Struct, frozen=True):
+    """A small table that belongs to the question and stands behind the evidence: how what was asked about stands.
+
+    Cells that workloads may have written are fenced with the rest.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    missing: tuple[Missing, ...] = ()
+
+
+class BesideOutput(Output):
+    """The table as data."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    cut: str = ""
+
+
+def diagnosis_page(found: Investigated, detail: Detail = "summary", beside: Beside | None = None) -> Page:
+    """The page of an investigation, and a table that goes with it."""
     document = diagnosis_document(found.diagnosis, found.remedies, seconds=found.seconds)
-    budget = (DEFAULT_BYTES if detail == "summary" else HARD_BYTES) - sum(len(line.encode()) + 1 for line in appendix)
-    shown = shortened(document, budget)
-    lines = [*_lines(shown), *appendix]
+    whole = DEFAULT_BYTES if detail == "summary" else HARD_BYTES
+    table, told = _beside(beside, whole // 3) if beside else (None, [])
+    used = sum(len(line.encode()) + 1 for line in told) + TAIL_BYTES
+    shown = shortened(document, whole - used)
+    lines = [*_lines(shown), *told]
     if shown.get("cut"):
         lines.append(f"-- left out: {shown['cut']}" + ("; detail=full shows more" if detail == "summary" else "; ask about one object"))
-    return Page(tuple(lines), shown)
+    if table is not None:
+        shown = {**shown, "beside": table.model_dump(mode="json")}
+    return Page(tuple(lines), shown, budget_bytes=whole)
+
+
+def _beside(beside: Beside, budget_bytes: int) -> tuple[BesideOutput, list[str]]:
+    title = _sentence(beside.title)
+    blind = cannot_see(beside.missing, budget_bytes // 3)
+    used = sum(len(line.encode()) + 1 for line in (title, *blind, "\t".join(beside.columns))) + TAIL_BYTES
+    rows: list[list[str]] = []
+    for values in beside.rows:
+        row = [cell(value) for value in values]
+        used += len("\t".join(row).encode()) + 1
+        if rows and used > budget_bytes:
+            break
+        rows.append(row)
+    more = len(beside.rows) - len(rows)
+    cut = f"{more} more of {len(beside.rows)} rows" if more else ""
+    body = fence(["\t".join(beside.columns), *("\t".join(row) for row in rows)]) if rows else []
+    table = BesideOutput(title=title, columns=list(beside.columns), rows=rows, cut=cut)
+    return table, [title, *body, *([f"-- {cut}"] if cut else []), *blind]
 
 
 def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
-    """The document with lists cut to what is worth reading, and causes dropped from the end until its text fits the budget."""
+    """The document with its lists cut to what is worth reading, the less the less room there is, and causes dropped from the end until
+    its text fits the budget."""
+    shown: dict[str, Any] = {}
+    for level in LEVELS:
+        shown = _cut_to(document, level, budget_bytes)
+        if _size(shown) <= budget_bytes:
+            break
+    return shown
+
+
+def _cut_to(document: dict[str, Any], level: _Level, budget_bytes: int) -> dict[str, Any]:
     left_out: dict[str, int] = {}
 
     def first(items: list[Any], count: int, what: str) -> list[Any]:
@@ -85,13 +149,13 @@ def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
     causes = [
         {
             **cause,
-            "evidence": first(cause["evidence"], EVIDENCE_SHOWN, "evidence"),
-            "symptoms": first(cause["symptoms"], SYMPTOMS_SHOWN, "symptoms"),
-            "remedies": first(cause["remedies"], REMEDIES_SHOWN, "remedies"),
+            "evidence": first(cause["evidence"], level.evidence, "evidence"),
+            "symptoms": first(cause["symptoms"], level.symptoms, "symptoms"),
+            "remedies": first(cause["remedies"], level.remedies, "remedies"),
         }
         for cause in document["causes"]
     ]
-    rest = {what: first(document[what], REST_SHOWN, LEFT_OUT.get(what, what)) for what in REST}
+    rest = {what: first(document[what], level.rest, LEFT_OUT.get(what, what)) for what in REST}
     shown = {**document, **rest, "causes": []}
     used = _size(shown)
     for cause in causes:

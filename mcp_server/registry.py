@@ -91,12 +91,16 @@ class Growth(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """Bounded output: findings first, then evidence rows, then how to get more. `cut` says what was left out, "" when nothing was."""
+    """Bounded output: findings first, then evidence rows, then how to get more. `cut` says what was left out, "" when nothing was.
+
+    `budget_bytes` is what its text may take, None for the hard cap.
+    """
 
     lines: tuple[str, ...]
     structured: dict[str, Any]
     cursor: str | None = None
     cut: str = ""
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from pydantic import Field
-
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
@@ -13,21 +11,13 @@ from cluster.kinds import BY_NAME
 from cluster.reference import Scope
 from cluster.world import World
 from mcp_server.arguments import NAMES_SHOWN
-from mcp_server.diagnosis import DiagnosisOutput, diagnosis_page
+from mcp_server.diagnosis import Beside, DiagnosisOutput, diagnosis_page
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_object, list_kind
 from mcp_server.registry import Access, Answer, Growth, KindRead, Page, ToolContext, ToolSpec
-from mcp_server.result import cannot_see, cell, fence
+from mcp_server.result import cell
 from mcp_server.tools.diagnoses import USES, PodDiagnoseArguments, run_investigation
 from runbooks.scheduling import Usage
-
-GROUPS_SHOWN = 15
-
-
-class SchedulingOutput(DiagnosisOutput):
-    """A diagnosis, and nodes by what keeps the pod off them."""
-
-    nodes: list[list[str]] = Field(description="[number of nodes, what keeps the pod off, some names]")
 
 
 async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArguments) -> Answer:
@@ -47,15 +37,11 @@ async def _scheduling_explain(context: ToolContext, arguments: PodDiagnoseArgume
 
     def render() -> Page:
         world = growth.grow(World(context.reader.cluster, context.reader.now(), Scope(context.reader.cluster)))
-        rows = obstacles(world, pod)
-        shown = rows[:GROUPS_SHOWN]
-        table = ["nodes\tkept off by\tsuch as", *("\t".join(row) for row in shown)]
-        appendix = [f"{len(world.all(Node))} nodes, by what keeps the pod off them:", *fence(table)] if rows else ["no nodes could be read"]
-        if len(rows) > len(shown):
-            appendix.append(f"-- {len(rows) - len(shown)} more groups of nodes")
-        appendix += cannot_see([item for read in reads for item in read.missing])
-        page = diagnosis_page(found, arguments.detail, appendix)
-        return Page(page.lines, {**page.structured, "nodes": [list(row) for row in shown]}, page.cursor, page.cut)
+        nodes = len(world.all(Node))
+        title = f"{nodes} nodes, by what keeps the pod off them:" if nodes else "no nodes could be read"
+        missing = tuple(item for read in reads for item in read.missing)
+        beside = Beside(title, ("nodes", "kept off by", "such as"), tuple(obstacles(world, pod)), missing)
+        return diagnosis_page(found, arguments.detail, beside)
 
     return Answer(render, growth, cost + found.diagnosis.cost)
 
@@ -80,7 +66,7 @@ TOOLS: tuple[ToolSpec, ...] = (
         group="core",
         description="Why a pending pod has no node: root causes with evidence, and nodes grouped by everything that keeps it off.",
         arguments=PodDiagnoseArguments,
-        output=SchedulingOutput,
+        output=DiagnosisOutput,
         access=Access.READ,
         rbac=(),
         run=_scheduling_explain,

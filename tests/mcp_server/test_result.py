@@ -136,3 +136,11 @@ def test_a_document_flattens_within_its_budget() -> None:
 def test_structured_content_is_json() -> None:
     answer = page(Request("q"), [(0, "a")])
     assert msgspec.json.decode(msgspec.json.encode(answer.structured)) == answer.structured
+
+
+def test_what_is_cut_inside_a_fence_is_closed() -> None:
+    fenced = fence(["evil" * 50] * 100)
+    text = text_of(Page(("head", *fenced), {}, budget_bytes=1_000))
+    assert len(text.encode()) <= 1_000
+    assert text.splitlines()[-2:] == [fenced[-1], text.splitlines()[-1]]
+    assert text.splitlines()[-1].startswith("-- cut here")

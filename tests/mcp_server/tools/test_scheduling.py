@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_nodes_are_grouped_by_what_keeps_the_pod_off(reader: RecordedReader) -> None:
     page = (await call(reader, "scheduling_explain", namespace="ml", name="train-0")).render()
-    ((count, reasons, names),) = page.structured["nodes"]
+    ((count, reasons, names),) = page.structured["beside"]["rows"]
     assert (count, names) == ("1", "cpu-1")
     assert "nvidia.com/gpu" in reasons
     assert page.structured["causes"]
