@@ -1,7 +1,8 @@
 """How loaded model servers are: full queues and caches, requests refused, one slow or starved replica, one role that holds up the other.
 
 Replicas of one workload are judged against each other, so that no absolute speed has to be known. Metric names are those of vLLM, SGLang,
-TGI and Triton. Limits: where a metric is absent nothing is said; where the time of a request goes is for `modellatency`.
+TGI and Triton. Of a slow replica it is told whether its own device is sick, because a sick device of another replica, which belongs to the
+same workload, explains nothing. Limits: where a metric is absent nothing is said; where the time of a request goes is for `modellatency`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.detectors import deviceerrors, throttling
+from runbooks.detectors.devices import device_unhealthy
 from runbooks.detectors.serving import role_of_pod
 from runbooks.finding import Certainty, Detector, Finding
 from runbooks.levels import Levels, by_workload, since
@@ -27,6 +30,7 @@ _TOKEN_SECONDS = re.compile(r"(?:inter_token_latency|time_per_output_token|mean_
 _REFUSED = re.compile(r"vllm:admission_rejections_rate$")
 _CORRUPTED = re.compile(r"vllm:corrupted_requests_rate$")
 _ASLEEP = re.compile(r"vllm:engine_asleep$")
+_SICKNESS: tuple[Detector, ...] = (*deviceerrors.DETECTORS, *throttling.DETECTORS, device_unhealthy)
 # A queue that holds this many requests at every replica is longer than one batch's turn.
 QUEUE_LONG = 10.0
 # A full cache alone is normal, it keeps prefixes; full and preempting means that requests are computed twice.
@@ -107,21 +111,29 @@ def _slow_replicas(world: World) -> Iterator[tuple[ObjectRef, Finding]]:
             continue
         pod = world.get(Pod, worst.namespace, worst.name)
         where = f" on node {pod.spec.node_name}" if pod is not None and pod.spec.node_name else ""
+        sick = world.once(_sick).get(worst)
+        device = f" It sits there on a device that is sick: {sick.explanation}" if sick is not None else ""
         change = levels[worst].change
         began = change.since if change is not None and change.factor >= SLOWER / 2 else None
         yield (
             workload,
             Finding(
-                "serving.slow-replica",
+                "serving.slow-replica" if sick is None else "serving.replica-on-sick-device",
                 workload,
                 Certainty.LIKELY,
-                tuple(level.evidence for level in levels.values())[:6],
+                (*(level.evidence for level in levels.values()),)[:5] + (sick.evidence[:1] if sick is not None else ()),
                 f"Replica {worst.name} of {workload}{where} takes {levels[worst].value:.3g} s a token{since(began)}, the other "
-                f"{len(others)} {statistics.median(others):.3g} s in the median.",
+                f"{len(others)} {statistics.median(others):.3g} s in the median.{device}",
                 affects=(worst,),
                 since=began,
             ),
         )
+
+
+def _sick(world: World) -> dict[ObjectRef, Finding]:
+    """By pod, what is wrong with a device that it has."""
+    found = (finding for detector in _SICKNESS for finding in detector(world))
+    return {ref: finding for finding in found for ref in finding.affects if ref.kind == Pod.kind}
 
 
 def requests_refused(world: World) -> Iterator[Finding]:

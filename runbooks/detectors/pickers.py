@@ -13,6 +13,7 @@ from cluster.facts.event import CustomObject
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.detectors.serving import prefill_side
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.levels import Level, by_workload, levels, since
 
@@ -72,13 +73,16 @@ def prefill_skipped(world: World) -> Iterator[Finding]:
             change = level.change
             if change is None or change.now < SKIPPED or change.before > SKIPPED_BEFORE:
                 continue
+            # Whoever should have been asked is to blame, where it is known who that is.
+            side = prefill_side(world, workload.namespace)
             yield Finding(
                 "serving.prefill-skipped",
-                workload,
+                side or workload,
                 Certainty.LIKELY,
                 (level.evidence,),
                 f"{workload} sends {change.now:.0%} of the requests to no prefill server, {change.before:.0%} before{since(change.since)}: "
                 "the decode side computes prompts itself.",
+                affects=(workload,) if side is not None else (),
                 since=change.since,
             )
 

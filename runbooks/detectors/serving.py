@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.facts.event import CustomObject
+from cluster.facts.event import CustomObject, items_of
 from cluster.facts.network import Service
 from cluster.facts.pod import Pod, PodSpec
 from cluster.facts.workload import Deployment, StatefulSet
@@ -69,6 +69,26 @@ def pool_selects_nothing(world: World) -> Iterator[Finding]:
         )
 
 
+def pool_not_accepted(world: World) -> Iterator[Finding]:
+    """InferencePools that their gateway does not take, or whose endpoint picker it cannot resolve, by the pool's own status."""
+    for item in world.custom("InferencePool"):
+        if not isinstance(item, CustomObject) or not isinstance(item.status, dict):
+            continue
+        for parent in items_of(item.status.get("parents") or item.status.get("parent")):
+            for told in items_of(parent.get("conditions")):
+                if told.get("status") != "False" or told.get("type") not in ("Accepted", "ResolvedRefs"):
+                    continue
+                why = f"{told.get('reason', '')}: {told.get('message', '')}".strip(": ")
+                gateway = _mapping(parent.get("parentRef") or parent.get("gatewayRef")).get("name", "its gateway")
+                yield Finding(
+                    "serving.pool-not-accepted",
+                    item.ref,
+                    Certainty.PROVEN,
+                    (cite(Source.FIELD, item.ref, f"status.parents[{gateway}].conditions[{told['type']}]", f"False {why}"),),
+                    f"InferencePool {item.namespace}/{item.name} is not served by Gateway {gateway}: {why[:240]}",
+                )
+
+
 def picker_down(world: World) -> Iterator[Finding]:
     """Endpoint pickers that InferencePools need and that do not run."""
     for item in world.custom("InferencePool"):
@@ -99,12 +119,7 @@ def _picker(pool: CustomObject, subject: ObjectRef, why: str) -> Finding:
 
 def prefill_down(world: World) -> Iterator[Finding]:
     """Prefill workloads without a ready pod, while the decode side that needs them serves."""
-    sides: dict[tuple[str | None, str], list[Deployment | StatefulSet]] = defaultdict(list)
-    workloads: tuple[Deployment | StatefulSet, ...] = (*world.all(Deployment), *world.all(StatefulSet))
-    for item in workloads:
-        role = (item.template.metadata.labels or {}).get(_ROLE_LABEL) or _role(item.template.spec)
-        if role in ("prefill", "decode"):
-            sides[(item.namespace, role)].append(item)
+    sides = world.once(_sides)
     for (namespace, role), items in sides.items():
         decoding = [item for item in sides.get((namespace, "decode"), ()) if item.status.ready_replicas]
         if role != "prefill" or not decoding or any(item.status.ready_replicas for item in items):
@@ -122,6 +137,23 @@ def prefill_down(world: World) -> Iterator[Finding]:
                 "computes prompts itself, and first tokens take longer.",
                 affects=tuple(pod.ref for pod in world.pods_of(item.ref)),
             )
+
+
+def _sides(world: World) -> dict[tuple[str | None, str], list[Deployment | StatefulSet]]:
+    """Workloads by namespace and role, of those that have one."""
+    sides: dict[tuple[str | None, str], list[Deployment | StatefulSet]] = defaultdict(list)
+    workloads: tuple[Deployment | StatefulSet, ...] = (*world.all(Deployment), *world.all(StatefulSet))
+    for item in workloads:
+        role = (item.template.metadata.labels or {}).get(_ROLE_LABEL) or _role(item.template.spec)
+        if role in ("prefill", "decode"):
+            sides[(item.namespace, role)].append(item)
+    return sides
+
+
+def prefill_side(world: World, namespace: str | None) -> ObjectRef | None:
+    """The one workload of a namespace that does the prefill; None where there is none, or several."""
+    found = world.once(_sides).get((namespace, "prefill"), [])
+    return found[0].ref if len(found) == 1 else None
 
 
 def role_of_pod(pod: Pod) -> str:
@@ -201,4 +233,12 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-DETECTORS: tuple[Detector, ...] = (service_invalid, pool_selects_nothing, picker_down, prefill_down, runtime_missing, gang_partial)
+DETECTORS: tuple[Detector, ...] = (
+    service_invalid,
+    pool_selects_nothing,
+    pool_not_accepted,
+    picker_down,
+    prefill_down,
+    runtime_missing,
+    gang_partial,
+)

@@ -25,6 +25,11 @@ from runbooks.scheduling import Obstacle, Usage, affinity_text, matches_selector
 PROVISIONER_PATIENCE = timedelta(minutes=2)
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _CLASS_MISSING = re.compile(r'storageclass\.storage\.k8s\.io "(?P<name>[^"]+)" not found')
+# How drivers of block storage refuse a claim for many nodes (aws-ebs, gcp-pd, azuredisk, ceph-csi rbd).
+_MODE_REFUSED = re.compile(
+    r"(?i)MULTI_NODE_\w+|(?:access|volume) (?:mode|capabilit)\w*[^\n]{0,40}(?:not|un)[ -]?support|unsupported access mode|"
+    r"(?:ReadWriteMany|RWX)[^\n]{0,60}(?:not|only)[^\n]{0,20}support"
+)
 _GIB = 2**30
 # (code, text, certainty, *evidence) about the claim at hand.
 _Maker = Callable[..., Finding]
@@ -89,8 +94,16 @@ def _unbound(world: World, claim: PersistentVolumeClaim, users: Iterable[Pod]) -
         return
     if failed:
         event = failed[-1]
-        text = f"PersistentVolumeClaim {claim.namespace}/{claim.name} cannot be provisioned: {event.text[:300]}"
         proof = cite(Source.EVENT, claim.ref, event.reason, event.text, event.last_seen)
+        if _MODE_REFUSED.search(event.text):
+            modes = ", ".join(claim.spec.access_modes or ())
+            text = (
+                f"PersistentVolumeClaim {claim.namespace}/{claim.name} asks for {modes}, which the driver of StorageClass {name} does not "
+            )
+            text += f"offer: {event.text[:200]}"
+            yield found("storage.claim-access-mode", text, Certainty.PROVEN, proof)
+            return
+        text = f"PersistentVolumeClaim {claim.namespace}/{claim.name} cannot be provisioned: {event.text[:300]}"
         yield found("storage.provisioning-failed", text, Certainty.PROVEN, proof)
         return
     waiting = [event for event in events if event.reason == "ExternalProvisioning"]

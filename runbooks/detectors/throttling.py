@@ -137,9 +137,15 @@ def _onset(found: Iterable[Level]) -> datetime | None:
 
 
 def _holders(world: World, found: Iterable[Level]) -> tuple[ObjectRef, ...]:
-    """The pods that have the devices; the exporter's own pod, where the scraper kept its labels, has none."""
-    pods = (world.get(Pod, level.ref.namespace, level.ref.name) for level in found if level.ref.kind == Pod.kind)
-    return tuple(dict.fromkeys(pod.ref for pod in pods if pod is not None and not pod.finished and uses_device(pod)))
+    """The pods that have the devices; where the series name the node alone, every pod on it that has any."""
+    named: dict[ObjectRef, None] = {}
+    for level in found:
+        node, pod = node_of(world, level.ref), world.get(Pod, level.ref.namespace, level.ref.name)
+        # The exporter's own pod, where the scraper kept its labels, has no device.
+        told = pod is not None and uses_device(pod)
+        pods = (pod,) if told and pod is not None else world.pods_on(node.name) if node is not None else ()
+        named.update((item.ref, None) for item in pods if not item.finished and uses_device(item))
+    return tuple(named)
 
 
 def _gpus(found: Iterable[Level]) -> str:

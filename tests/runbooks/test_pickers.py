@@ -48,5 +48,11 @@ def test_a_prefill_side_that_is_left_out() -> None:
     assert told(DETECTORS, TEXT, risen("picker_decode_only_ratio", 0.05, 0.95, **PICKER)) == {
         ("serving.prefill-skipped", "StatefulSet/ml/picker")
     }
+    prefill = (
+        "kind: Deployment\nmetadata: {name: prefill, namespace: ml}\nspec: {template: {metadata: {labels: {llm-d.ai/role: prefill}}}}\n"
+    )
+    assert told(DETECTORS, f"{TEXT}---\n{prefill}", risen("picker_decode_only_ratio", 0.05, 0.95, **PICKER)) == {
+        ("serving.prefill-skipped", "Deployment/ml/prefill")
+    }
     # Short prompts that never needed a prefill server.
     assert told(DETECTORS, TEXT, flat("picker_decode_only_ratio", 0.9, **PICKER)) == set()

@@ -50,6 +50,21 @@ def test_a_pool_that_selects_no_pod() -> None:
     assert found(pool("{app: chat}") + pods) == set()
 
 
+def test_a_pool_that_its_gateway_does_not_take() -> None:
+    told = "\nstatus: {{parents: [{{parentRef: {{name: edge}}, conditions: [{{type: {}, status: '{}', reason: {}, message: no}}]}}]}}\n---"
+    pods = pod("chat-0", "chat") + pod("picker-0", "picker")
+
+    def status(kind: str, value: str, reason: str) -> set[tuple[str, str]]:
+        return found(pool("{app: chat}").replace("\n---", told.format(kind, value, reason), 1) + pods)
+
+    refused = {("serving.pool-not-accepted", "InferencePool/ml/pool")}
+    assert status("Accepted", "False", "HTTPRouteNotAccepted") == refused
+    assert status("ResolvedRefs", "False", "InvalidExtensionRef") == refused
+    assert status("Accepted", "True", "Accepted") == set()
+    # Nobody has looked at it yet.
+    assert status("Accepted", "Unknown", "Pending") == set()
+
+
 def test_an_endpoint_picker_that_does_not_run() -> None:
     chat = pod("chat-0", "chat")
     assert found(pool("{app: chat}") + chat + pod("picker-0", "picker", ready=False)) == {("serving.picker-down", "StatefulSet/ml/picker")}

@@ -295,3 +295,15 @@ def test_replicas_that_share_one_volume_are_told_so() -> None:
     twin = pod(name="twin", spec="nodeName: n2", status="phase: Running").replace("namespace: shop,", owned)
     made = world(owner + BOUND + twin + pod().replace("namespace: shop,", owned) + event("FailedAttachVolume", MULTI, **POD_EVENT))
     assert "All 3 replicas of Deployment/shop/web share this one volume" in found(made)[0].explanation
+
+
+def test_a_driver_that_offers_no_shared_access() -> None:
+    refused = 'failed to provision volume with StorageClass "fast": rpc error: code = InvalidArgument desc = Volume capabilities '
+    refused += "MULTI_NODE_MULTI_WRITER not supported. Only AccessModes[ReadWriteOnce] supported."
+    made = world(claim(modes="[ReadWriteMany]") + class_() + event("ProvisioningFailed", refused))
+    [finding] = found(made)
+    assert (finding.code, "asks for ReadWriteMany" in finding.explanation) == ("storage.claim-access-mode", True)
+    other = world(
+        claim(modes="[ReadWriteMany]") + class_() + event("ProvisioningFailed", "rpc error: code = ResourceExhausted desc = quota")
+    )
+    assert [finding.code for finding in found(other)] == ["storage.provisioning-failed"]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from cluster.reading import Series
+import pytest
+
+from cluster.reading import Reading, Series
+from cluster.telemetry import Telemetry
+from runbooks.causes import explain
+from runbooks.detectors import modelload
 from runbooks.detectors.throttling import DETECTORS
 from tests.runbooks.measured import findings, flat, risen, told
 from tests.runbooks.test_utilisation import replicas
+from tests.runbooks.worlds import world
 
+SLOW = [flat("vllm:inter_token_latency_seconds", 0.02, pod=f"chat-{pod}", namespace="ml") for pod in (0, 1)]
+SLOW.append(risen("vllm:inter_token_latency_seconds", 0.02, 0.2, pod="chat-2", namespace="ml"))
 EVENTS = "DCGM_EXP_CLOCK_EVENTS_COUNT"
 
 
@@ -21,6 +29,30 @@ def test_heat_names_the_device_who_has_it_and_since_when() -> None:
     assert "GPU 3 of node n1 slows down because it is hot since 11:40" in finding.explanation
     assert "chat-1 of StatefulSet/ml/chat runs on it" in finding.explanation
     assert [str(ref) for ref in finding.affects] == ["Pod/ml/chat-1"]
+
+
+@pytest.mark.parametrize("labels", [{"pod": "chat-2", "namespace": "ml"}, {"node": "n2"}])
+@pytest.mark.parametrize(
+    ("name", "level", "more", "code"),
+    [
+        (EVENTS, 9, {"clock_event": "hw_thermal"}, "gpu.thermal-throttle"),
+        (EVENTS, 9, {"clock_event": "hw_power_brake"}, "gpu.power-brake"),
+    ],
+)
+def test_the_device_explains_the_replica(labels: dict[str, str], name: str, level: float, more: dict[str, str], code: str) -> None:
+    made = world(replicas(3)).with_telemetry(Reading(Telemetry(series=(*SLOW, risen(name, 0, level, gpu="0", **labels, **more)))))
+    [cause] = explain(made, tuple(finding for detector in (*DETECTORS, *modelload.DETECTORS) for finding in detector(made))).causes
+    assert (cause.code, str(cause.object)) == (code, "Node/n2")
+    assert "since 11:40" in cause.explanation
+    [symptom] = cause.symptoms
+    assert (symptom.code, "chat-2" in symptom.text) == ("serving.replica-on-sick-device", True)
+
+
+def test_a_device_of_another_node_does_not() -> None:
+    hot = risen(EVENTS, 0, 9, gpu="0", node="n0", clock_event="hw_thermal")
+    made = world(replicas(3)).with_telemetry(Reading(Telemetry(series=(*SLOW, hot))))
+    causes = explain(made, tuple(finding for detector in (*DETECTORS, *modelload.DETECTORS) for finding in detector(made))).causes
+    assert ("serving.slow-replica", "StatefulSet/ml/chat") in {(cause.code, str(cause.object)) for cause in causes}
 
 
 def test_a_brake_of_the_power_supply_and_the_cap_that_is_normal() -> None:
