@@ -57,25 +57,29 @@ _DOCUMENT = msgspec.json.Decoder(_Document)
 
 
 class Catalogue(Struct, frozen=True):
-    """What is served. `groups` maps group to versions, preferred first; None as resources means "not known", see `serves`.
+    """What is served. `groups` maps group to versions, preferred first; None as resources means "not known", see `served`.
 
     A catalogue of None groups is what a server that refused discovery leaves us with: then everything might be served.
     """
 
     groups: dict[str, tuple[Version, ...]] | None = None
 
-    def serves(self, kind: Kind) -> bool | None:
-        """Whether that kind is served in the version we read; None when only a request can tell."""
-        if not kind.group:
-            return True
-        if self.groups is None:
-            return None
-        version = next((item for item in self.groups.get(kind.group, ()) if item.version == kind.version), None)
-        if version is None:
-            return False
-        if version.resources is None or version.freshness == "Stale":
-            return None
-        return any(resource.resource == kind.plural for resource in version.resources)
+    def served(self, kind: Kind) -> tuple[Kind, ...]:
+        """The kind as this server serves it, once for each group it lives in; none where it is absent.
+
+        Facts of a built-in kind know one version. Of a custom kind any is read: ours, else the server's own choice. What only a
+        request can tell is answered as if it were served.
+        """
+        if not kind.group or self.groups is None:
+            return (kind,)
+        groups = ((group, self._version(kind, group)) for group in (kind.group, *kind.also))
+        return tuple(msgspec.structs.replace(kind, group=group, version=version, also=()) for group, version in groups if version)
+
+    def _version(self, kind: Kind, group: str) -> str | None:
+        known = (self.groups or {}).get(group, ())
+        ours = [item for item in known if group == kind.group and item.version == kind.version]
+        others = [item for item in known if item not in ours] if kind.fact is CustomObject else []
+        return next((item.version for item in (*ours, *others) if _may_have(item, kind.plural)), None)
 
     def other_versions(self, kind: Kind) -> tuple[str, ...]:
         """Versions of the kind's group other than the one we read."""
@@ -100,6 +104,13 @@ class Catalogue(Struct, frozen=True):
                             return known
                         return Kind(kind, group, version.version, item.resource, item.scope == "Namespaced", CustomObject)
         return None
+
+
+def _may_have(version: Version, plural: str) -> bool:
+    """Whether a version has a resource, as far as is known."""
+    if version.resources is None or version.freshness == "Stale":
+        return True
+    return any(resource.resource == plural for resource in version.resources)
 
 
 def decode_catalogue(body: bytes) -> Catalogue:

@@ -11,7 +11,10 @@ from cluster.facts.meta import Fact
 
 
 class Kind(Struct, frozen=True):
-    """One kind: `group` is "" for core; `plural` is the resource name in the API path; `fact` is what its objects decode into."""
+    """One kind: `group` is "" for core; `plural` is the resource name in the API path; `fact` is what its objects decode into.
+
+    `also` are further groups in which the same thing lives: an earlier group of it, or another project's kind of that name.
+    """
 
     name: str
     group: str
@@ -19,6 +22,7 @@ class Kind(Struct, frozen=True):
     plural: str
     namespaced: bool
     fact: type[Fact]
+    also: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -99,33 +103,56 @@ KINDS: tuple[Kind, ...] = (
     _kind(dra.DeviceClass, "resource.k8s.io", "v1", "deviceclasses", namespaced=False),
 )
 
+
+def _custom(name: str, group: str, version: str, plural: str, *, namespaced: bool = True, also: tuple[str, ...] = ()) -> Kind:
+    return Kind(name, group, version, plural, namespaced, event.CustomObject, also)
+
+
+# Of these a server may serve an earlier version instead: what is read of them stands in all of them.
 CUSTOM_KINDS: tuple[Kind, ...] = (
-    Kind("ClusterServiceVersion", "operators.coreos.com", "v1alpha1", "clusterserviceversions", True, event.CustomObject),
-    Kind("Subscription", "operators.coreos.com", "v1alpha1", "subscriptions", True, event.CustomObject),
-    Kind("CatalogSource", "operators.coreos.com", "v1alpha1", "catalogsources", True, event.CustomObject),
-    Kind("InstallPlan", "operators.coreos.com", "v1alpha1", "installplans", True, event.CustomObject),
-    Kind("OperatorGroup", "operators.coreos.com", "v1", "operatorgroups", True, event.CustomObject),
-    Kind("ClusterExtension", "olm.operatorframework.io", "v1", "clusterextensions", False, event.CustomObject),
-    Kind("ClusterCatalog", "olm.operatorframework.io", "v1", "clustercatalogs", False, event.CustomObject),
-    Kind("Certificate", "cert-manager.io", "v1", "certificates", True, event.CustomObject),
-    Kind("Issuer", "cert-manager.io", "v1", "issuers", True, event.CustomObject),
-    Kind("ClusterIssuer", "cert-manager.io", "v1", "clusterissuers", False, event.CustomObject),
-    Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", True, event.CustomObject),
-    Kind("ClusterPolicy", "nvidia.com", "v1", "clusterpolicies", False, event.CustomObject),
-    Kind("Workload", "kueue.x-k8s.io", "v1beta2", "workloads", True, event.CustomObject),
-    Kind("LocalQueue", "kueue.x-k8s.io", "v1beta2", "localqueues", True, event.CustomObject),
-    Kind("ClusterQueue", "kueue.x-k8s.io", "v1beta2", "clusterqueues", False, event.CustomObject),
-    Kind("InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices", True, event.CustomObject),
-    Kind("InferencePool", "inference.networking.k8s.io", "v1", "inferencepools", True, event.CustomObject),
-    Kind("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "v1", "leaderworkersets", True, event.CustomObject),
-    Kind("RayService", "ray.io", "v1", "rayservices", True, event.CustomObject),
-    Kind("RayJob", "ray.io", "v1", "rayjobs", True, event.CustomObject),
-    Kind("TrainJob", "trainer.kubeflow.org", "v1alpha1", "trainjobs", True, event.CustomObject),
-    Kind("JobSet", "jobset.x-k8s.io", "v1alpha2", "jobsets", True, event.CustomObject),
-    Kind("PyTorchJob", "kubeflow.org", "v1", "pytorchjobs", True, event.CustomObject),
-    Kind("AuthorizationPolicy", "security.istio.io", "v1", "authorizationpolicies", True, event.CustomObject),
-    Kind("NodePool", "karpenter.sh", "v1", "nodepools", False, event.CustomObject),
-    Kind("NodeClaim", "karpenter.sh", "v1", "nodeclaims", False, event.CustomObject),
+    _custom("ClusterServiceVersion", "operators.coreos.com", "v1alpha1", "clusterserviceversions"),
+    _custom("Subscription", "operators.coreos.com", "v1alpha1", "subscriptions"),
+    _custom("CatalogSource", "operators.coreos.com", "v1alpha1", "catalogsources"),
+    _custom("InstallPlan", "operators.coreos.com", "v1alpha1", "installplans"),
+    _custom("OperatorGroup", "operators.coreos.com", "v1", "operatorgroups"),
+    _custom("ClusterExtension", "olm.operatorframework.io", "v1", "clusterextensions", namespaced=False),
+    _custom("ClusterCatalog", "olm.operatorframework.io", "v1", "clustercatalogs", namespaced=False),
+    _custom("Certificate", "cert-manager.io", "v1", "certificates"),
+    _custom("Issuer", "cert-manager.io", "v1", "issuers"),
+    _custom("ClusterIssuer", "cert-manager.io", "v1", "clusterissuers", namespaced=False),
+    _custom("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects"),
+    _custom("ClusterPolicy", "nvidia.com", "v1", "clusterpolicies", namespaced=False),
+    _custom("NVIDIADriver", "nvidia.com", "v1alpha1", "nvidiadrivers", namespaced=False),
+    _custom("ComputeDomain", "resource.nvidia.com", "v1beta1", "computedomains"),
+    _custom("Workload", "kueue.x-k8s.io", "v1beta2", "workloads"),
+    _custom("LocalQueue", "kueue.x-k8s.io", "v1beta2", "localqueues"),
+    _custom("ClusterQueue", "kueue.x-k8s.io", "v1beta2", "clusterqueues", namespaced=False),
+    _custom("ResourceFlavor", "kueue.x-k8s.io", "v1beta2", "resourceflavors", namespaced=False),
+    _custom("AdmissionCheck", "kueue.x-k8s.io", "v1beta2", "admissionchecks", namespaced=False),
+    _custom("Cohort", "kueue.x-k8s.io", "v1beta2", "cohorts", namespaced=False),
+    _custom("Topology", "kueue.x-k8s.io", "v1beta2", "topologies", namespaced=False),
+    # Volcano, KAI and the scheduler plugins each have a PodGroup, the first two a Queue.
+    _custom("PodGroup", "scheduling.volcano.sh", "v1beta1", "podgroups", also=("scheduling.run.ai", "scheduling.x-k8s.io")),
+    _custom("Queue", "scheduling.volcano.sh", "v1beta1", "queues", namespaced=False, also=("scheduling.run.ai",)),
+    _custom("InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices"),
+    _custom("LLMInferenceService", "serving.kserve.io", "v1alpha2", "llminferenceservices"),
+    _custom("InferencePool", "inference.networking.k8s.io", "v1", "inferencepools", also=("inference.networking.x-k8s.io",)),
+    _custom("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "v1", "leaderworkersets"),
+    _custom("RayService", "ray.io", "v1", "rayservices"),
+    _custom("RayCluster", "ray.io", "v1", "rayclusters"),
+    _custom("RayJob", "ray.io", "v1", "rayjobs"),
+    _custom("TrainJob", "trainer.kubeflow.org", "v1alpha1", "trainjobs"),
+    _custom("JobSet", "jobset.x-k8s.io", "v1alpha2", "jobsets"),
+    _custom("PyTorchJob", "kubeflow.org", "v1", "pytorchjobs"),
+    _custom("MPIJob", "kubeflow.org", "v2beta1", "mpijobs"),
+    _custom("Workflow", "argoproj.io", "v1alpha1", "workflows"),
+    _custom("AuthorizationPolicy", "security.istio.io", "v1", "authorizationpolicies"),
+    _custom("NodePool", "karpenter.sh", "v1", "nodepools", namespaced=False),
+    _custom("NodeClaim", "karpenter.sh", "v1", "nodeclaims", namespaced=False),
+    _custom("ProvisioningRequest", "autoscaling.x-k8s.io", "v1", "provisioningrequests"),
+    _custom("VolumeSnapshot", "snapshot.storage.k8s.io", "v1", "volumesnapshots"),
+    _custom("Bucket", "objectstorage.k8s.io", "v1alpha2", "buckets", namespaced=False),
+    _custom("BucketClaim", "objectstorage.k8s.io", "v1alpha2", "bucketclaims"),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in (*KINDS, *CUSTOM_KINDS)}

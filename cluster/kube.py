@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import itertools
 import json
 import ssl
 import tempfile
@@ -33,6 +34,7 @@ from cluster.discovery import ACCEPT as DISCOVERY_ACCEPT
 from cluster.discovery import PATH as DISCOVERY_PATH
 from cluster.discovery import Catalogue, decode_catalogue
 from cluster.errors import ClusterError, CredentialError, RefusedReadError
+from cluster.facts.event import CustomObject
 from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME, Kind, find_kind
 from cluster.logtext import plan_tail, shape_log
@@ -312,8 +314,10 @@ class KubeReader:
             raise RefusedReadError(f"Smokejumper reads no Secrets, not even {namespace}/{name}. Ask somebody who may.")
         if kind.name in self._unread:
             return _switched_off(kind)
-        path = kind.address(namespace, name)
-        response = await self._connection.get(path, seconds=self._seconds)
+        for one in await self._homes(kind):
+            response = await self._connection.get(one.address(namespace, name), seconds=self._seconds)
+            if response.status != 404:
+                break
         if not response.ok:
             return explain(response, f"{kind.name} {_dotted(namespace, name)}", verb="get", kind=kind, namespace=namespace)
         try:
@@ -386,11 +390,15 @@ class KubeReader:
     async def glance(self, kind: Kind, namespace: str | None = None) -> Missing | None:
         """Whether the kind may be listed there: one object is asked for. None when it may; absent kinds say so without a request."""
         catalogue, _ = await self._served()
-        if catalogue.serves(kind) is False:
+        served = catalogue.served(kind)
+        if not served:
             return absent(kind, catalogue)
-        response = await self._connection.get(kind.address(namespace), {"limit": "1"}, seconds=self._seconds)
         where = f" in {namespace}" if namespace and kind.namespaced else ""
-        return None if response.ok else explain(response, f"{kind.plural}{where}", verb="list", kind=kind, namespace=namespace)
+        for one in served:
+            response = await self._connection.get(one.address(namespace), {"limit": "1"}, seconds=self._seconds)
+            if not response.ok:
+                return explain(response, f"{kind.plural}{where}", verb="list", kind=one, namespace=namespace)
+        return None
 
     async def _sweep(
         self, kind: Kind, scope: Scope, name: str | None, accept: str, decode: Callable[[bytes | msgspec.Raw], T]
@@ -400,23 +408,24 @@ class KubeReader:
         if kind.name in self._unread:
             return Reading((), (_switched_off(kind),))
         catalogue, cost = await self._served()
-        if catalogue.serves(kind) is False:
+        served = catalogue.served(kind)
+        if not served:
             return Reading((), (absent(kind, catalogue),), cost)
         parts: list[Reading[tuple[T, ...]]] = []
         namespaces: tuple[str | None, ...] = scope.namespaces if kind.namespaced and scope.namespaces else (None,)
         limiter = anyio.CapacityLimiter(CONCURRENT_NAMESPACES)
         gathered: dict[int, Reading[tuple[T, ...]]] = {}
 
-        async def read(index: int, namespace: str | None) -> None:
+        async def read(index: int, one: Kind, namespace: str | None) -> None:
             async with limiter:
                 if name is not None and (namespace is not None or not kind.namespaced):
-                    gathered[index] = await self._one(kind, namespace, name, decode)
+                    gathered[index] = await self._one(one, namespace, name, decode)
                 else:
-                    gathered[index] = await self._list(kind, namespace, name, accept, decode)
+                    gathered[index] = await self._list(one, namespace, name, accept, decode)
 
         async with anyio.create_task_group() as tasks:
-            for index, namespace in enumerate(dict.fromkeys(namespaces)):
-                tasks.start_soon(read, index, namespace)
+            for index, (one, namespace) in enumerate(itertools.product(served, dict.fromkeys(namespaces))):
+                tasks.start_soon(read, index, one, namespace)
         parts = [gathered[index] for index in sorted(gathered)]
         for part in parts:
             cost += part.cost
@@ -492,6 +501,13 @@ class KubeReader:
                     failure = Missing(what, Why.TRUNCATED, f"stopped after {len(items)}", "Name namespaces.", kind.name, namespace)
                     break
         return Reading(tuple(items), (*rest_of(failure, len(items)), *malformed(complaints, what, kind, namespace)), cost)
+
+    async def _homes(self, kind: Kind) -> tuple[Kind, ...]:
+        """Where one object of a kind may be; a built-in kind's place needs no discovery."""
+        if kind.fact is not CustomObject:
+            return (kind,)
+        catalogue, _ = await self._served()
+        return catalogue.served(kind) or (kind,)
 
     async def _served(self) -> tuple[Catalogue, Cost]:
         """The catalogue, fetched once in the reader's life; its cost is charged to whoever caused the fetch."""

@@ -103,7 +103,7 @@ def reader_rules(*, namespaced: bool = False, groups: Iterable[Group] = GROUPS) 
     """What diagnosis reads, of custom kinds those of some groups. It follows no watch, so it is granted none."""
     read = (*KINDS, *(kind for kind in CUSTOM_KINDS if group_of(kind) in {"core", *groups}))
     kinds = [kind for kind in read if kind.namespaced or not namespaced]
-    rules = {Rule(kind.group, kind.plural, verb) for kind in kinds for verb in ("get", "list")}
+    rules = {Rule(group, kind.plural, verb) for kind in kinds for group in (kind.group, *kind.also) for verb in ("get", "list")}
     rules.add(Rule("", "pods/log", "get"))
     if namespaced:
         rules.add(Rule("", "namespaces", "get"))

@@ -221,6 +221,34 @@ async def test_another_version_is_absent_and_says_which_there_is(api: FakeApi, r
 
 
 @pytest.mark.anyio
+async def test_custom_kinds_are_read_in_the_version_that_is_served(api: FakeApi, reader: KubeReader) -> None:
+    served = {"v1beta1": ["clusterqueues", "workloads"], "v1beta2": ["workloads"]}
+    api.reply("/apis", groups(**{"kueue_x-k8s_io": served}))
+    for version, plural in (("v1beta1", "clusterqueues"), ("v1beta2", "workloads")):
+        api.objects(f"/apis/kueue.x-k8s.io/{version}/{plural}", "Any", [{"metadata": {"name": plural}}])
+        api.reply(f"/apis/kueue.x-k8s.io/{version}/{plural}/one", document({"metadata": {"name": "one"}}))
+    for kind in ("ClusterQueue", "Workload"):
+        reading = await reader.objects(BY_NAME[kind], ALL)
+        assert ([fact.ref.kind for fact in reading.value], reading.missing) == ([kind], ())
+    assert await reader.raw(BY_NAME["ClusterQueue"], None, "one") == {"metadata": {"name": "one"}}
+    assert (await reader.objects(BY_NAME["Cohort"], ALL)).missing[0].why is Why.ABSENT_KIND
+
+
+@pytest.mark.anyio
+async def test_a_kind_of_several_groups_is_read_in_each_that_is_served(api: FakeApi, reader: KubeReader) -> None:
+    api.reply(
+        "/apis", groups(scheduling_run_ai={"v2alpha2": ["podgroups"], "v2": ["queues"]}, scheduling_volcano_sh={"v1beta1": ["podgroups"]})
+    )
+    for group, version in (("scheduling.run.ai", "v2alpha2"), ("scheduling.volcano.sh", "v1beta1")):
+        api.objects(f"/apis/{group}/{version}/podgroups", "PodGroup", [{"metadata": {"name": version, "namespace": "ml"}}])
+    api.objects("/apis/scheduling.run.ai/v2/queues", "Queue", [{"metadata": {"name": "research"}}])
+    assert {fact.name for fact in (await reader.objects(BY_NAME["PodGroup"], ALL)).value} == {"v1beta1", "v2alpha2"}
+    assert [fact.name for fact in (await reader.objects(BY_NAME["Queue"], ALL)).value] == ["research"]
+    assert api.paths().count("/apis") == 1
+    assert await reader.glance(BY_NAME["PodGroup"]) is None
+
+
+@pytest.mark.anyio
 async def test_without_discovery_kinds_speak_for_themselves(api: FakeApi, reader: KubeReader) -> None:
     api.reply("/apis", status(403, "Forbidden", "no discovery"))
     api.objects("/apis/apps/v1/deployments", "Deployment", [{"metadata": {"name": "web", "namespace": "ml"}}])

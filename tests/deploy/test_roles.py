@@ -92,8 +92,8 @@ def test_confined_to_namespaces_there_is_no_cluster_role() -> None:
 
 def test_the_reader_may_read_every_kind_that_is_read_and_what_the_tools_say_they_need() -> None:
     for kind in (*KINDS, *CUSTOM_KINDS):
-        for verb in ("get", "list"):
-            assert may(WHOLE, READER, Ask(verb, kind.group, kind.plural)), kind.name
+        for verb, group in product(("get", "list"), (kind.group, *kind.also)):
+            assert may(WHOLE, READER, Ask(verb, group, kind.plural)), kind.name
     for spec in toolset():
         if spec.access is Access.READ:
             for rule in spec.rbac:
