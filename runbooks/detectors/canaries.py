@@ -1,7 +1,7 @@
 """A new revision that is worse than the one it replaces while both serve: more failures, later or slower answers.
 
-Pods that one Service selects are compared by revision, within one Deployment or between two. Both sides need traffic of their own, so a
-pod that has just begun proves nothing. Limits: Prometheus must have measured both; a revision without a predecessor has no peer.
+Pods that one Service selects are compared by revision, within one workload or between two. Both sides must have been measured for a
+while, because a pod that has just begun proves nothing. Limits: a revision without a predecessor that still serves has no peer.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def bad_canary(world: World) -> Iterator[Finding]:
     measured = [(by_pod(world, pattern), unit, least) for pattern, unit, least in _SECONDS]
     told: set[tuple[ObjectRef, str]] = set()
     for service in world.all(Service):
-        sides = sorted(_sides(world, service), key=lambda side: (side.began, side.revision))
+        # Of two that began in the same second the smaller one is the trial.
+        sides = sorted(_sides(world, service), key=lambda side: (side.began, -len(side.pods), side.revision))
         if len(sides) < 2 or (sides[-1].owner, sides[-1].revision) in told:
             continue
         new, old = sides[-1], sides[-2]
@@ -78,10 +79,10 @@ def bad_canary(world: World) -> Iterator[Finding]:
 
 
 def _sides(world: World, service: Service) -> Iterator[_Side]:
-    """The revisions behind a Service whose pods have served for a while."""
+    """The revisions behind a Service that have ready pods."""
     grouped: dict[tuple[ObjectRef, str], list[Pod]] = defaultdict(list)
     for pod in world.pods_selected(service.namespace, service.spec.selector or {}):
-        if pod.ready and pod.created is not None and world.now - pod.created >= WARM:
+        if pod.ready and pod.created is not None:
             revision = pod.labels.get("pod-template-hash") or pod.labels.get("controller-revision-hash") or ""
             grouped[world.top_owner(pod.ref), revision].append(pod)
     for (owner, revision), pods in grouped.items():
@@ -89,7 +90,9 @@ def _sides(world: World, service: Service) -> Iterator[_Side]:
 
 
 def _of(levels: Levels, side: _Side) -> list[float]:
-    return [levels[pod.ref].value for pod in side.pods if pod.ref in levels]
+    """The levels of the pods that were measured for long enough."""
+    found = (levels[pod.ref] for pod in side.pods if pod.ref in levels)
+    return [level.value for level in found if level.series.samples[-1].at - level.series.samples[0].at >= WARM]
 
 
 def _proof(levels: Levels, old: _Side, new: _Side) -> tuple[Evidence, ...]:

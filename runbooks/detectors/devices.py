@@ -160,7 +160,9 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
             faulty = item.status == "True" if item.type in _HEALTH else item.type == "AcceleratedHardwareReady" and item.status == "False"
             if not faulty:
                 continue
-            code = _by_xid(item.message or "") or _HEALTH.get(item.type, "gpu.hardware-fault")
+            code = _by_xid(item.message or "", _HEALTH.get(item.type, "gpu.hardware-fault"))
+            if code is None:
+                continue
             proof = cite(
                 Source.FIELD, node.ref, f"status.conditions[{item.type}]", f"{item.reason}: {item.message}", item.last_transition_time
             )
@@ -171,10 +173,10 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
     yield from _unhealthy_in_use(world)
 
 
-def _by_xid(message: str) -> str | None:
-    """The code that the XID in a message points to; None without one, or where it is no fault of the device."""
+def _by_xid(message: str, otherwise: str | None = None) -> str | None:
+    """The code that the XID in a message points to, `otherwise` without one; None where it is no fault of the device."""
     number = xid.number_in(message)
-    code = code_of_xid(number) if number is not None else None
+    code = code_of_xid(number) if number is not None else otherwise
     return None if code == "gpu.nvlink-fault" and xid.is_minor(message) else code
 
 
@@ -278,7 +280,7 @@ def operator_not_ready(world: World) -> Iterable[Finding]:
         )
         text = f"The GPU operator is not ready ({why[:200]}); {len(operands)} of its pods are not ready."
         certainty = Certainty.LIKELY if operands else Certainty.PROVEN
-        yield Finding("gpu.operator-not-ready", policy.ref, certainty, (proof,), text)
+        yield Finding("gpu.operator-not-ready", policy.ref, certainty, (proof,), text, affects=operands)
     for node in world.all(Node):
         if node.labels.get("nvidia.com/gpu-driver-upgrade-state") == "upgrade-failed":
             proof = cite(Source.FIELD, node.ref, "metadata.labels[nvidia.com/gpu-driver-upgrade-state]", "upgrade-failed")

@@ -17,12 +17,17 @@ from cluster.facts.pod import Pod, PodSpec
 from cluster.facts.workload import Deployment, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
+from runbooks.conditions import cite_condition
 from runbooks.detectors.models import TRAINING, TRAINING_KINDS
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.visibility import unreadable
 
 # KServe v1beta1 ModelStatus: transitions that cannot end well, and who they are about (failures.md E32).
 _BAD_TRANSITIONS = frozenset({"InvalidSpec", "BlockedByFailedLoad"})
+# KServe v1alpha2 llmisvc: reasons that ask for another specification (failures.md E34); `Stopped` is meant, others wait for somebody.
+_REFUSED_PARTS = frozenset(
+    {"ConfigNotFound", "CombineBaseError", "InvalidRenderedConfig", "ScalingCRDNotFound", "GatewayPreconditionNotMet", "ValidationFailed"}
+)
 _ROLE_LABEL = "llm-d.ai/role"
 _PREFILL = re.compile(r"kv_producer|disaggregation-mode[= ]prefill|--prefill\b")
 _DECODE = re.compile(r"kv_consumer|disaggregation-mode[= ]decode|--decode\b")
@@ -48,6 +53,24 @@ def service_invalid(world: World) -> Iterator[Finding]:
             (cite(Source.FIELD, item.ref, "status.modelStatus", f"{transition} {why}"),),
             f"InferenceService {item.namespace}/{item.name} cannot serve its model ({why[:240]}).{still}",
         )
+
+
+def llm_service_invalid(world: World) -> Iterator[Finding]:
+    """LLMInferenceServices whose parts the serving operator cannot make, by the condition that says so first."""
+    for item in world.custom("LLMInferenceService"):
+        if not isinstance(item, CustomObject):
+            continue
+        bad = next((told for told in item.conditions if told.status == "False" and told.reason in _REFUSED_PARTS), None)
+        if bad is not None:
+            yield Finding(
+                "serving.service-invalid",
+                item.ref,
+                Certainty.PROVEN,
+                (cite_condition(item.ref, bad),),
+                f"LLMInferenceService {item.namespace}/{item.name} cannot be served ({bad.type}, {bad.reason}): "
+                f"{(bad.message or '')[:240]}",
+                since=bad.last_transition_time,
+            )
 
 
 def pool_selects_nothing(world: World) -> Iterator[Finding]:
@@ -235,6 +258,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 DETECTORS: tuple[Detector, ...] = (
     service_invalid,
+    llm_service_invalid,
     pool_selects_nothing,
     pool_not_accepted,
     picker_down,

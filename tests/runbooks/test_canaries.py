@@ -60,7 +60,9 @@ def test_a_canary_of_its_own() -> None:
 
 
 def test_a_pod_that_has_just_begun_proves_nothing() -> None:
-    assert told(DETECTORS, behind(born=FRESH), *measured("vllm:inter_token_latency_seconds", 0.02, 0.2)) == set()
+    series = measured("vllm:inter_token_latency_seconds", 0.02, 0.2)
+    short = [Series(one.labels, one.samples[-5:]) if one.labels["pod"].startswith("new") else one for one in series]
+    assert told(DETECTORS, behind(born=FRESH), *short) == set()
 
 
 def test_an_old_revision_that_is_the_slow_one() -> None:

@@ -211,6 +211,16 @@ NEAR: dict[str, str] = {
 COMPLETE: dict[str, tuple[str, ...]] = {"dra.slice-missing": ("ResourceSlice",), "dra.claim-missing": ("ResourceClaim",)}
 
 
+def test_a_condition_about_an_error_of_a_program_accuses_no_device() -> None:
+    text = """
+kind: Node
+metadata: {name: n0}
+status: {conditions: [{type: SysLogsXIDError, status: "True", reason: X, message: "Xid (PCI:0000:05:00): %s, pid=812"}]}
+"""
+    assert {finding.code for finding in found(world(text % 79))} == {"gpu.hardware-fault"}
+    assert found(world(text % 31)) == []
+
+
 def test_every_code_has_a_fault_and_a_near_miss() -> None:
     elsewhere = {"gpu.fragmentation", "gpu.runtimeclass-missing"}
     assert set(FIRES) == set(NEAR)

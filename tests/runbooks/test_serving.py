@@ -86,6 +86,17 @@ status: {modelStatus: {transitionStatus: %s%s}}
     assert found(text % ("InProgress", "")) == set()
 
 
+def test_a_part_that_the_serving_operator_cannot_make() -> None:
+    text = """
+kind: LLMInferenceService
+metadata: {name: chat, namespace: ml}
+status: {conditions: [{type: %s, status: "%s", reason: %s, message: no such config}]}
+"""
+    assert found(text % ("PresetsCombined", "False", "ConfigNotFound")) == {("serving.service-invalid", "LLMInferenceService/ml/chat")}
+    assert found(text % ("MainWorkloadReady", "False", "Stopped")) == set()
+    assert found(text % ("PresetsCombined", "True", "ConfigNotFound")) == set()
+
+
 def test_prefill_without_a_ready_pod_beside_a_decode_side_that_serves() -> None:
     text = """
 kind: Deployment
