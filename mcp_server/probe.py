@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -11,15 +11,18 @@ from msgspec import Struct
 from cluster.facts.meta import Fact
 from cluster.facts.node import Namespace
 from cluster.facts.pod import Pod
+from cluster.facts.workload import ReplicaSet
 from cluster.kinds import BY_NAME, Kind
 from cluster.reading import Cost, Missing, Why
 from cluster.reference import ObjectRef, Scope
+from cluster.world import World
 from guardrails.redact import present
 from mcp_server.arguments import nearest, nearest_kinds
 from mcp_server.errors import ToolRefusal
-from mcp_server.registry import KindRead, ToolContext
+from mcp_server.registry import Growth, KindRead, ToolContext
 
 SUBJECT_LIMIT = 2_000
+GAPS_SHOWN = 3
 T = TypeVar("T")
 # What may be said of other objects while the one asked for simply does not exist.
 NEIGHBOURS_ONLY = frozenset({Why.NOT_FOUND, Why.MALFORMED, Why.TRUNCATED})
@@ -41,6 +44,73 @@ async def list_kind(context: ToolContext, kind: Kind, namespaces: tuple[str, ...
     hidden = tuple(item for item in reading.missing if item.why is not Why.ABSENT_KIND)
     read = KindRead(kind.name, reading.value, not hidden and name is None, hidden, where)
     return Listing(read, reading.missing, reading.cost)
+
+
+class Read(Struct, frozen=True):
+    """Several kinds read at once, as growth. `missing` leaves out kinds that the cluster does not serve: nothing of them is hidden."""
+
+    growth: Growth
+    missing: tuple[Missing, ...]
+    cost: Cost
+
+    def world(self, context: ToolContext, namespaces: tuple[str, ...] = ()) -> World:
+        """A world of what was read."""
+        return self.growth.grow(World(context.reader.cluster, context.reader.now(), Scope(context.reader.cluster, namespaces)))
+
+
+async def read_kinds(context: ToolContext, names: Iterable[str], namespaces: tuple[str, ...] = (), *, telemetry: bool = False) -> Read:
+    """All objects of some kinds, by name, in `namespaces` (empty: all) and, where said so, what monitoring reports about them."""
+    kinds = [kind for name in dict.fromkeys(names) if (kind := BY_NAME.get(name) or await context.reader.find_kind(name)) is not None]
+    listings = await together(list_kind(context, kind, namespaces) for kind in kinds)
+    growth = Growth(tuple(listing.read for listing in listings))
+    missing = tuple(item for listing in listings for item in listing.read.missing)
+    cost = sum((listing.cost for listing in listings), Cost())
+    if not telemetry:
+        return Read(growth, missing, cost)
+    told = await context.reader.telemetry(Scope(context.reader.cluster, namespaces))
+    return Read(Growth(growth.kinds, telemetry=told), (*missing, *told.missing), cost + told.cost)
+
+
+class Named(Struct, frozen=True):
+    """What is called as somebody said, and its pods."""
+
+    subject: ObjectRef
+    pods: tuple[Pod, ...]
+    read: Read
+
+
+class Unnamed(Struct, frozen=True):
+    """Nothing that can be seen is called so: what there is instead, and what could not be listed."""
+
+    names: tuple[str, ...]
+    missing: tuple[Missing, ...]
+
+
+async def find_named(context: ToolContext, namespace: str, name: str, kinds: Sequence[str]) -> Named | Unnamed:
+    """What people call so in a namespace: of several objects the one whose kind comes first in `kinds`."""
+    read = await read_kinds(context, (*kinds, Pod.kind, ReplicaSet.kind), (namespace,))
+    world = read.world(context, (namespace,))
+    for kind in kinds:
+        found = next((fact.ref for fact in world.custom(kind) if fact.name == name), None)
+        if found is not None:
+            mine = (pod for pod in world.all(Pod) if any(ref.key == found.key for ref in world.owner_chain(pod.ref)))
+            return Named(found, tuple(mine), read)
+    # Pods have names that nobody gives; they are no suggestion.
+    names = {fact.name for kind in kinds if kind != Pod.kind for fact in world.custom(kind)}
+    return Unnamed(tuple(sorted(names)), tuple(gap for gap in read.missing if gap.kind in kinds))
+
+
+async def named_or_refused(context: ToolContext, namespace: str, name: str, kinds: Sequence[str]) -> Named:
+    """The same. Raises ToolRefusal with the nearest names and what could not be looked at."""
+    found = await find_named(context, namespace, name, kinds)
+    if isinstance(found, Named):
+        return found
+    absent = await unknown_namespaces(context, (namespace,))
+    if absent:
+        raise ToolRefusal(absent)
+    blind = "".join(f"; could not look at {gap.what}: {explain_missing(gap)}" for gap in found.missing[:GAPS_SHOWN])
+    where = f"nothing in {namespace} is called {present(name, 80)!r}"
+    raise ToolRefusal(f"{where}; {nearest(name, found.names, 'names')}{blind}")
 
 
 async def find_kind(context: ToolContext, word: str) -> Kind:

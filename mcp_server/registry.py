@@ -7,15 +7,16 @@ only when somebody reads it. A composed tool runs an investigation through the `
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 from pydantic import BaseModel
 
 from cluster.facts.meta import Fact
+from cluster.kinds import Kind
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reader, Reading, Series
 from cluster.reference import ContainerRef, Scope
 from cluster.telemetry import Telemetry
@@ -24,10 +25,15 @@ from guardrails.redact import present
 from mcp_server.arguments import nearest, validated
 from mcp_server.errors import ToolRefusal as ToolRefusal
 from mcp_server.groups import Group
+from runbooks.cost import Tariff
 from runbooks.finding import Diagnosis
 from runbooks.remedies import Candidate
 
+if TYPE_CHECKING:
+    from mcp_server.archive import Kept
+
 STDIO_CHANNEL = "mcp"
+NO_TARIFF = Tariff()
 
 
 class Access(enum.Enum):
@@ -44,6 +50,14 @@ class RBACRule(Struct, frozen=True):
     verbs: tuple[str, ...]
     api_group: str
     resources: tuple[str, ...]
+
+
+def rules_of(kinds: Iterable[Kind]) -> tuple[RBACRule, ...]:
+    """Reading some kinds: one rule for each API group."""
+    groups: dict[str, dict[str, None]] = {}
+    for kind in kinds:
+        groups.setdefault(kind.group, {})[kind.plural] = None
+    return tuple(RBACRule(("get", "list"), group, tuple(plurals)) for group, plurals in groups.items())
 
 
 class KindRead(Struct, frozen=True):
@@ -122,11 +136,13 @@ class Caller:
 
 
 class Investigated(Struct, frozen=True):
-    """What an investigation brought. `remedies` are the candidates of each cause in the causes' order; `seconds` is wall time."""
+    """What an investigation brought. `remedies` are the candidates of each cause in the causes' order; `seconds` is wall time; `id` is
+    the name under which a server keeps it, "" where none does."""
 
     diagnosis: Diagnosis
     remedies: tuple[tuple[Candidate, ...], ...] = ()
     seconds: float = 0.0
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,24 +150,27 @@ class Ports:
     """What composed and gated tools call; filled by `oncall.assembly`, so that no room imports upward.
 
     `investigate(scope, question, progress)` runs the agent. `propose`, `status` and `execute` return plain documents of the gate
-    (`guardrails`) that are safe to show; they raise `ToolRefusal` with what is wrong and what to do next.
+    (`guardrails`) that are safe to show; they raise `ToolRefusal` with what is wrong and what to do next. `kept` finds an investigation
+    of the caller's by id where a server keeps them, and refuses alike.
     """
 
     investigate: Callable[[Scope, str | None, Callable[[str], Awaitable[None]]], Awaitable[Investigated]]
     propose: Callable[[dict[str, Any], Caller], Awaitable[dict[str, Any]]]
     status: Callable[[str, Caller], Awaitable[dict[str, Any]]]
     execute: Callable[[str, str, Caller], Awaitable[dict[str, Any]]]
+    kept: Callable[[str], Kept] | None = None
 
 
 @dataclass(frozen=True)
 class ToolContext:
-    """What a tool may use. `ports` is None for a toolbelt that only probes."""
+    """What a tool may use. `ports` is None for a toolbelt that only probes; `tariff` is what devices cost."""
 
     reader: Reader
     caller: Caller
     clock: Callable[[], datetime]
     ports: Ports | None = None
     progress: Callable[[str], Awaitable[None]] | None = None
+    tariff: Tariff = NO_TARIFF
 
 
 @dataclass(frozen=True)

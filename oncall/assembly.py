@@ -30,6 +30,7 @@ from oncall.settings import Settings
 
 if TYPE_CHECKING:
     from cluster.monitoring import Monitoring
+    from runbooks.cost import Tariff
 
 Progress = Callable[[str], Awaitable[None]]
 INVESTIGATIONS = "investigations.db"
@@ -50,6 +51,14 @@ def tune_collector() -> None:
 def fleet(settings: Settings) -> Fleet:
     """The clusters that the settings and the environment name."""
     return Fleet.find(os.environ, Path.home(), wall_clock, settings.kubeconfig)
+
+
+def tariff(settings: Settings) -> Tariff:
+    """What the settings say that devices cost, and whose namespaces are."""
+    # Imported here: it brings the detectors along, which commands about proposals never use.
+    from runbooks.cost import Tariff
+
+    return Tariff(settings.prices.currency, settings.prices.per_device_hour, settings.estate.team)
 
 
 @asynccontextmanager

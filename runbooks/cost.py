@@ -16,7 +16,7 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
-from runbooks.inventory import Holder, Note, Offer
+from runbooks.inventory import Holder, Note, Offer, inventory, notes
 
 # In this order; the first three are held.
 USES = ("working", "not ready", "idle", "free", "stranded", "closed", "sick")
@@ -45,6 +45,15 @@ class Loss(Struct, frozen=True):
     share: Share
 
 
+class Tariff(Struct, frozen=True):
+    """What devices cost and whose namespaces are: prices per device and hour by pattern of product or resource, and `team`, which says
+    whose a namespace is, "" for nobody's."""
+
+    currency: str = ""
+    per_device_hour: Mapping[str, float] = {}
+    team: Callable[[str | None], str] = lambda _: ""
+
+
 class Report(Struct, frozen=True):
     """`uses` and `teams` are by name; `losses` the dearest first; `unpriced` the products without a price."""
 
@@ -62,6 +71,36 @@ def price_of(prices: Mapping[str, float]) -> Callable[[Offer], float | None]:
         return next((price for pattern, price in prices.items() if any(fnmatchcase(name, pattern) for name in names)), None)
 
     return found
+
+
+def cost_report(world: World, tariff: Tariff) -> Report:
+    """What the accelerators of this world cost at this moment."""
+    return report(world, world.once(inventory), notes(world), price=price_of(tariff.per_device_hour), team=tariff.team)
+
+
+def summary(found: Report, currency: str, teams_shown: int | None = None) -> list[str]:
+    """The report but for its losses, a line for each use and each team."""
+    lines = ["an hour, as it stands now:"]
+    lines += [f"  {use:10} {share_text(share, currency)}" for use, share in found.uses.items() if share.devices]
+    if len(lines) == 1:
+        return [*lines, "  no accelerator that can be seen"]
+    lines.append("by team:")
+    for team, uses in list(found.teams.items())[:teams_shown]:
+        lines.append(f"  {team}: " + "; ".join(f"{use} {share_text(share, currency)}" for use, share in uses.items()))
+    if teams_shown is not None and len(found.teams) > teams_shown:
+        lines.append(f"  … {len(found.teams) - teams_shown} more teams")
+    return lines
+
+
+def unpriced_line(found: Report) -> str:
+    """What has no price and how to give it one, "" where all have."""
+    return f"without a price: {', '.join(found.unpriced)}. Set prices.per_device_hour." if found.unpriced else ""
+
+
+def share_text(share: Share, currency: str) -> str:
+    """`2 devices, 7.00 USD`, or devices alone where there is no price."""
+    devices = f"{share.devices:g} device{'' if share.devices == 1 else 's'}"
+    return f"{devices}, {share.price:.2f} {currency}" if share.price is not None else devices
 
 
 def report(

@@ -176,7 +176,7 @@ def _plugin_offers(world: World) -> Iterator[Offer]:
                 capacity,
                 usable,
                 _holders(world, taken),
-                *_sharing(node, resource),
+                *sharing_of(node, resource),
                 closed=closed,
                 part=resource in vendor.parts,
             )
@@ -263,7 +263,7 @@ def _model(node: Node, vendor: Vendor) -> str:
     return next((node.labels[label] for label in vendor.models if node.labels.get(label)), "")
 
 
-def _sharing(node: Node, resource: str) -> tuple[str, int | None]:
+def sharing_of(node: Node, resource: str) -> tuple[str, int | None]:
     """How NVIDIA's plugin divides devices, and how many there are behind the replicas that it counts."""
     if not resource.startswith("nvidia.com/"):
         return "", None

@@ -15,16 +15,14 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Job, ReplicaSet
 from cluster.kinds import BY_NAME
-from cluster.reading import Cost, Missing
-from cluster.reference import Scope
-from cluster.world import World
 from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name
-from mcp_server.probe import list_kind, together
-from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
+from mcp_server.probe import Read, read_kinds
+from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
 from mcp_server.result import Cell, TableOutput, age, render_table, request
 from runbooks.inventory import Note, Offer, inventory, notes, total
 
 KINDS: tuple[type[Fact], ...] = (Node, Pod, ReplicaSet, Job, DaemonSet, ResourceSlice, ResourceClaim, Event)
+DEVICES_READ = rules_of(BY_NAME[kind.kind] for kind in KINDS)
 COLUMNS = ("node", "resource", "model", "state", "total", "held", "free", "sick", "holders", "says")
 STATES = ("sick", "stranded", "closed", "free", "held")
 HOLDERS_SHOWN = 3
@@ -38,25 +36,17 @@ class GpuInventoryArguments(Arguments):
     cursor: Cursor = None
 
 
-async def read_devices(context: ToolContext) -> tuple[Growth, tuple[Missing, ...], Cost]:
+async def read_devices(context: ToolContext) -> Read:
     """Everything that the inventory is reckoned from, of the whole cluster: devices know no namespaces."""
-    listings = await together(list_kind(context, BY_NAME[kind.kind]) for kind in KINDS)
-    telemetry = await context.reader.telemetry(Scope(context.reader.cluster))
-    growth = Growth(tuple(listing.read for listing in listings), telemetry=telemetry)
-    missing = (*(item for listing in listings for item in listing.read.missing), *telemetry.missing)
-    return growth, missing, sum((listing.cost for listing in listings), telemetry.cost)
-
-
-def devices_world(context: ToolContext, growth: Growth) -> World:
-    return growth.grow(World(context.reader.cluster, context.reader.now(), Scope(context.reader.cluster)))
+    return await read_kinds(context, (kind.kind for kind in KINDS), telemetry=True)
 
 
 async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments) -> Answer:
-    growth, missing, cost = await read_devices(context)
+    read = await read_devices(context)
     asked, now = request("gpu_inventory", context.reader.cluster, arguments), context.reader.now()
 
     def render() -> Page:
-        world = devices_world(context, growth)
+        world = read.world(context)
         offers = inventory(world)
         said = notes_of(offers, notes(world))
         shown = [
@@ -78,11 +68,11 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
             columns=COLUMNS,
             items=((order(offer), offer) for offer in shown),
             cells=cells,
-            missing=missing,
+            missing=read.missing,
             untrusted=True,
         )
 
-    return Answer(render, growth, cost)
+    return Answer(render, read.growth, read.cost)
 
 
 def order(offer: Offer) -> tuple[int, str, str]:
@@ -139,12 +129,7 @@ TOOLS: tuple[ToolSpec, ...] = (
         arguments=GpuInventoryArguments,
         output=TableOutput,
         access=Access.READ,
-        rbac=(
-            RBACRule(("get", "list"), "", ("nodes", "pods", "events")),
-            RBACRule(("get", "list"), "apps", ("replicasets", "daemonsets")),
-            RBACRule(("get", "list"), "batch", ("jobs",)),
-            RBACRule(("get", "list"), "resource.k8s.io", ("resourceslices", "resourceclaims")),
-        ),
+        rbac=DEVICES_READ,
         run=_gpu_inventory,
     ),
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oncall.settings import Settings
-    from runbooks.cost import Report, Share
+    from runbooks.cost import Report
 
 LOSSES_SHOWN = 20
 
@@ -53,42 +53,27 @@ def cost(
 
 async def _report(settings: Settings, recording: Path | None, now: str | None) -> tuple[Report, list[str]]:
     from mcp_server.registry import Caller, ToolContext
-    from mcp_server.tools.gpus import devices_world, read_devices
+    from mcp_server.tools.gpus import read_devices
     from oncall.asking import moment
-    from oncall.assembly import open_reader
+    from oncall.assembly import open_reader, tariff
     from oncall.render import gaps
-    from runbooks.cost import price_of, report
-    from runbooks.inventory import inventory, notes
+    from runbooks.cost import cost_report
 
     async with open_reader(settings, recording, moment(now)) as reader:
         context = ToolContext(reader, Caller("smokejumper", channel="cli"), reader.now)
-        growth, missing, _ = await read_devices(context)
-        world = devices_world(context, growth)
-    prices = price_of(settings.prices.per_device_hour)
-    return report(world, inventory(world), notes(world), price=prices, team=settings.estate.team), gaps(missing)
+        read = await read_devices(context)
+    return cost_report(read.world(context), tariff(settings)), gaps(read.missing)
 
 
 def _lines(found: Report, currency: str) -> Iterator[str]:
-    yield "an hour, as it stands now:"
-    for use, share in found.uses.items():
-        if share.devices:
-            yield f"  {use:10} {_share(share, currency)}"
-    if not any(share.devices for share in found.uses.values()):
-        yield "  no accelerator that can be seen"
-        return
-    yield "by team:"
-    for team, uses in found.teams.items():
-        yield f"  {team}: " + "; ".join(f"{use} {_share(share, currency)}" for use, share in uses.items())
+    from runbooks.cost import share_text, summary, unpriced_line
+
+    yield from summary(found, currency)
     if found.losses:
         yield "what does no work, dearest first:"
     for loss in found.losses[:LOSSES_SHOWN]:
-        yield f"  {_share(loss.share, currency)} {loss.use}: {loss.object}" + (f" ({loss.team})" if loss.object.namespace else "")
+        yield f"  {share_text(loss.share, currency)} {loss.use}: {loss.object}" + (f" ({loss.team})" if loss.object.namespace else "")
     if len(found.losses) > LOSSES_SHOWN:
         yield f"  … {len(found.losses) - LOSSES_SHOWN} more; -o json shows all"
-    if found.unpriced:
-        yield f"without a price: {', '.join(found.unpriced)}. Set prices.per_device_hour."
-
-
-def _share(share: Share, currency: str) -> str:
-    devices = f"{share.devices:g} device{'' if share.devices == 1 else 's'}"
-    return f"{devices}, {share.price:.2f} {currency}" if share.price is not None else devices
+    if unpriced_line(found):
+        yield unpriced_line(found)

@@ -73,7 +73,7 @@ async def _gpus(settings: Settings, recording: Path | None, now: str | None, wan
     import anyio
 
     from mcp_server.registry import Caller, ToolContext
-    from mcp_server.tools.gpus import devices_world, read_devices
+    from mcp_server.tools.gpus import read_devices
     from oncall.asking import moment
     from oncall.assembly import open_reader
     from oncall.screen import console
@@ -82,10 +82,10 @@ async def _gpus(settings: Settings, recording: Path | None, now: str | None, wan
         context = ToolContext(reader, Caller("smokejumper", channel="cli"), reader.now)
         screen = console()
         while True:
-            growth, missing, _ = await read_devices(context)
-            world = devices_world(context, growth)
+            read = await read_devices(context)
+            world = read.world(context)
             if not wanted.watch:
-                _refuse_unknown_node(world, missing, wanted.node)
+                _refuse_unknown_node(world, read.missing, wanted.node)
             if wanted.json:
                 import json
 
@@ -93,7 +93,7 @@ async def _gpus(settings: Settings, recording: Path | None, now: str | None, wan
                 return
             if wanted.watch:
                 screen.clear()
-            _print(screen, world, missing, wanted)
+            _print(screen, world, read.missing, wanted)
             if not wanted.watch:
                 return
             await anyio.sleep(WATCH_SECONDS)

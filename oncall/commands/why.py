@@ -80,13 +80,9 @@ async def _why(settings: Settings, complaint: Complaint, name: str, namespace: s
 
 async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, tuple[Pod, ...]]:
     """What is called so, and its pods. Raises UsageError with the nearest names, and with what could not be listed."""
-    from cluster.facts.pod import Pod
-    from cluster.kinds import BY_NAME
-    from cluster.reference import Scope
-    from cluster.world import World
     from mcp_server.arguments import nearest
-    from mcp_server.probe import list_kind, together, unknown_namespaces
-    from mcp_server.registry import Caller, Growth, ToolContext
+    from mcp_server.probe import Named, find_named, unknown_namespaces
+    from mcp_server.registry import Caller, ToolContext
     from oncall.errors import UsageError
     from oncall.render import gaps
 
@@ -94,20 +90,13 @@ async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, t
     absent = await unknown_namespaces(context, (namespace,))
     if absent:
         raise UsageError(absent)
-    kinds = [BY_NAME[kind] for kind in (*KINDS, "ReplicaSet")]
-    listings = await together(list_kind(context, kind, (namespace,)) for kind in kinds)
-    growth = Growth(tuple(listing.read for listing in listings))
-    world = growth.grow(World(reader.cluster, reader.now(), Scope(reader.cluster, (namespace,))))
-    for listing in listings[: len(KINDS)]:
-        found = next((fact.ref for fact in listing.read.facts if fact.name == name), None)
-        if found is not None:
-            mine = (pod for pod in world.all(Pod) if any(ref.key == found.key for ref in world.owner_chain(pod.ref)))
-            return found, tuple(mine)
-    names = {fact.name for listing in listings[: len(KINDS) - 1] for fact in listing.read.facts}
-    blind = gaps(tuple(gap for listing in listings[: len(KINDS)] for gap in listing.read.missing))
+    found = await find_named(context, namespace, name, KINDS)
+    if isinstance(found, Named):
+        return found.subject, found.pods
+    blind = gaps(found.missing)
     if not blind:
-        raise UsageError(f"nothing in {namespace} is called {name!r}; {nearest(name, names, 'names')}.")
-    seen = f"; {nearest(name, names, 'names')}" if names else ""
+        raise UsageError(f"nothing in {namespace} is called {name!r}; {nearest(name, found.names, 'names')}.")
+    seen = f"; {nearest(name, found.names, 'names')}" if found.names else ""
     unseen = "".join(f"\ncould not look at: {line}" for line in blind[:GAPS_SHOWN])
     more = f"\ncould not look at: {len(blind) - GAPS_SHOWN} more" if len(blind) > GAPS_SHOWN else ""
     raise UsageError(f"nothing that can be seen in {namespace} is called {name!r}{seen}.{unseen}{more}")
