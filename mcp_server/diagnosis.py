@@ -107,6 +107,9 @@ def diagnosis_page(found: Investigated, detail: Detail = "summary", beside: Besi
         lines.append(f"-- left out: {shown['cut']}" + ("; detail=full shows more" if detail == "summary" else "; ask about one object"))
     if table is not None:
         shown = {**shown, "beside": table.model_dump(mode="json")}
+    if found.id:
+        lines.append(f"-- kept for you as smokejumper://investigations/{found.id}")
+        shown = {**shown, "id": found.id}
     return Page(tuple(lines), shown, budget_bytes=whole)
 
 

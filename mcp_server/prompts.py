@@ -28,6 +28,7 @@ from cluster.facts.node import Namespace, Node
 from cluster.kinds import BY_NAME
 from guardrails.errors import GuardrailsError
 from guardrails.redact import present
+from mcp_server.archive import Archive, evidence_text, kept_text
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_kind, list_kind
 from mcp_server.registry import Access, ToolContext, Toolset
@@ -39,6 +40,8 @@ EXPLAIN = "Explain this to the person on call: the cause, the evidence ids, what
 REVIEW = "Explain to whoever has to approve this: what would change, what it puts at stake, what undoes it, and what you would ask first."
 OBJECT_URI = "k8s://{namespace}/{kind}/{name}"
 PROPOSAL_URI = "smokejumper://proposals/{proposal_id}"
+INVESTIGATION_URI = "smokejumper://investigations/{investigation_id}"
+EVIDENCE_URI = "smokejumper://evidence/{evidence_id}"
 # The protocol allows a hundred.
 COMPLETIONS_LIMIT = 100
 REFUSAL_LIMIT = 2_000
@@ -109,7 +112,7 @@ def add_prompts(server: MCPServer, answers: Answers) -> None:
         return f"{await answers.text('remediation_status', proposal_id=proposal_id)}\n\n{REVIEW}"
 
 
-def add_resources(server: MCPServer, answers: Answers) -> None:
+def add_resources(server: MCPServer, answers: Answers, archive: Archive) -> None:
     """Register the resources that are found by name."""
 
     @server.resource(OBJECT_URI, name="object", title="An object of the cluster", mime_type="text/plain")
@@ -121,6 +124,24 @@ def add_resources(server: MCPServer, answers: Answers) -> None:
     async def read_proposal(proposal_id: str) -> str:
         """How a proposal stands and what it lacks."""
         return await answers.text("remediation_status", proposal_id=proposal_id)
+
+    @server.resource(INVESTIGATION_URI, name="investigation", title="An investigation", mime_type="text/plain")
+    async def read_investigation(investigation_id: str) -> str:
+        """What an investigation of yours found, or how far it is."""
+
+        async def find(context: ToolContext) -> str:
+            return kept_text(archive.find(investigation_id, context.caller), context.clock())
+
+        return await answers.of("an investigation", find)
+
+    @server.resource(EVIDENCE_URI, name="evidence", title="A piece of evidence", mime_type="text/plain")
+    async def read_evidence(evidence_id: str) -> str:
+        """One observation of an investigation of yours."""
+
+        async def find(context: ToolContext) -> str:
+            return evidence_text(archive.evidence(evidence_id, context.caller))
+
+        return await answers.of("evidence", find)
 
 
 def add_completion(server: MCPServer, answers: Answers) -> None:

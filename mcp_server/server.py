@@ -7,6 +7,8 @@ tool's name to the client, and its trace to stderr. stdout belongs to the protoc
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -25,12 +27,14 @@ from pydantic import PrivateAttr
 from cluster.errors import ClusterError
 from guardrails.errors import GuardrailsError
 from guardrails.redact import present
+from mcp_server.archive import Archive
 from mcp_server.errors import ToolRefusal
 from mcp_server.prompts import Answers, ContextFactory, add_completion, add_prompts, add_resources
-from mcp_server.registry import Access, RBACRule, Toolset, ToolSpec
+from mcp_server.registry import Access, RBACRule, ToolContext, Toolset, ToolSpec
 from mcp_server.result import text_of
 from mcp_server.runbooks import page_names, read_page
 from mcp_server.schema import input_schema, output_schema
+from mcp_server.subscriptions import News, Subscriptions
 
 if TYPE_CHECKING:
     from mcp_server.authentication import Authentication
@@ -108,28 +112,48 @@ def build_server(
     cluster: str = "",
     deadline_seconds: float = DEADLINE_SECONDS,
     authentication: Authentication | None = None,
+    news: News | None = None,
 ) -> MCPServer:
     """A server of these tools. `context_factory` opens the reader, caller and ports of each call; `cluster` names it for people.
 
-    With `authentication`, every request over HTTP needs a token, and every tool the scope of its access.
+    With `authentication`, every request over HTTP needs a token, and every tool the scope of its access. `news` says which proposals
+    changed, for whoever subscribed to one.
     """
+    subscriptions = Subscriptions()
+    archive = Archive(subscriptions.changed)
+
+    @asynccontextmanager
+    async def keeping() -> AsyncIterator[ToolContext]:
+        async with context_factory() as held:
+            yield archive.keeping(held)
+
+    @asynccontextmanager
+    async def running(_server: MCPServer) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as group:
+            if news is not None:
+                group.start_soon(subscriptions.follow, news)
+            yield
+            group.cancel_scope.cancel()
+
     served: MCPServer = MCPServer(
         NAME,
         title="Smokejumper",
         description="AI SRE for Kubernetes: diagnoses with evidence, remedies under approval.",
         instructions=INSTRUCTIONS,
         version=_version(),
-        tools=[_served(spec, toolset, context_factory, deadline_seconds, authentication) for spec in toolset],
+        tools=[_served(spec, toolset, keeping, deadline_seconds, authentication) for spec in toolset],
         resources=[_capabilities(toolset, cluster), *(_page(name) for name in page_names())],
         cache_hints={"tools/list": CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")},
+        subscriptions=subscriptions,
+        lifespan=running,
         log_level="WARNING",
         token_verifier=authentication.tokens if authentication else None,
         auth=authentication.settings if authentication else None,
     )
-
-    answers = Answers(toolset, context_factory, deadline_seconds)
+    subscriptions.serve(served)
+    answers = Answers(toolset, keeping, deadline_seconds)
     add_prompts(served, answers)
-    add_resources(served, answers)
+    add_resources(served, answers, archive)
     add_completion(served, answers)
     return served
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from cluster.errors import ClusterError
@@ -12,6 +13,7 @@ from cluster.reading import Reader
 from cluster.reference import Scope
 from guardrails.action import target
 from guardrails.errors import GuardrailsError
+from guardrails.ledger import Ledger
 from guardrails.view import ProposalView
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import STDIO_CHANNEL, Caller, Investigated, Ports, ToolContext
@@ -20,6 +22,8 @@ from oncall.desk import Desk, desk_over, evidence_of, open_records, requester, s
 from oncall.invocation import TOKEN_VARIABLE
 from oncall.settings import Settings
 
+NEWS_LIMIT = 1_000
+RECENT = 20
 Progress = Callable[[str], Awaitable[None]]
 
 
@@ -61,6 +65,32 @@ def ports(settings: Settings, reader: Reader) -> Ports:
             return outcome.model_dump(mode="json")
 
     return Ports(run_investigation, propose, status, execute)
+
+
+@asynccontextmanager
+async def proposal_news(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[tuple[str, ...]]]]:
+    """Which proposals anybody wrote about since the call before, in whichever process: the ledger tells. Raises GuardrailsError.
+
+    A ledger that is not there yet is not begun by asking.
+    """
+    async with AsyncExitStack() as opened:
+        ledger: Ledger | None = None
+        after = -1
+
+        async def changed() -> tuple[str, ...]:
+            nonlocal ledger, after
+            if ledger is None:
+                if isinstance(settings.database, Path) and not settings.database.exists():
+                    return ()
+                ledger = (await opened.enter_async_context(open_records(settings))).office.ledger
+                last = await ledger.last("")
+                # What was written while somebody subscribed is told too; hearing of it twice does no harm.
+                after = max(-1, last.seq - RECENT) if last else -1
+            entries = await ledger.entries(after=after, limit=NEWS_LIMIT)
+            after = entries[-1].seq if entries else after
+            return tuple(dict.fromkeys(entry.proposal for entry in entries if entry.proposal))
+
+        yield changed
 
 
 def _who(desk: Desk, caller: Caller) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,7 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
     from mcp_server.server import build_server, serve_stdio
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import tool_context
+    from oncall.ports import proposal_news, tool_context
 
     async with open_reader(settings, recording, now) as reader:
         held = tool_context(settings, reader, Caller(getpass.getuser()))
@@ -85,7 +86,7 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
             yield held
 
         tools = await offered(toolset(groups), reader)
-        await serve_stdio(build_server(tools, context, cluster=reader.cluster))
+        await serve_stdio(build_server(tools, context, cluster=reader.cluster, news=partial(proposal_news, settings)))
 
 
 async def _serve_http(
@@ -100,7 +101,7 @@ async def _serve_http(
     from mcp_server.server import build_server
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import tool_context
+    from oncall.ports import proposal_news, tool_context
 
     served = endpoint(listening, settings.http.url, settings.http.allowed_hosts, settings.http.allowed_origins)
     authentication = await _authentication(settings, served.url)
@@ -119,7 +120,8 @@ async def _serve_http(
                 yield tool_context(settings, own, caller)
 
         tools = await offered(toolset(groups), account)
-        app = http_app(build_server(tools, context, cluster=account.cluster, authentication=authentication), served, tools, authentication)
+        server = build_server(tools, context, cluster=account.cluster, authentication=authentication, news=partial(proposal_news, settings))
+        app = http_app(server, served, tools, authentication)
         typer.echo(f"serving {account.cluster} at {served.url}", err=True)
         await serve_http(app, listening)
 

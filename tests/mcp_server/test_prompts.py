@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference
 
 from cluster.recorded import RecordedReader
-from mcp_server.prompts import OBJECT_URI, PROPOSAL_URI, Answers
+from mcp_server.prompts import EVIDENCE_URI, INVESTIGATION_URI, OBJECT_URI, PROPOSAL_URI, Answers
 from mcp_server.registry import ToolContext
 from mcp_server.server import build_server
 from mcp_server.tools.catalogue import toolset
@@ -57,7 +57,7 @@ async def test_a_prompt_holds_what_was_found(reader: RecordedReader, mode: str, 
 async def test_an_object_is_read_by_its_address(reader: RecordedReader, mode: str) -> None:
     async with Client(served(reader), mode=mode) as client:
         templates = {item.uri_template for item in (await client.list_resource_templates()).resource_templates}
-        assert templates == {OBJECT_URI, PROPOSAL_URI}
+        assert templates == {OBJECT_URI, PROPOSAL_URI, INVESTIGATION_URI, EVIDENCE_URI}
         [found] = (await client.read_resource("k8s://ml/Deployment/serve")).contents
         assert "serve" in found.text  # type: ignore[union-attr]
         [node] = (await client.read_resource("k8s://-/Node/cpu-1")).contents
