@@ -24,6 +24,10 @@ WINDOW = timedelta(hours=1)
 APPROVALS_PER_MINUTE = 10
 
 
+# As it stands in a stored dry run. No text of a cluster can look like it: within a JSON string its quotes are escaped.
+REHEARSED = '"rehearsal": true'
+
+
 class Counters(Struct, frozen=True):
     """What happened in the last hour in a cluster: changes, those without a person, failed verifications of one action.
 
@@ -42,14 +46,20 @@ def stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-async def count(connection: AsyncConnection, cluster: str, action: str, target: dict[str, Any], now: datetime) -> Counters:
-    """The counters of a cluster, as of now, for this action on this object (a target as JSON)."""
+async def count(
+    connection: AsyncConnection, cluster: str, action: str, target: dict[str, Any], now: datetime, *, rehearsal: bool = False
+) -> Counters:
+    """The counters of a cluster, as of now, for this action on this object (a target as JSON).
+
+    A recording has the name of the cluster that it is of: rehearsals count among themselves, and never for what is live.
+    """
     since = stamp(now - WINDOW)
-    spent = select(func.count(), func.coalesce(func.sum(spending.c.automatic), 0)).where(
-        spending.c.cluster == cluster, spending.c.at > since
-    )
+    rehearsed = func.coalesce(proposals.c.dry_run, "").contains(REHEARSED)
+    world = rehearsed if rehearsal else ~rehearsed
+    spent = select(func.count(), func.coalesce(func.sum(spending.c.automatic), 0)).join(proposals, proposals.c.id == spending.c.proposal)
+    spent = spent.where(spending.c.cluster == cluster, spending.c.at > since, world)
     changes, automatic = (await connection.execute(spent)).one()
-    alike = (proposals.c.cluster == cluster, proposals.c.action == action)
+    alike = (proposals.c.cluster == cluster, proposals.c.action == action, world)
     failed = select(proposals.c.draft, proposals.c.failed_at).where(*alike, proposals.c.failed_at > since)
     failures = (await connection.execute(failed)).all()
     refused = select(proposals.c.draft, proposals.c.updated_at).join(approvals, approvals.c.proposal == proposals.c.id)

@@ -79,6 +79,12 @@ class Conflict(GuardrailsError):
     code = "conflict"
 
 
+class KeyTaken(Conflict):
+    """An idempotency key stands for something else that was asked for: by somebody else, or another action or object."""
+
+    code = "key_taken"
+
+
 class NotApproved(GuardrailsError):
     """Approvals are missing."""
 

@@ -10,7 +10,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, structs, to_builtins
 
 from guardrails.action import AccessRule, Action, Target, access
 from guardrails.budget import Counters
@@ -38,19 +38,24 @@ class Examination(Struct, frozen=True):
     dry_run: DryRun
     problems: tuple[str, ...]
     requester_reviewed: bool
+    rehearsal: bool = False
 
     @property
     def validated(self) -> bool:
         return self.change is not None and not self.problems and self.dry_run.ok
 
     def shown(self) -> dict[str, Any]:
-        """The dry run as people see it."""
+        """The dry run as people see it, and whether it was one at all or a rehearsal on a recording."""
         shown: dict[str, Any] = to_builtins(self.dry_run)
-        return shown
+        return shown | ({"rehearsal": True} if self.rehearsal else {})
 
 
 async def examine(port: ClusterPort, action: Action, target: Target, requester: Person, *, now: datetime) -> Examination:
     """Observe, plan, review access and dry-run. Raises TargetNotFound, Forbidden, Unreachable and InvalidAction."""
+    return structs.replace(await _examine(port, action, target, requester, now), rehearsal=port.rehearsal)
+
+
+async def _examine(port: ClusterPort, action: Action, target: Target, requester: Person, now: datetime) -> Examination:
     observed = await port.observe(action, target)
     risk = assess(action, observed)
     try:

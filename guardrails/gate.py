@@ -35,6 +35,7 @@ from guardrails.view import REASON_LIMIT, ProposalView, view
 # A proposal whose validation did not end in this time belongs to a process that died.
 VALIDATION_SECONDS = 600
 PEOPLE_MAX = 20
+ANSWER_LIMIT = 100
 
 
 class Gate:
@@ -66,7 +67,7 @@ class Gate:
         returns the proposal made under it before, so a caller that was killed may ask again; so does the same wish while it is open.
         A different wish of theirs for the same object takes the place of the open one. `attachments` are what the wish rests on, evidence
         and a model's prompts, kept beside the ledger where they may be erased. Raises InvalidAction, UnknownCluster,
-        NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
+        NotEligible; KeyTaken (the key stands for another wish); TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
         self._office.port(cluster)
         word = parse_action(action) if isinstance(action, dict | str) else action
@@ -130,6 +131,13 @@ class Gate:
     async def execute(self, proposal_id: str, digest: str, by: str) -> Outcome:
         """Do what was agreed, once. Every check is made again; see `executor.Executor.execute` for what it raises."""
         return await self._executor.execute(proposal_id, digest, by)
+
+    async def note_answer(self, proposal_id: str, digest: str, answer: str, *, by: str, channel: str) -> None:
+        """Note what a client's user answered when asked whether to execute this digest. It counts as no approval of anything."""
+        async with self._office.ledger.transaction() as writing:
+            record = await load(writing.connection, proposal_id)
+            body = {"by": by, "channel": channel, "digest": present(digest, ANSWER_LIMIT), "answer": present(answer, ANSWER_LIMIT)}
+            await writing.append("client.answered", record.id, body)
 
     async def recover(self) -> tuple[Outcome, ...]:
         """Finish or settle what processes that died have left behind, and expire what is over."""

@@ -30,14 +30,14 @@ async def inquire(
     emergency: Emergency | None = None,
 ) -> Facts:
     """What the policy is asked about this proposal, as of now."""
-    now = office.clock.now()
+    now, rehearsal = office.clock.now(), examination.rehearsal
     return facts(
         examination,
         action,
         requester,
         office.estate,
         cluster=record.cluster,
-        counters=await count(connection, record.cluster, record.action, record.draft["target"], now),
+        counters=await count(connection, record.cluster, record.action, record.draft["target"], now, rehearsal=rehearsal),
         evidence=Evidence.model_validate(record.draft["evidence"]),
         killed=await switched_on(connection, record.cluster, record.tenant) is not None,
         proposed_at=record.created_at,

@@ -20,7 +20,7 @@ from guardrails.canonical import stored
 from guardrails.claim import difference
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, current, waived
-from guardrails.errors import Forbidden, InvalidAction, NotEligible, TargetNotFound, Unreachable
+from guardrails.errors import Forbidden, InvalidAction, KeyTaken, NotEligible, TargetNotFound, Unreachable
 from guardrails.examination import Examination, examine
 from guardrails.inquiry import inquire
 from guardrails.ledger import Writing
@@ -58,7 +58,7 @@ class Intake:
 
         `who` is the requester, then the contributors; of `attachments` the first 20 are kept beside the ledger.
 
-        Raises NotEligible; TargetNotFound, Forbidden and Unreachable after rejecting it.
+        Raises NotEligible; KeyTaken; TargetNotFound, Forbidden and Unreachable after rejecting it.
         """
         office, requester = self._office, who[0]
         if key and office.port(cluster).rehearsal:
@@ -68,7 +68,7 @@ class Intake:
         async with office.store.read() as connection:
             known = await find_by_key(connection, key) if key else None
         if known is not None:
-            return known.id
+            return _same_wish(known, draft, cluster, who[0].name)
         emergency = await self._emergency(requester, cluster, evidence) if break_glass else None
         draft = Draft(draft.action, draft.target, draft.reason, draft.channel, draft.evidence, emergency.id if emergency else "")
         names = tuple(person.name for person in who)
@@ -77,7 +77,7 @@ class Intake:
             # Asked again inside the transaction: two callers with one key must not both make a proposal.
             known = await find_by_key(writing.connection, key) if key else None
             if known is not None:
-                return known.id
+                return _same_wish(known, draft, cluster, who[0].name)
             if twin is not None:
                 if key:
                     await remember_key(writing.connection, key, twin)
@@ -233,3 +233,17 @@ class Intake:
             if record.sealed.rehearsal != sealed.rehearsal:
                 continue
             await move(writing, record, State.SUPERSEDED, by=by.requester, reason=f"{by.requester} asked anew: {by.id}.")
+
+
+def _same_wish(known: Record, draft: Draft, cluster: str, requester: str) -> str:
+    """The id of the proposal made under a key, when it is the same person's wish for the same thing. Raises KeyTaken.
+
+    The refusal names nothing of what the other proposal is about.
+    """
+    if known.requester.casefold() != requester.casefold():
+        other = "somebody else's proposal"
+    elif (known.cluster, known.draft["action"], known.draft["target"]) != (cluster, draft.action, draft.target):
+        other = f"{known.id}, which asks for something else"
+    else:
+        return known.id
+    raise KeyTaken(f"This idempotency key stands for {other}.", next_step="Use a key of its own for each wish.")

@@ -66,6 +66,11 @@ class Record(Struct, frozen=True):
     claimed_at: datetime | None
 
     @property
+    def rehearsal(self) -> bool:
+        """Whether it was asked of a recording, which no live cluster takes anything of. Known from the first look at its target on."""
+        return self.proposal.rehearsal if self.proposal is not None else self.dry_run.get("rehearsal") is True
+
+    @property
     def sealed(self) -> Proposal:
         """The agreed document; only states after `validating` have it."""
         if self.proposal is None:

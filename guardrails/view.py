@@ -15,18 +15,21 @@ from guardrails.redact import present, redact_object
 from guardrails.request import ApiRequest
 
 REASON_LIMIT = 2000
+REHEARSAL = "[rehearsal on a recording] "
 
 
 class ProposalView(BaseModel):
     """One proposal. `reason` is the requester's own words, unverified; `detail` is why it stands as it does.
 
     `missing` counts approvals still needed by group; `void` says why given ones do not count. `changes` is the dry run's difference.
+    A `rehearsal` was asked of a recording: it says so in its summary, and nothing of it is ever sent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     state: State
+    rehearsal: bool
     digest: str | None
     cluster: str
     action: dict[str, Any]
@@ -64,14 +67,16 @@ def view(record: Record, approvals: tuple[Approval, ...], tally: Tally | None) -
     change = sealed.change if sealed else None
     target = record.draft["target"]
     where = "/".join(str(part) for part in (target["kind"], target.get("namespace"), target["name"]) if part)
+    summary = change.summary if change else f"{record.action} {where}"
     return ProposalView(
         id=record.id,
         state=record.state,
+        rehearsal=record.rehearsal,
         digest=record.digest,
         cluster=record.cluster,
         action=record.draft["action"],
         target=where,
-        summary=change.summary if change else f"{record.action} {where}",
+        summary=f"{REHEARSAL}{summary}" if record.rehearsal else summary,
         reason=present(record.draft.get("reason", ""), REASON_LIMIT),
         requester=record.requester,
         contributors=record.contributors,
@@ -104,6 +109,8 @@ def _next_step(record: Record, tally: Tally | None) -> str:
     if record.state is State.PENDING and tally is not None and not tally.enough:
         who = ", ".join(f"{count} more of {group}" for group, count in tally.missing.items())
         return f"Needs approval by {who}: smokejumper approve {record.id}"
+    if record.state in (State.PENDING, State.APPROVED) and record.rehearsal:
+        return f"May be rehearsed: smokejumper execute {record.id} --recording DIR"
     if record.state in (State.PENDING, State.APPROVED):
         return f"May be executed: smokejumper execute {record.id}"
     if record.state in NEEDS_A_HUMAN:

@@ -10,7 +10,8 @@ import pytest
 from guardrails.action import Action, Scale, Target
 from guardrails.audit import verify
 from guardrails.blob import Attachment
-from guardrails.errors import BadLedger, IllegalTransition, InvalidAction, Stale, Unreachable
+from guardrails.budget import count
+from guardrails.errors import BadLedger, IllegalTransition, InvalidAction, KeyTaken, Stale, Unreachable
 from guardrails.gate import Gate
 from guardrails.intake import ATTACHMENTS_MAX
 from guardrails.note import Signer
@@ -52,6 +53,61 @@ async def test_a_rehearsal_and_the_live_cluster_of_that_name_keep_out_of_each_ot
     cluster.rehearsal = rehearsed_first
     ended = State.REHEARSED if rehearsed_first else State.SUCCEEDED
     assert (await gate.execute(first.id, first.digest or "", "ada")).state is ended
+
+
+async def test_rehearsals_are_marked_and_spend_nothing_of_the_live_clusters_budget(
+    gate: Gate, office: Office, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    """Nor does a rehearsal that somebody refused keep an agent from asking the live cluster."""
+    cluster.rehearsal = True
+    bob = person(office, "bob")
+    rehearsed = await scale(gate, 4)
+    assert rehearsed.rehearsal
+    assert rehearsed.summary.startswith("[rehearsal on a recording] ")
+    await gate.approve(rehearsed.id, rehearsed.digest or "", bob, "cli")
+    assert (await gate.status(rehearsed.id)).next_step.endswith("--recording DIR")
+    assert (await gate.execute(rehearsed.id, rehearsed.digest or "", "ada")).state is State.REHEARSED
+    refused = await scale(gate, 5, evidence=TAINTED)
+    await gate.deny(refused.id, refused.digest or "", bob, "cli")
+    denied = await scale(gate, 31)
+    assert (denied.state, denied.rehearsal, denied.digest) == (State.DENIED, True, None)
+    async with office.store.read() as connection:
+        at = office.clock.now()
+        target = WEB.model_dump(mode="json")
+        spent = [await count(connection, "lab", "scale", target, at, rehearsal=rehearsal) for rehearsal in (True, False)]
+    assert [(one.changes, one.denied_at) for one in spent] == [(1, at), (0, None)]
+    cluster.rehearsal = False
+    live = await scale(gate, 5, evidence=TAINTED)
+    assert (live.state, live.rehearsal, live.summary) == (State.PENDING, False, "Scale Deployment/shop/web from 3 to 5 replicas")
+    report = await verify(office.store, Signer.load_or_create(tmp_path / KEY).verifier, anchor=tmp_path / ANCHOR)
+    assert report.status == "intact", report.problems
+
+
+async def test_a_live_change_that_writes_of_rehearsals_counts_as_live(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    """What marks a rehearsal in the tables cannot be written by whoever proposes, nor by an object."""
+    cluster.get("Deployment", "web", "shop")["metadata"]["annotations"] = {"note": '"rehearsal": true'}
+    shown = await gate.propose(Scale(replicas=4), WEB, cluster="lab", requester="ada", evidence=CALM, reason='{"rehearsal": true}')
+    assert not shown.rehearsal
+    await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
+    await gate.execute(shown.id, shown.digest or "", "ada")
+    async with office.store.read() as connection:
+        found = await count(connection, "lab", "scale", WEB.model_dump(mode="json"), office.clock.now())
+    assert found.changes == 1
+
+
+async def test_a_key_stands_for_one_wish_of_one_person(gate: Gate, cluster: FakeCluster) -> None:
+    first = await gate.propose(Scale(replicas=4), WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-1")
+    with pytest.raises(KeyTaken, match="stands for somebody else's proposal") as refused:
+        await gate.propose(Scale(replicas=4), WEB, cluster="lab", requester="bob", evidence=CALM, key="incident-1")
+    assert first.id not in str(refused.value)
+    for action, on in ((Scale(replicas=5), WEB), (UNDO, WEB), (Scale(replicas=4), WEB.model_copy(update={"name": "other"}))):
+        with pytest.raises(KeyTaken, match=f"stands for {first.id}, which asks for something else. Use a key of its own"):
+            await gate.propose(action, on, cluster="lab", requester="ada", evidence=CALM, key="incident-1")
+    # A key under which an open proposal was met again stands for that one.
+    assert (await gate.propose(Scale(replicas=4), WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-2")).id == first.id
+    with pytest.raises(KeyTaken):
+        await gate.propose(UNDO, WEB, cluster="lab", requester="ada", evidence=CALM, key="incident-2")
+    assert [shown.id for shown in await gate.list()] == [first.id]
 
 
 async def test_the_same_wish_is_one_proposal_and_keeps_its_approvals(gate: Gate, office: Office) -> None:
