@@ -52,6 +52,7 @@ from guardrails.vocabulary import (
     Scale,
     SetImage,
     SetMigProfile,
+    SetReplicaBounds,
     SetResources,
     Suspend,
     Taint,
@@ -65,20 +66,20 @@ __all__ = [
     "AUTOSCALER", "BY_NAME", "CONTROLLER_REVISION", "DAEMON_SET", "DEPLOYMENT", "DISRUPTION_BUDGET", "JOB", "NODE", "POD", "REPLICA_SET",
     "STATEFUL_SET", "TARGET_RESOURCES", "WORDS", "AccessRule", "Action", "Cordon", "DeleteClaim", "DeleteFailedPods", "DeletePod",
     "Drain", "EditConfigMapKey", "EvictPod", "ExpandVolume", "NamespaceName", "ObjectName", "Resource", "Resume", "RolloutPause",
-    "RolloutRestart", "RolloutResume", "RolloutUndo", "Scale", "SetImage", "SetMigProfile", "SetResources", "Suspend", "Taint",
-    "Target", "TargetKind", "Traits", "Uncordon", "Untaint", "Word", "access", "check_target", "example", "from_words", "parse_action",
-    "schemas", "target",
+    "RolloutRestart", "RolloutResume", "RolloutUndo", "Scale", "SetImage", "SetMigProfile", "SetReplicaBounds", "SetResources", "Suspend",
+    "Taint", "Target", "TargetKind", "Traits", "Uncordon", "Untaint", "Word", "access", "check_target", "example", "from_words",
+    "parse_action", "schemas", "target",
 ]  # fmt: skip
 
 Action = Annotated[
-    RolloutUndo | RolloutRestart | RolloutPause | RolloutResume | Scale | SetImage | SetResources
+    RolloutUndo | RolloutRestart | RolloutPause | RolloutResume | Scale | SetReplicaBounds | SetImage | SetResources
     | Cordon | Uncordon | Drain | Taint | Untaint | SetMigProfile
     | DeletePod | EvictPod | DeleteFailedPods
     | Suspend | Resume | ExpandVolume | EditConfigMapKey | DeleteClaim,
     Field(discriminator="action"),
 ]  # fmt: skip
 WORDS: tuple[type[Word], ...] = (
-    RolloutUndo, RolloutRestart, RolloutPause, RolloutResume, Scale, SetImage, SetResources,
+    RolloutUndo, RolloutRestart, RolloutPause, RolloutResume, Scale, SetReplicaBounds, SetImage, SetResources,
     Cordon, Uncordon, Drain, Taint, Untaint, SetMigProfile,
     DeletePod, EvictPod, DeleteFailedPods,
     Suspend, Resume, ExpandVolume, EditConfigMapKey, DeleteClaim,

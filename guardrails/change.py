@@ -34,7 +34,7 @@ from guardrails.errors import Impossible
 from guardrails.manifest import controller, fingerprint, merge_difference, selector
 from guardrails.port import Observed
 from guardrails.verification import Query
-from guardrails.vocabulary import Resume, Scale, Suspend
+from guardrails.vocabulary import Resume, Scale, SetReplicaBounds, Suspend
 
 __all__ = ["Change", "controller", "fingerprint", "merge_difference", "needs", "observed_fields", "plan_change", "selector"]
 
@@ -62,7 +62,7 @@ def _family(action: Action, raw: dict[str, Any]) -> Family:
         return nodes
     if isinstance(action, DeletePod | EvictPod | DeleteFailedPods) or (isinstance(action, SetResources) and raw.get("kind") == "Pod"):
         return pods
-    if isinstance(action, Scale | Suspend | Resume):
+    if isinstance(action, Scale | SetReplicaBounds | Suspend | Resume):
         return scaling
     if isinstance(action, ExpandVolume | DeleteClaim):
         return storage

@@ -44,7 +44,7 @@ class NodeFacts(Struct, frozen=True, rename="camel"):
 
 
 class Replicas(Struct, frozen=True):
-    """Of a scale: the number now and the number wanted."""
+    """Of a scale: the number now and the number wanted; of an autoscaler's bounds: the number now and the most that is wanted."""
 
     before: int
     after: int

@@ -22,6 +22,7 @@ from guardrails.action import (
     RolloutPause,
     Scale,
     SetMigProfile,
+    SetReplicaBounds,
     Suspend,
     Taint,
 )
@@ -88,6 +89,8 @@ def assess(action: Action, observed: Observed) -> Risk:
         return Risk(pods_affected=len(failed_pods(action, observed)))
     if isinstance(action, EditConfigMapKey):
         return _configuration(observed)
+    if isinstance(action, SetReplicaBounds):
+        return _bounds(action, observed)
     if observed.target.kind in BATCH:
         return _batch(action, observed.object)
     return _workload(action, observed)
@@ -158,6 +161,27 @@ def _configuration(observed: Observed) -> Risk:
         gpus=sum(pods * gpus for pods, gpus in per_pod),
         uses_gpu=any(gpus for _, gpus in per_pod),
         controlled=_controlled(observed.object) or any(_controlled(raw) for raw in restarted),
+    )
+
+
+def _bounds(action: SetReplicaBounds, observed: Observed) -> Risk:
+    """The pods that must go or come for the workload to be within the new bounds; what it may grow to stands in `replicas`.
+
+    The devices are those of all pods that the change makes or lets be made.
+    """
+    raw = observed.object
+    current = int(raw.get("status", {}).get("currentReplicas", 0))
+    maximum = action.maximum or int(raw.get("spec", {}).get("maxReplicas") or 1)
+    forced = min(max(current, action.minimum or 0), maximum)
+    scaled = next(iter(observed.related), {})
+    per_pod = pod_accelerators(scaled.get("spec", {}).get("template") or {})
+    return Risk(
+        pods_affected=abs(forced - current),
+        gpus=per_pod * max(abs(forced - current), maximum - current),
+        uses_gpu=per_pod > 0,
+        controlled=_controlled(raw),
+        serving_after=min(current, maximum) if current else UNKNOWN,
+        replicas=Replicas(current, maximum),
     )
 
 

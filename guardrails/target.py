@@ -86,14 +86,14 @@ RAY_JOB = Resource("ray.io", "v1", "RayJob", "rayjobs", namespaced=True)
 TARGET_RESOURCES: dict[str, Resource] = {
     r.kind: r
     for r in (
-        DEPLOYMENT, STATEFUL_SET, DAEMON_SET, POD, NODE, NAMESPACE, JOB, CRON_JOB, CONFIG_MAP, VOLUME_CLAIM, RESOURCE_CLAIM,
-        KUEUE_WORKLOAD, JOB_SET, TRAIN_JOB, PYTORCH_JOB, MPI_JOB, RAY_JOB,
+        DEPLOYMENT, STATEFUL_SET, DAEMON_SET, POD, NODE, NAMESPACE, JOB, CRON_JOB, AUTOSCALER, CONFIG_MAP, VOLUME_CLAIM,
+        RESOURCE_CLAIM, KUEUE_WORKLOAD, JOB_SET, TRAIN_JOB, PYTORCH_JOB, MPI_JOB, RAY_JOB,
     )
 }  # fmt: skip
 
 TargetKind = Literal[
-    "Deployment", "StatefulSet", "DaemonSet", "Pod", "Node", "Namespace", "Job", "CronJob", "ConfigMap", "PersistentVolumeClaim",
-    "ResourceClaim", "Workload", "JobSet", "TrainJob", "PyTorchJob", "MPIJob", "RayJob",
+    "Deployment", "StatefulSet", "DaemonSet", "Pod", "Node", "Namespace", "Job", "CronJob", "HorizontalPodAutoscaler", "ConfigMap",
+    "PersistentVolumeClaim", "ResourceClaim", "Workload", "JobSet", "TrainJob", "PyTorchJob", "MPIJob", "RayJob",
 ]  # fmt: skip
 
 

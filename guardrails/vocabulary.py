@@ -159,6 +159,26 @@ class Scale(Word):
     example: ClassVar[dict[str, Any]] = {"replicas": 3}
 
 
+class SetReplicaBounds(Word):
+    """Set between how many replicas an autoscaler may choose."""
+
+    action: Literal["set_replica_bounds"] = "set_replica_bounds"
+    minimum: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
+    maximum: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None
+    traits: ClassVar[Traits] = Traits(
+        ("HorizontalPodAutoscaler",), "change an autoscaler's bounds", "exact", "patch", False, True, (DEPLOYMENT, STATEFUL_SET)
+    )
+    example: ClassVar[dict[str, Any]] = {"minimum": 2, "maximum": 12}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SetReplicaBounds:
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("name minimum, maximum or both")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("minimum is more than maximum")
+        return self
+
+
 class SetImage(Word):
     """Give one container an image that a kept revision of this very workload ran before."""
 

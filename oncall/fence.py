@@ -185,9 +185,14 @@ def _fence_variables() -> list[Document]:
         _variable("ceiling", f"variables.legal ? int({given}['{MAX_REPLICAS}']) : 0"),
         _variable("protected", f"variables.legal ? {given}['{PROTECTED}'].split(',').map(name, name.trim()) : []"),
         _variable("space", "request.?namespace.orValue('')"),
-        _variable("wanted", "request.operation == 'UPDATE' ? object.?spec.?replicas.orValue(0) : 0"),
-        _variable("before", "request.operation == 'UPDATE' ? oldObject.?spec.?replicas.orValue(0) : 0"),
+        _variable("wanted", f"request.operation == 'UPDATE' ? {_replicas('object')} : 0"),
+        _variable("before", f"request.operation == 'UPDATE' ? {_replicas('oldObject')} : 0"),
     ]
+
+
+def _replicas(of: str) -> str:
+    """The replicas of a workload, or how many an autoscaler may choose."""
+    return f"{of}.?spec.?replicas.orValue({of}.?spec.?maxReplicas.orValue(0))"
 
 
 def _fence() -> list[Document]:

@@ -13,7 +13,7 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
     """(effect, approvals by group) for a request that fits the schema."""
     on, now = facts.resource, facts.circumstances
     workload, node = isinstance(on, WorkloadFacts), isinstance(on, NodeFacts)
-    scaling = facts.action == "scale" and now.replicas is not None
+    scaling = facts.action in ("scale", "set_replica_bounds") and now.replicas is not None
     if scaling and now.replicas is not None and now.replicas.before >= 1 and now.replicas.before * 10 > LONG_MAX:
         return "deny", {}
     deny = (
@@ -47,7 +47,7 @@ def expected(facts: Facts) -> tuple[str, dict[str, int]]:
     )
     if not escalate and facts.action == "rollout_restart" and on.env != "prod" and now.pods_affected <= 20:
         return "auto", {}
-    to_zero = scaling and now.replicas is not None and now.replicas.after == 0 and now.replicas.before > 0
+    to_zero = facts.action == "scale" and now.replicas is not None and now.replicas.after == 0 and now.replicas.before > 0
     costly = facts.action == "suspend" and (on.gpu or now.gpus > 0)
     last = facts.action in ("delete_pod", "evict_pod") and now.serving_after == 0
     assert workload or node

@@ -9,6 +9,7 @@ import pytest
 
 from guardrails.action import (
     BY_NAME,
+    DEPLOYMENT,
     Action,
     Cordon,
     DeleteClaim,
@@ -22,6 +23,7 @@ from guardrails.action import (
     RolloutResume,
     SetImage,
     SetMigProfile,
+    SetReplicaBounds,
     SetResources,
     Suspend,
     Taint,
@@ -33,10 +35,13 @@ from guardrails.action import (
     target,
 )
 from guardrails.change import Change, merge_difference, observed_fields, plan_change
+from guardrails.changes.scaling import needs
 from guardrails.errors import Impossible, InvalidAction
+from guardrails.facts import Replicas
 from guardrails.port import Observed
 from guardrails.request import RECEIPT_ANNOTATION
 from guardrails.risk import Risk, assess
+from guardrails.verification import Query
 from tests.guardrails.conftest import START
 from tests.guardrails.fake_cluster import deployment, merge, node, pod, replica_set
 
@@ -107,6 +112,19 @@ DEVICE = thing(
 )
 
 
+AUTOSCALED = thing(
+    "HorizontalPodAutoscaler",
+    "web",
+    spec={"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": 2, "maxReplicas": 6},
+    status={"currentReplicas": 4},
+)
+
+
+SCALED_OBJECTS = changed(
+    AUTOSCALED, metadata={"ownerReferences": [{"kind": "ScaledObject", "name": "web", "uid": "u", "controller": True}]}
+)
+
+
 def windows_pod() -> dict[str, Any]:
     return changed(pod(), spec={"os": {"name": "windows"}}, status={"phase": "Running"})
 
@@ -143,6 +161,8 @@ PLANS: list[tuple[Action, tuple[dict[str, Any], ...]]] = [
     (SetMigProfile(profile="all-1g.10gb"), (mig_node(),)),
     (EditConfigMapKey(key="LOG_LEVEL", value="debug"), (CONFIG,)),
     (Suspend(), (thing("Job", spec={"parallelism": 2}),)),
+    (SetReplicaBounds(maximum=9), (AUTOSCALED, deployment())),
+    (SetReplicaBounds(minimum=3), (changed(AUTOSCALED, spec={"minReplicas": 1}), deployment())),
     (Resume(), (thing("CronJob", spec={"suspend": True}),)),
     (Suspend(), (thing("Workload", spec={"active": True}),)),
     (Suspend(), (thing("MPIJob", spec={"runPolicy": {"cleanPodPolicy": "None"}}),)),
@@ -176,6 +196,24 @@ def test_what_the_node_controllers_mark_matters_only_to_who_sends_the_whole_list
     whole = isinstance(action, Taint | Untaint)
     assert (observed_fields(action, calm) == observed_fields(action, flapping)) is not whole
     assert observed_fields(action, calm) != observed_fields(action, suspect)
+
+
+@pytest.mark.parametrize(
+    ("action", "stopped", "limit", "gpus"),
+    [
+        (SetReplicaBounds(maximum=9), 0, 9, 10),
+        (SetReplicaBounds(maximum=3), 1, 3, 2),
+        (SetReplicaBounds(minimum=6), 2, 6, 4),
+        (SetReplicaBounds(minimum=3), 0, 6, 4),
+    ],
+)
+def test_bounds_put_at_stake_what_they_force_and_what_they_allow(action: SetReplicaBounds, stopped: int, limit: int, gpus: int) -> None:
+    scaled = deployment()
+    scaled["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "2"}}
+    risk = assess(action, seen(AUTOSCALED, scaled))
+    assert (risk.pods_affected, risk.replicas, risk.gpus, risk.uses_gpu) == (stopped, Replicas(4, limit), gpus, True)
+    assert risk.serving_after == min(4, limit)
+    assert needs(action, AUTOSCALED) == (Query(DEPLOYMENT, "shop", "web"),)
 
 
 def test_an_eviction_is_bound_to_the_pod_and_never_a_delete() -> None:
@@ -242,6 +280,9 @@ def test_a_config_map_and_the_restart_of_its_reader_are_one_change() -> None:
         (Drain(), (node(), on_node("a", volumes=[{"name": "c", "emptyDir": {}}])), "Data on this node.*local_data=true"),
         (Taint(key="a"), (node() | {"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}},), "has the taint"),
         (Untaint(key="a"), (node(),), "has no taint"),
+        (SetReplicaBounds(maximum=6), (AUTOSCALED,), "has these bounds already"),
+        (SetReplicaBounds(maximum=1), (AUTOSCALED,), "minimum of 2 and a maximum of 1.*Name both"),
+        (SetReplicaBounds(maximum=9), (SCALED_OBJECTS,), "ScaledObject/web makes .* set its bounds back.*ScaledObject/web"),
         (SetMigProfile(profile="all-1g.10gb"), (node(unschedulable=True),), "does not say"),
         (SetMigProfile(profile="all-1g.10gb"), (mig_node(spec={}),), "Cordon it first"),
         (SetMigProfile(profile="all-1g.10gb"), (mig_node(), gpu_pod()), "in use by shop/train"),
@@ -286,6 +327,9 @@ def test_what_could_not_be_read_is_no_permission_to_drain() -> None:
         {"action": "taint", "key": "a b"},
         {"action": "set_mig_profile", "profile": ""},
         {"action": "set_mig_profile", "profile": "x", "label": "nvidia.com/other"},
+        {"action": "set_replica_bounds"},
+        {"action": "set_replica_bounds", "minimum": 0},
+        {"action": "set_replica_bounds", "minimum": 3, "maximum": 2},
         {"action": "set_resources", "container": "web"},
         {"action": "set_resources", "container": "web", "memory_limit": "0"},
         {"action": "set_resources", "container": "web", "memory_limit": "-1Gi"},

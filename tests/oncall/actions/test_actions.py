@@ -73,12 +73,18 @@ def test_a_workload_is_scaled_restarted_and_scaled_back(bench: Bench) -> None:
     assert bench.writes() == [("patch", "deployments", "web", 200)] * 3
 
 
-def test_an_autoscaler_keeps_its_replicas(bench: Bench) -> None:
+def test_an_autoscaler_keeps_its_replicas_and_takes_other_bounds(bench: Bench) -> None:
     bench.deployment()
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
     bench.apply("autoscaling/v2", "HorizontalPodAutoscaler", "web", spec={"scaleTargetRef": reference, "maxReplicas": 4})
     assert "HorizontalPodAutoscaler/web owns the replicas" in bench.refused("scale", "deploy/web", "replicas=3")
+    assert "has these bounds already" in bench.refused("set_replica_bounds", "hpa/web", "maximum=4")
     assert bench.writes() == []
+    for least, most in ((2, 6), (1, 4)):
+        bench.do("set_replica_bounds", "hpa/web", f"minimum={least}", f"maximum={most}")
+        spec = bench.get("autoscaling/v2", "HorizontalPodAutoscaler", "web")["spec"]
+        assert (spec["minReplicas"], spec["maxReplicas"]) == (least, most)
+    assert bench.writes() == [("patch", "horizontalpodautoscalers", "web", 200)] * 2
 
 
 def test_a_pod_is_deleted_and_its_controller_makes_another(bench: Bench) -> None:
