@@ -58,11 +58,15 @@ def cite(source: Source, subject: ObjectRef, path: str, quote: object, at: datet
 
 
 class LogWant(Struct, frozen=True, tag="log"):
-    """The tail of one container's log would settle it; `deep` reads further back, for what happened before the latest lines."""
+    """The tail of one container's log would settle it; `deep` reads further back, for what happened before the latest lines.
+
+    `each`: the replicas of its workload say different things, so none stands for the others.
+    """
 
     container: ContainerRef
     previous: bool = False
     deep: bool = False
+    each: bool = False
 
 
 class ObjectsWant(Struct, frozen=True, tag="objects"):

@@ -138,4 +138,5 @@ def _without_replicas(world: World, wants: Iterable[Want], asked: Set[Want]) -> 
 
 
 def _workload_log(world: World, want: LogWant) -> tuple[object, ...]:
-    return (world.top_owner(want.container.pod_ref).key, want.container.container, want.previous)
+    one = want.container.pod_ref if want.each else world.top_owner(want.container.pod_ref)
+    return (one.key, want.container.container, want.previous)

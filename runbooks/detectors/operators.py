@@ -22,7 +22,13 @@ from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cit
 OLM_KINDS = ("ClusterServiceVersion", "Subscription", "CatalogSource", "InstallPlan", "OperatorGroup", "ClusterExtension", "ClusterCatalog")
 CERTIFICATE_KINDS = ("Certificate", "Issuer", "ClusterIssuer")
 # Detectors of their own judge these.
-_ELSEWHERE = frozenset({*OLM_KINDS, *CERTIFICATE_KINDS, "ClusterPolicy", "Workload", "LocalQueue", "ClusterQueue", "NodePool", "NodeClaim"})
+_ELSEWHERE = frozenset(
+    {
+        *(*OLM_KINDS, *CERTIFICATE_KINDS, "ClusterPolicy", "NodePool", "NodeClaim", "ProvisioningRequest"),
+        *("Workload", "LocalQueue", "ClusterQueue", "AdmissionCheck", "Cohort", "PodGroup", "Queue"),
+        *("JobSet", "TrainJob", "PyTorchJob", "MPIJob", "RayJob", "Workflow"),
+    }
+)
 _GOOD_WHEN_TRUE = frozenset({"Ready", "Available", "Reconciled", "Synced", "Healthy", "Installed", "Serving", "Established", "Accepted"})
 _BAD_WHEN_TRUE = frozenset({"Degraded", "Failed", "Stalled", "ReconcileError", "Error"})
 # Subscription conditions that are bad when True (operator-framework/api pkg/operators/v1alpha1/subscription_types.go).

@@ -1,8 +1,8 @@
-"""Jobs that a queue holds back, and capacity that the autoscaler cannot get.
+"""Jobs that Kueue holds back, and the queue, flavor, check or job to blame.
 
 A suspended or gated job is no fault of its pods. Waiting for quota is reported as such, with the queue's numbers; that pods of an
-admitted workload do not start is left to the pod families. Sources: kueue apis/kueue/v1beta2, cluster-autoscaler, karpenter events.
-Limits: of queueing systems Kueue is known, of node autoscalers cluster-autoscaler and Karpenter.
+admitted workload do not start is left to the pod families. Sources: kueue apis/kueue/v1beta2, pkg/scheduler/flavorassigner.
+Limits: who holds the quota that is in use is not told; of gangs of other schedulers tells `gangs`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from cluster.facts.event import CustomObject, Event, items_of
+from cluster.facts.event import CustomObject, items_of
 from cluster.facts.meta import Condition
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
-from runbooks.pending import pending_groups
 
 RECENT = timedelta(hours=1)
-REGISTRATION = timedelta(minutes=15)
 _KUEUE = "kueue.x-k8s.io"
 _MISSING_QUEUE = re.compile(r"LocalQueue (?P<name>\S+) doesn't exist")
 _STOPPED = re.compile(r"(?P<kind>LocalQueue|ClusterQueue) (?P<name>\S+) is inactive")
@@ -30,9 +28,16 @@ _WAITING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"TopologyPlacementFailed|topology \"[^\"]+\" (?:allows|doesn't allow)|no topology domains"), "queue.topology"),
     (re.compile(r"ExceedsMaxQuota|> maximum capacity"), "queue.exceeds-maximum"),
     (re.compile(r"NoMatchingFlavor|untolerated taint|doesn't match node affinity|unavailable in ClusterQueue"), "queue.flavor-mismatch"),
+    (re.compile(r"borrowing limit"), "queue.borrowing-limit"),
+    (re.compile(r"WaitingForPreemptedWorkloads|Pending the preemption of"), "queue.waits-for-victims"),
+    (re.compile(r"WaitingForPodsReady|in PodsReady condition"), "queue.waits-for-others"),
     (re.compile(r"WaitingForQuota|insufficient unused quota|insufficient quota"), "queue.quota-exhausted"),
 )
+# Where the queue has to change, or has to be waited for, and not the job.
+_OF_QUEUE = frozenset({"queue.quota-exhausted", "queue.borrowing-limit", "queue.waits-for-others", "queue.stopped", "queue.topology"})
 _EVICTIONS = {"Preempted": "queue.preempted", "PodsReadyTimeout": "queue.pods-ready-timeout", "AdmissionCheck": "queue.admission-check"}
+# kueue sets spec.active to false when a workload was put back too often, or ran too long (pkg/workload/evict.go).
+_REQUEUED_TOO_OFTEN = re.compile(r"RequeuingLimitExceeded|maximum number of re-?queuing")
 _INACTIVE = {
     "FlavorNotFound": "queue.flavor-mismatch",
     "TopologyNotFound": "queue.topology",
@@ -40,21 +45,11 @@ _INACTIVE = {
     "AdmissionCheckInactive": "queue.admission-check",
     "Stopped": "queue.stopped",
 }
-_STOCKOUT = re.compile(
-    r"(?i)insufficientinstancecapacity|insufficientcapacity|\bICE\b|stockout|resource_pool_exhausted|out ?of ?resources"
-    r"|sku ?not ?available|overconstrained|unfulfillablecapacity|insufficient capacity"
-)
-_LIMIT = re.compile(r"(?i)quota|limit ?exceeded|maxspotinstancecount|max ?nodes ?total|exceed limits")
-_SCALE_EVENTS = (
-    "FailedToScaleUpGroup",
-    "ScaleUpFailed",
-    "ScaleUpTimedOut",
-    "MaxNodesTotalReached",
-    "InsufficientCapacityError",
-    "NodeClassNotReady",
-    "FailedConsistencyCheck",
-    "NoCompatibleInstanceTypes",
-)
+# Events of a Workload that lost its quota to another (kueue pkg/workload/evict.go).
+_PREEMPTED = ("Preempted", "EvictedDueToPreempted")
+LOOP_TIMES = 3
+# What no waiting changes.
+_NEVER = frozenset({"queue.exceeds-maximum", "queue.flavor-mismatch", "queue.topology"})
 
 
 def workload_held(world: World) -> Iterable[Finding]:
@@ -69,6 +64,9 @@ def workload_held(world: World) -> Iterable[Finding]:
 def _held(world: World, item: CustomObject) -> Iterator[Finding]:
     owner = world.top_owner(item.ref)
     since = item.created
+    if isinstance(item.spec, dict) and item.spec.get("active") is False:
+        yield _deactivated(item, owner)
+        return
     evicted, reserved = item.condition("Evicted"), item.condition("QuotaReserved")
     if evicted is not None and evicted.status == "True" and evicted.reason in _EVICTIONS:
         code = _EVICTIONS[evicted.reason]
@@ -99,6 +97,15 @@ def _held(world: World, item: CustomObject) -> Iterator[Finding]:
         yield Finding(reason, subject, Certainty.PROVEN, (_cited(item, reserved),), text, (owner, item.ref), since)
 
 
+def _deactivated(item: CustomObject, owner: ObjectRef) -> Finding:
+    told = next((entry for kind in ("DeactivationTarget", "Evicted") if (entry := item.condition(kind)) is not None), None)
+    said = f"{told.reason}: {told.message}" if told is not None else "nobody says why"
+    evidence = (cite(Source.FIELD, item.ref, "spec.active", "false"), *((_cited(item, told),) if told is not None else ()))
+    code = "queue.requeued-too-often" if _REQUEUED_TOO_OFTEN.search(said) else "queue.deactivated"
+    text = f"{owner} is out of its queue until somebody activates its Workload {item.name} again: {said[:240]}"
+    return Finding(code, owner, Certainty.PROVEN, evidence, text, (item.ref,), item.created)
+
+
 def _cited(item: CustomObject, condition: Condition) -> Evidence:
     return cite(Source.FIELD, item.ref, f"status.conditions[{condition.type}]", f"{condition.reason}: {condition.message}")
 
@@ -111,7 +118,7 @@ def _queue_to_blame(world: World, item: CustomObject, code: str, said: str) -> O
     stopped = _STOPPED.search(said)
     if code == "queue.stopped" and stopped:
         return ObjectRef(stopped["kind"], item.namespace if stopped["kind"] == "LocalQueue" else None, stopped["name"].rstrip("."))
-    if code in ("queue.quota-exhausted", "queue.stopped", "queue.topology") and target:
+    if code in _OF_QUEUE and target:
         return ObjectRef("ClusterQueue", None, str(target))
     return None
 
@@ -124,12 +131,12 @@ def queue_inactive(world: World) -> Iterable[Finding]:
             continue
         code = _INACTIVE.get(active.reason or "", "queue.stopped")
         text = f"ClusterQueue {queue.name} admits nothing ({active.reason}): {(active.message or '')[:240]}"
-        waiting = tuple(
-            world.top_owner(item.ref)
-            for item in world.custom("Workload")
-            if isinstance(item, CustomObject) and _feeds(world, item, queue.name) and (item.condition("Admitted") is None)
-        )
-        yield Finding(code, queue.ref, Certainty.PROVEN, (_cited(queue, active),), text, waiting)
+        yield Finding(code, queue.ref, Certainty.PROVEN, (_cited(queue, active),), text, _waiting_in(world, queue.name))
+
+
+def _waiting_in(world: World, cluster_queue: str) -> tuple[ObjectRef, ...]:
+    waiting = (item for item in _workloads(world) if _feeds(world, item, cluster_queue) and not _true(item, "Admitted"))
+    return tuple(world.top_owner(item.ref) for item in waiting)
 
 
 def _feeds(world: World, item: CustomObject, cluster_queue: str) -> bool:
@@ -154,33 +161,91 @@ def queue_label_missing(world: World) -> Iterable[Finding]:
             yield Finding("queue.local-queue-missing", job.ref, Certainty.PROVEN, (proof, absent), text, since=job.created)
 
 
-def scale_up_failing(world: World) -> Iterable[Finding]:
-    """Nodes that an autoscaler asked for and did not get, while pods wait for them."""
-    waiting = tuple(ref for group in world.once(pending_groups) for ref in (group.owner, *group.affected))
-    events = [item for item in world.all(Event) if item.reason in _SCALE_EVENTS and item.last_seen and world.now - item.last_seen < RECENT]
-    latest = {(event.subject.key, event.reason): event for event in events}
-    for event in latest.values() if waiting else ():
-        proof = cite(Source.EVENT, event.subject, event.reason, event.text, event.last_seen)
-        text = f"The autoscaler cannot add nodes ({event.reason}): {event.text[:260]}"
-        code = _capacity_code(f"{event.reason} {event.text}")
-        yield Finding(code, event.subject, Certainty.PROVEN, (proof,), text, waiting, event.first_seen)
-    for claim in world.custom("NodeClaim"):
-        if not isinstance(claim, CustomObject):
+def check_inactive(world: World) -> Iterable[Finding]:
+    """Admission checks whose controller does not work: every workload of the queues that ask them waits."""
+    for check in world.custom("AdmissionCheck"):
+        active = check.condition("Active") if isinstance(check, CustomObject) else None
+        if active is None or active.status == "True" or not isinstance(check, CustomObject):
             continue
-        stuck = next(
-            (item for item in claim.conditions if item.type in ("Launched", "Registered", "Initialized") and item.status != "True"), None
+        queues = [queue for queue in world.custom("ClusterQueue") if isinstance(queue, CustomObject) and check.name in _checks_of(queue)]
+        waiting = tuple(ref for queue in queues for ref in _waiting_in(world, queue.name))
+        text = f"AdmissionCheck {check.name} is not active ({active.reason}): {(active.message or '')[:240]}"
+        affects = (*waiting, *(queue.ref for queue in queues))
+        yield Finding("queue.admission-check", check.ref, Certainty.PROVEN, (_cited(check, active),), text, affects)
+
+
+def _checks_of(queue: CustomObject) -> set[str]:
+    spec = queue.spec if isinstance(queue.spec, dict) else {}
+    strategy = spec.get("admissionChecksStrategy")
+    rules = items_of(strategy.get("admissionChecks")) if isinstance(strategy, dict) else ()
+    return {*map(str, spec.get("admissionChecks") or ()), *(str(rule.get("name")) for rule in rules)}
+
+
+def head_of_line(world: World) -> Iterable[Finding]:
+    """A workload that can never start and stands first in a queue that keeps strict order: all behind it wait for nothing."""
+    for queue in world.custom("ClusterQueue"):
+        if not isinstance(queue, CustomObject) or not isinstance(queue.spec, dict) or queue.spec.get("queueingStrategy") != "StrictFIFO":
+            continue
+        pending = sorted(
+            (item for item in _workloads(world) if _feeds(world, item, queue.name) and not _true(item, "QuotaReserved")),
+            key=lambda item: (-_priority(item), str(item.created), item.name),
         )
-        if stuck is None or not claim.created or world.now - claim.created < REGISTRATION:
+        if len(pending) < 2 or (first := _why_waiting(pending[0])) not in _NEVER:
             continue
-        code = _capacity_code(f"{stuck.reason} {stuck.message}") if stuck.type == "Launched" else "capacity.node-provisioning-failed"
-        text = f"NodeClaim {claim.name} has not become a usable node ({stuck.type}: {stuck.reason}): {(stuck.message or '')[:240]}"
-        yield Finding(code, claim.ref, Certainty.PROVEN, (_cited(claim, stuck),), text, waiting, claim.created)
+        reserved = pending[0].condition("QuotaReserved")
+        owner, behind = world.top_owner(pending[0].ref), tuple(world.top_owner(item.ref) for item in pending[1:])
+        evidence = (
+            *((_cited(pending[0], reserved),) if reserved else ()),
+            cite(Source.FIELD, queue.ref, "spec.queueingStrategy", "StrictFIFO"),
+        )
+        text = (
+            f"{owner} can never start ({first}) and stands first in ClusterQueue {queue.name}, which keeps strict order: "
+            f"{len(behind)} behind it wait for nothing."
+        )
+        affects = (pending[0].ref, *behind, *(item.ref for item in pending[1:]))
+        yield Finding("queue.head-of-line", owner, Certainty.PROVEN, evidence, text, affects, pending[0].created)
 
 
-def _capacity_code(text: str) -> str:
-    if _STOCKOUT.search(text):
-        return "capacity.stockout"
-    return "capacity.cloud-limit" if _LIMIT.search(text) else "capacity.node-provisioning-failed"
+def preemption_loop(world: World) -> Iterable[Finding]:
+    """Workloads that are admitted and preempted again and again, and lose their work each time."""
+    for item in _workloads(world):
+        events = [event for event in world.events(item.ref, *_PREEMPTED) if event.last_seen and world.now - event.last_seen < RECENT]
+        times = sum(event.times for event in events)
+        if times < LOOP_TIMES or item.condition("Finished") is not None:
+            continue
+        owner, last = world.top_owner(item.ref), events[-1]
+        proof = cite(Source.EVENT, item.ref, last.reason, last.text, last.last_seen)
+        text = f"{owner} was preempted {times} times within the hour and starts anew each time: {last.text[:240]}"
+        yield Finding("queue.preemption-loop", owner, Certainty.PROVEN, (proof,), text, (item.ref,), events[0].first_seen)
 
 
-DETECTORS: tuple[Detector, ...] = (workload_held, queue_inactive, queue_label_missing, scale_up_failing)
+def _workloads(world: World) -> Iterator[CustomObject]:
+    for item in world.custom("Workload"):
+        if isinstance(item, CustomObject) and item.api_version.startswith(_KUEUE) and item.condition("Finished") is None:
+            yield item
+
+
+def _true(item: CustomObject, condition: str) -> bool:
+    found = item.condition(condition)
+    return found is not None and found.status == "True"
+
+
+def _priority(item: CustomObject) -> int:
+    value = item.spec.get("priority") if isinstance(item.spec, dict) else None
+    return value if isinstance(value, int) else 0
+
+
+def _why_waiting(item: CustomObject) -> str:
+    reserved = item.condition("QuotaReserved")
+    said = f"{reserved.reason}: {reserved.message}" if reserved is not None else ""
+    return next((code for pattern, code in _WAITING if pattern.search(said)), "")
+
+
+DETECTORS: tuple[Detector, ...] = (
+    workload_held,
+    queue_inactive,
+    queue_label_missing,
+    check_inactive,
+    head_of_line,
+    preemption_loop,
+)

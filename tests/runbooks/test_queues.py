@@ -48,44 +48,59 @@ status: {conditions: [{type: Active, status: "%s", reason: FlavorNotFound, messa
 """
 JOB = "\n---\nkind: Job\nmetadata: {name: train, namespace: ml, labels: {kueue.x-k8s.io/queue-name: team}}\n"
 ADMITTED = '{type: Admitted, status: "True"}'
-PENDING = """
----
-kind: Pod
-metadata: {name: p, namespace: ml}
-status:
-  phase: Pending
-  conditions: [{type: PodScheduled, status: "False", reason: Unschedulable, message: "0/1 nodes are available: 1 Insufficient cpu."}]
-"""
-
-
-def scale_event(reason: str, message: str, at: str = "11:55") -> str:
-    return f"""
----
-kind: Event
-metadata: {{name: e, namespace: kube-system}}
-involvedObject: {{kind: ConfigMap, name: cluster-autoscaler-status, namespace: kube-system}}
-reason: {reason}
-type: Warning
-message: {message!r}
-lastTimestamp: "2026-01-15T{at}:00Z"
-"""
-
-
-CLAIM = """
----
-kind: NodeClaim
-metadata: {name: n1, creationTimestamp: "%s"}
-status:
-  conditions:
-    - type: Initialized
-      status: "Unknown"
-      reason: ResourceNotRegistered
-      message: 'Resource "nvidia.com/gpu" was requested but not registered'
-"""
 QUOTA = waiting(
     "Pending", "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor h100, 8 more needed"
 )
-STOCKOUT = scale_event("FailedToScaleUpGroup", "Scale-up failed for group gpu: InsufficientInstanceCapacity")
+
+NEVER = waiting("ExceedsMaxQuota", "insufficient quota, current podset request (64) > maximum capacity (32)")
+BEHIND = """
+---
+kind: Workload
+apiVersion: kueue.x-k8s.io/v1beta2
+metadata: {name: job-unborn, namespace: ml}
+spec: {queueName: team}
+"""
+STRICT = """
+---
+kind: ClusterQueue
+metadata: {name: shared}
+spec: {queueingStrategy: %s}
+"""
+OUT = """
+---
+kind: Workload
+apiVersion: kueue.x-k8s.io/v1beta2
+metadata: {name: job-train, namespace: ml, ownerReferences: [{kind: Job, name: train, controller: true}]}
+spec: {queueName: team, active: false}
+status: {conditions: [{%s}]}
+"""
+REQUEUED = (
+    "type: DeactivationTarget, status: 'True', reason: RequeuingLimitExceeded, message: exceeding the maximum number of re-queuing retries"
+)
+CHECK = """
+---
+kind: AdmissionCheck
+metadata: {name: capacity}
+status: {conditions: [{type: Active, status: "%s", reason: ControllerNotFound, message: no controller}]}
+---
+kind: ClusterQueue
+metadata: {name: shared}
+spec: {admissionChecksStrategy: {admissionChecks: [{name: capacity}]}}
+"""
+
+
+def preempted(times: int) -> str:
+    return f"""
+---
+kind: Event
+metadata: {{name: e, namespace: ml}}
+involvedObject: {{kind: Workload, name: job-train, namespace: ml}}
+reason: EvictedDueToPreempted
+message: Preempted to accommodate a workload due to reclamation within the cohort
+count: {times}
+lastTimestamp: "2026-01-15T11:55:00Z"
+"""
+
 
 FIRES: dict[str, tuple[str, str]] = {
     "queue.quota-exhausted": ("ClusterQueue/shared", workload(QUOTA) + QUEUE),
@@ -106,12 +121,27 @@ FIRES: dict[str, tuple[str, str]] = {
         "AdmissionCheck/capacity",
         workload('type: QuotaReserved, status: "True"', ", admissionChecks: [{name: capacity, state: Pending, message: waiting}]") + QUEUE,
     ),
-    "capacity.stockout": ("ConfigMap/kube-system/cluster-autoscaler-status", PENDING + STOCKOUT),
-    "capacity.cloud-limit": (
-        "ConfigMap/kube-system/cluster-autoscaler-status",
-        PENDING + scale_event("ScaleUpFailed", "Failed adding 1 nodes to group gpu due to QuotaExceeded"),
+    "queue.borrowing-limit": (
+        "ClusterQueue/shared",
+        workload(
+            waiting(
+                "WaitingForQuota", "couldn't assign flavors to pod set main: borrowing limit for nvidia.com/gpu in flavor h100 exceeded"
+            )
+        )
+        + QUEUE,
     ),
-    "capacity.node-provisioning-failed": ("NodeClaim/n1", CLAIM % "2026-01-15T11:30:00Z"),
+    "queue.waits-for-victims": (
+        "Job/ml/train",
+        workload(waiting("WaitingForPreemptedWorkloads", "Pending the preemption of 2 workload(s)")) + QUEUE,
+    ),
+    "queue.waits-for-others": (
+        "ClusterQueue/shared",
+        workload(waiting("WaitingForPodsReady", "waiting for all admitted workloads to be in PodsReady condition")) + QUEUE,
+    ),
+    "queue.requeued-too-often": ("Job/ml/train", OUT % REQUEUED + QUEUE),
+    "queue.deactivated": ("Job/ml/train", OUT % 'type: Evicted, status: "True", reason: Deactivated, message: x' + QUEUE),
+    "queue.head-of-line": ("Job/ml/train", STRICT % "StrictFIFO" + QUEUE + workload(NEVER) + BEHIND),
+    "queue.preemption-loop": ("Job/ml/train", workload(f"{ADMITTED[1:-1]}") + preempted(3)),
 }
 NEAR: dict[str, str] = {
     "queue.quota-exhausted": workload(f"{ADMITTED[1:-1]}") + QUEUE,
@@ -124,16 +154,21 @@ NEAR: dict[str, str] = {
     "queue.preempted": workload(f'type: Evicted, status: "True", reason: Preempted}}, {ADMITTED[:-1]}') + QUEUE,
     "queue.pods-ready-timeout": FIRES["queue.preempted"][1],
     "queue.admission-check": workload('type: QuotaReserved, status: "True"', ", admissionChecks: [{name: capacity, state: Ready}]") + QUEUE,
-    # No pod waits for the nodes that did not come.
-    "capacity.stockout": STOCKOUT,
-    "capacity.cloud-limit": PENDING + STOCKOUT,
-    "capacity.node-provisioning-failed": CLAIM % "2026-01-15T11:55:00Z",
+    "queue.borrowing-limit": FIRES["queue.quota-exhausted"][1],
+    "queue.waits-for-victims": FIRES["queue.quota-exhausted"][1],
+    "queue.waits-for-others": FIRES["queue.quota-exhausted"][1],
+    # Somebody took it out by hand: nothing was tried too often.
+    "queue.requeued-too-often": FIRES["queue.deactivated"][1],
+    "queue.deactivated": FIRES["queue.requeued-too-often"][1],
+    # The queue looks past what does not fit.
+    "queue.head-of-line": STRICT % "BestEffortFIFO" + QUEUE + workload(NEVER) + BEHIND,
+    "queue.preemption-loop": workload(f"{ADMITTED[1:-1]}") + preempted(2),
 }
 
 
 def test_every_code_has_a_fault_and_a_near_miss() -> None:
-    own = {"capacity.stockout", "capacity.cloud-limit", "capacity.node-provisioning-failed"}
-    assert set(FIRES) == set(NEAR) == {code for code in catalogue() if code.startswith("queue.")} | own
+    gangs = {"queue.gang-does-not-fit"}
+    assert set(FIRES) == set(NEAR) == {code for code in catalogue() if code.startswith("queue.")} - gangs
 
 
 @pytest.mark.parametrize("code", sorted(FIRES))
@@ -154,6 +189,13 @@ def test_an_inactive_cluster_queue_names_who_waits_in_it() -> None:
     inactive = next(finding for finding in findings if finding.code == "queue.flavor-mismatch")
     assert {str(ref) for ref in inactive.affects} == {"Job/ml/train"}
     assert "queue.flavor-mismatch" not in {finding.code for finding in found(world(INACTIVE % "True" + QUEUE))}
+
+
+def test_a_check_without_a_controller_names_who_waits_for_it() -> None:
+    [finding] = found(world(CHECK % "False" + QUEUE + workload('type: QuotaReserved, status: "True"')))
+    assert (finding.code, str(finding.subject)) == ("queue.admission-check", "AdmissionCheck/capacity")
+    assert {str(ref) for ref in finding.affects} == {"Job/ml/train", "ClusterQueue/shared"}
+    assert found(world(CHECK % "True" + QUEUE)) == []
 
 
 def test_a_status_of_another_shape_is_no_error() -> None:
