@@ -120,11 +120,6 @@ AUTOSCALED = thing(
 )
 
 
-SCALED_OBJECTS = changed(
-    AUTOSCALED, metadata={"ownerReferences": [{"kind": "ScaledObject", "name": "web", "uid": "u", "controller": True}]}
-)
-
-
 def windows_pod() -> dict[str, Any]:
     return changed(pod(), spec={"os": {"name": "windows"}}, status={"phase": "Running"})
 
@@ -152,6 +147,10 @@ def changed(raw: dict[str, Any], **parts: Any) -> dict[str, Any]:
     return copy.deepcopy(raw) | parts
 
 
+MADE_BY = [{"kind": "ScaledObject", "name": "web", "uid": "u", "controller": True}]
+SCALED_OBJECTS = changed(AUTOSCALED, metadata=AUTOSCALED["metadata"] | {"ownerReferences": MADE_BY})
+
+
 PLANS: list[tuple[Action, tuple[dict[str, Any], ...]]] = [
     (RolloutPause(), (deployment(),)),
     (SetImage(container="web", image="web:1"), (deployment(), replica_set(1, "web:1"))),
@@ -162,7 +161,7 @@ PLANS: list[tuple[Action, tuple[dict[str, Any], ...]]] = [
     (EditConfigMapKey(key="LOG_LEVEL", value="debug"), (CONFIG,)),
     (Suspend(), (thing("Job", spec={"parallelism": 2}),)),
     (SetReplicaBounds(maximum=9), (AUTOSCALED, deployment())),
-    (SetReplicaBounds(minimum=3), (changed(AUTOSCALED, spec={"minReplicas": 1}), deployment())),
+    (SetReplicaBounds(minimum=3), (AUTOSCALED, deployment())),
     (Resume(), (thing("CronJob", spec={"suspend": True}),)),
     (Suspend(), (thing("Workload", spec={"active": True}),)),
     (Suspend(), (thing("MPIJob", spec={"runPolicy": {"cleanPodPolicy": "None"}}),)),
