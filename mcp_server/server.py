@@ -7,7 +7,7 @@ tool's name to the client, and its trace to stderr. stdout belongs to the protoc
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -20,14 +20,17 @@ from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.resources import FunctionResource, Resource
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp.server.request_state import RequestStateSecurity
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr
 
 from cluster.errors import ClusterError
 from guardrails.errors import GuardrailsError
 from guardrails.redact import present
 from mcp_server.archive import Archive
+from mcp_server.arguments import validated
+from mcp_server.confirmation import Confirmation, confirm
 from mcp_server.errors import ToolRefusal
 from mcp_server.prompts import Answers, ContextFactory, add_completion, add_prompts, add_resources
 from mcp_server.registry import Access, RBACRule, ToolContext, Toolset, ToolSpec
@@ -35,6 +38,7 @@ from mcp_server.result import text_of
 from mcp_server.runbooks import page_names, read_page
 from mcp_server.schema import input_schema, output_schema
 from mcp_server.subscriptions import News, Subscriptions
+from mcp_server.tools.remediation import ExecuteArguments
 
 if TYPE_CHECKING:
     from mcp_server.authentication import Authentication
@@ -44,6 +48,8 @@ REFUSAL_LIMIT = 2_000
 # Reads and investigations end by then; an execution is never cut short, it is made to survive being killed.
 DEADLINE_SECONDS = 240.0
 LIST_LIFETIME_MS = 300_000
+# How long a user may think about a question; the answer to it is refused afterwards.
+STATE_SECONDS = 900.0
 RBAC_KEY = "smokejumper.dev/rbac"
 ACCESS_KEY = "smokejumper.dev/access"
 USES_KEY = "smokejumper.dev/uses"
@@ -76,9 +82,12 @@ class _ServedTool(Tool):
     _context_factory: ContextFactory = PrivateAttr()
     _deadline_seconds: float | None = PrivateAttr()
     _authentication: Authentication | None = PrivateAttr()
+    _confirmation: Confirmation = PrivateAttr()
 
-    async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> CallToolResult:
-        """The rendered answer. Raises ToolError for everything that the caller can read and act on."""
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> CallToolResult | InputRequiredResult:
+        """The rendered answer, or what the client's user is asked first. Raises ToolError for everything that the caller can act on."""
         lacking = self._authentication.missing_scope(self._toolset.spec(self.name).access) if self._authentication else None
         if lacking is not None:
             raise ToolError(f"{self.name} needs the scope {lacking}, which this access token lacks; sign in again and ask for it")
@@ -92,6 +101,9 @@ class _ServedTool(Tool):
         try:
             with anyio.fail_after(self._deadline_seconds):
                 async with self._context_factory() as held:
+                    asked = await self._asked_first(arguments, context, held)
+                    if asked is not None:
+                        return asked
                     answer = await self._toolset.call(self.name, arguments, replace(held, progress=progress))
             page = answer.render()
         except TimeoutError as error:
@@ -104,6 +116,13 @@ class _ServedTool(Tool):
             raise UnexpectedToolError(f"{self.name} failed inside Smokejumper; its log on stderr has the details") from error
         return CallToolResult(content=[TextContent(type="text", text=text_of(page))], structured_content=page.structured)
 
+    async def _asked_first(self, arguments: dict[str, Any], context: Context[Any, Any], held: ToolContext) -> InputRequiredResult | None:
+        spec = self._toolset.spec(self.name)
+        if spec.access is not Access.GATED:
+            return None
+        wanted = validated(ExecuteArguments, self.name, arguments)
+        return await confirm(context, held, wanted.proposal_id, wanted.digest, self._confirmation)
+
 
 def build_server(
     toolset: Toolset,
@@ -113,11 +132,15 @@ def build_server(
     deadline_seconds: float = DEADLINE_SECONDS,
     authentication: Authentication | None = None,
     news: News | None = None,
+    confirmation: Confirmation = "declared",
+    state_keys: Sequence[str] = (),
 ) -> MCPServer:
     """A server of these tools. `context_factory` opens the reader, caller and ports of each call; `cluster` names it for people.
 
     With `authentication`, every request over HTTP needs a token, and every tool the scope of its access. `news` says which proposals
-    changed, for whoever subscribed to one.
+    changed, for whoever subscribed to one. `confirmation` says whose users are asked before anything is executed. What a client carries
+    between the rounds of one question is sealed with the first of `state_keys` and opened with any of them, so replicas that share them
+    continue each other's; without keys only this process does.
     """
     subscriptions = Subscriptions()
     archive = Archive(subscriptions.changed)
@@ -141,9 +164,14 @@ def build_server(
         description="AI SRE for Kubernetes: diagnoses with evidence, remedies under approval.",
         instructions=INSTRUCTIONS,
         version=_version(),
-        tools=[_served(spec, toolset, keeping, deadline_seconds, authentication) for spec in toolset],
+        tools=[_served(spec, toolset, keeping, deadline_seconds, authentication, confirmation) for spec in toolset],
         resources=[_capabilities(toolset, cluster), *(_page(name) for name in page_names())],
         cache_hints={"tools/list": CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")},
+        request_state_security=(
+            RequestStateSecurity(keys=list(state_keys), ttl=STATE_SECONDS)
+            if state_keys
+            else RequestStateSecurity.ephemeral(ttl=STATE_SECONDS)
+        ),
         subscriptions=subscriptions,
         lifespan=running,
         log_level="WARNING",
@@ -169,6 +197,7 @@ def _served(
     context_factory: ContextFactory,
     deadline_seconds: float,
     authentication: Authentication | None,
+    confirmation: Confirmation,
 ) -> Tool:
     tool = _ServedTool(
         fn=spec.run,
@@ -183,6 +212,7 @@ def _served(
         meta=_meta(spec),
     )
     tool._toolset, tool._context_factory, tool._authentication = toolset, context_factory, authentication
+    tool._confirmation = confirmation
     tool._deadline_seconds = None if spec.access is Access.GATED else deadline_seconds
     return tool
 

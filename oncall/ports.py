@@ -64,7 +64,11 @@ def ports(settings: Settings, reader: Reader) -> Ports:
             outcome = await desk.gate.execute(proposal, digest.removeprefix("sha256:"), _who(desk, caller))
             return outcome.model_dump(mode="json")
 
-    return Ports(run_investigation, propose, status, execute)
+    async def answered(proposal: str, digest: str, answer: str, caller: Caller) -> None:
+        async with _answering(open_records(settings)) as desk:
+            await desk.gate.note_answer(proposal, digest, answer, by=_who(desk, caller), channel=caller.channel)
+
+    return Ports(run_investigation, propose, status, execute, answered=answered)
 
 
 @asynccontextmanager

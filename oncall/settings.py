@@ -96,6 +96,13 @@ class McpSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     groups: tuple[Group, ...] | None = Field(default=None, description=f"of tools; default: {', '.join(DEFAULT_GROUPS)}")
+    confirmation: Literal["declared", "required"] = Field(
+        default="declared", description="whose users are asked before an execution: of clients that can ask, or nobody else may execute"
+    )
+    state_keys: SecretStr | None = Field(
+        default=None, description="what replicas seal questions with: words of 32 characters or more, the first seals, all open"
+    )
+    state_keys_file: Path | None = Field(default=None, description="a file that holds them instead")
 
 
 class PriceSettings(BaseModel):

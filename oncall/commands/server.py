@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from mcp_server.authentication import Authentication
     from mcp_server.groups import Group
-    from oncall.settings import Settings
+    from oncall.settings import McpSettings, Settings
+
+
+STATE_KEY_LENGTH = 32
 
 
 def mcp(
@@ -76,7 +79,7 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
     from mcp_server.server import build_server, serve_stdio
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import proposal_news, tool_context
+    from oncall.ports import tool_context
 
     async with open_reader(settings, recording, now) as reader:
         held = tool_context(settings, reader, Caller(getpass.getuser()))
@@ -86,7 +89,7 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
             yield held
 
         tools = await offered(toolset(groups), reader)
-        await serve_stdio(build_server(tools, context, cluster=reader.cluster, news=partial(proposal_news, settings)))
+        await serve_stdio(build_server(tools, context, cluster=reader.cluster, **_protocol(settings)))
 
 
 async def _serve_http(
@@ -101,7 +104,7 @@ async def _serve_http(
     from mcp_server.server import build_server
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import proposal_news, tool_context
+    from oncall.ports import tool_context
 
     served = endpoint(listening, settings.http.url, settings.http.allowed_hosts, settings.http.allowed_origins)
     authentication = await _authentication(settings, served.url)
@@ -120,10 +123,39 @@ async def _serve_http(
                 yield tool_context(settings, own, caller)
 
         tools = await offered(toolset(groups), account)
-        server = build_server(tools, context, cluster=account.cluster, authentication=authentication, news=partial(proposal_news, settings))
+        server = build_server(tools, context, cluster=account.cluster, authentication=authentication, **_protocol(settings))
         app = http_app(server, served, tools, authentication)
         typer.echo(f"serving {account.cluster} at {served.url}", err=True)
         await serve_http(app, listening)
+
+
+def _protocol(settings: Settings) -> dict[str, Any]:
+    """What both transports' servers are built with."""
+    from oncall.ports import proposal_news
+
+    return {
+        "news": partial(proposal_news, settings),
+        "confirmation": settings.mcp.confirmation,
+        "state_keys": state_keys(settings.mcp),
+    }
+
+
+def state_keys(mcp: McpSettings) -> tuple[str, ...]:
+    """The keys that replicas share, from the file or the settings; none where neither says any. Raises SettingsError."""
+    where = "mcp.state_keys"
+    text = mcp.state_keys.get_secret_value() if mcp.state_keys else ""
+    if mcp.state_keys_file is not None:
+        where = f"mcp.state_keys_file {mcp.state_keys_file}"
+        try:
+            text = mcp.state_keys_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{where} cannot be read: {error}. Correct the path, or set SMOKEJUMPER_MCP__STATE_KEYS.") from error
+        if not text.split():
+            raise SettingsError(f"{where} is empty. It holds one or more keys of {STATE_KEY_LENGTH} characters or more.")
+    keys = tuple(text.split())
+    if any(len(key.encode()) < STATE_KEY_LENGTH for key in keys) or len(set(keys)) != len(keys):
+        raise SettingsError(f"{where}: each key has {STATE_KEY_LENGTH} characters or more and stands there once: openssl rand -hex 32.")
+    return keys
 
 
 async def _authentication(settings: Settings, url: str) -> Authentication | None:

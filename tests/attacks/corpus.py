@@ -66,7 +66,6 @@ def runnable(file: str, *surfaces: str) -> list[Attack]:
 SIGNS: dict[str, tuple[tuple[str, str], ...]] = {
     "slack": (("oncall/**/*.py", "slack_sdk"), ("oncall/**/*.py", "X-Slack-Signature"), ("oncall/slack*", "")),
     "approval page": (("oncall/**/*.py", "starlette"), ("oncall/**/*.py", "uvicorn"), ("oncall/web*", "")),
-    "elicitation": (("mcp_server/**/*.py", "elicit"), ("mcp_server/**/*.py", "InputRequired")),
     "external tools": (("mcp_server/**/*.py", "ClientSession"), ("agent/**/*.py", "ClientSession"), ("agent/**/*.py", "mcp.client")),
 }
 

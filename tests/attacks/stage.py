@@ -169,7 +169,7 @@ class Desk:
     """A client of the real tools over the real gate, which rehearses."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
-        self._client = client
+        self.client = client
         self.settings = settings
         self.last: dict[str, Any] = {}
 
@@ -177,7 +177,7 @@ class Desk:
         """(whether it was done, what was said). `$last` is the proposal made last."""
         known = {"proposal_id": self.last.get("id"), "digest": self.last.get("digest")}
         given = {key: known.get(key) if value == "$last" else value for key, value in arguments.items()}
-        result = await self._client.call_tool(tool, given)
+        result = await self.client.call_tool(tool, given)
         said = "\n".join(getattr(part, "text", "") for part in result.content)
         if not result.is_error and tool == "remediation_propose" and result.structured_content is not None:
             self.last = result.structured_content["proposal"]
@@ -200,8 +200,8 @@ def _people(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]:
-    """rita asks; omar could approve, and does not."""
+async def desk(folder: Path, reader: RecordedReader, **options: Any) -> AsyncIterator[Desk]:
+    """rita asks, with a client of these `options`; omar could approve, and does not."""
     settings = Settings(state_dir=folder)
     _people(folder)
     held = tool_context(settings, reader, Caller("rita"))
@@ -210,7 +210,7 @@ async def desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]:
     async def context() -> AsyncIterator[ToolContext]:
         yield held
 
-    async with Client(build_server(toolset(), context)) as client:
+    async with Client(build_server(toolset(), context), **options) as client:
         yield Desk(client, settings)
 
 

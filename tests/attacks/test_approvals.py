@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import ElicitRequestParams, ElicitResult
 
 from guardrails.action import Scale, target
 from guardrails.budget import APPROVALS_PER_MINUTE
@@ -17,7 +19,9 @@ from guardrails.gate import Gate
 from guardrails.office import Office
 from guardrails.proposal import State
 from guardrails.view import ProposalView
+from mcp_server.confirmation import KEY
 from oncall.cli import run
+from oncall.desk import open_records
 from tests.attacks.corpus import Attack, runnable
 from tests.attacks.stage import desk, planted
 from tests.guardrails.conftest import CALM, UNDO, WEB, FakeClock, person
@@ -148,6 +152,47 @@ async def test_a_client_cannot_consent_for_others(attack: Attack, tmp_path: Path
             assert re.search(attack.expect, said), said
         (view,) = await client.proposals()
         assert view.state is State.PENDING
+
+
+async def says_yes(_context: Any, _params: ElicitRequestParams) -> ElicitResult:
+    """The user of a client that answers whatever helps it."""
+    return ElicitResult(action="accept", content={KEY: True})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("attack", runnable("approvals", "elicitation"), ids=str)
+async def test_a_question_is_answered_as_it_was_asked(attack: Attack, tmp_path: Path) -> None:
+    reader = planted(tmp_path / "recording", "nothing", "")
+    async with desk(tmp_path / "state", reader, elicitation_callback=says_yes) as client:
+
+        async def approved(action: str) -> dict[str, Any]:
+            done, said = await client.call(
+                "remediation_propose", {"action": action, "kind": "Deployment", "namespace": "ml", "name": "serve"}
+            )
+            assert done, said
+            async with open_records(client.settings) as records:
+                await records.gate.approve(client.last["id"], client.last["digest"], person(records.office, "omar"), "cli")
+            return {"proposal_id": client.last["id"], "digest": client.last["digest"]}
+
+        async def asked(wish: dict[str, Any], **answer: Any) -> Any:
+            return await client.client.session.call_tool("remediation_execute", wish, allow_input_required=True, **answer)
+
+        other = (await asked(await approved("rollout_undo"))).request_state
+        wish = await approved("rollout_restart")
+        state = (await asked(wish)).request_state
+        tampered = {
+            "one letter changed": state[:40] + ("A" if state[40] != "A" else "B") + state[41:],
+            "cut short": state[:-8],
+            "empty": "",
+            "of another proposal": other,
+        }
+        yes = {KEY: ElicitResult(action="accept", content={KEY: True})}
+        for how in attack.input:
+            with pytest.raises(MCPError) as refusal:
+                await asked(wish, input_responses=yes, request_state=tampered[how])
+            assert str(refusal.value.error.code) == attack.expect, how
+        assert all(view.state is State.APPROVED for view in await client.proposals() if view.id == wish["proposal_id"])
+        assert not (await asked(wish, input_responses=yes, request_state=state)).is_error
 
 
 @pytest.mark.parametrize("attack", runnable("approvals", "command line"), ids=str)

@@ -20,7 +20,8 @@ from tests.attacks.corpus import Attack, runnable
 from tests.attacks.stage import planted
 from tests.cluster.fake_monitoring import Reply, answering
 from tests.mcp_server.issuer import running_issuer
-from tests.mcp_server.test_http import PUBLIC, post, serving
+from tests.mcp_server.serving import PUBLIC, serving
+from tests.mcp_server.test_http import post
 
 HOUR = Window(NOW - timedelta(hours=1), NOW)
 METADATA = "http://169.254.169.254/latest/meta-data/"

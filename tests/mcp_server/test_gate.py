@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +17,29 @@ from guardrails.action import target
 from guardrails.directory import Directory
 from guardrails.errors import OwnApproval
 from guardrails.gate import Gate
-from guardrails.office import PEOPLE, open_office
+from guardrails.office import PEOPLE, Office, open_office
 from mcp_server.registry import Caller, ToolContext
 from mcp_server.server import build_server
 from mcp_server.tools.catalogue import toolset
 from tests.mcp_server.incident import context
 
 pytestmark = pytest.mark.anyio
+NOTHING: Mapping[str, Any] = {}
 RESTART = {"action": "rollout_restart", "kind": "Deployment", "namespace": "ml", "name": "serve"}
 
 
 class Desk:
     """A client, the gate behind it, the port that would write, and the people."""
 
-    def __init__(self, client: Client, gate: Gate, port: Rehearsal, directory: Directory) -> None:
-        self.client, self.gate, self.port, self.directory = client, gate, port, directory
+    def __init__(self, client: Client, gate: Gate, port: Rehearsal, office: Office) -> None:
+        self.client, self.gate, self.port, self.office = client, gate, port, office
+        self.directory = office.directory
+
+    async def approved(self) -> dict[str, Any]:
+        """A proposal of rita's that omar approved."""
+        proposal = await self.propose()
+        await self.gate.approve(proposal["id"], proposal["digest"], person(self, "omar"), "cli")
+        return proposal
 
     async def propose(self) -> dict[str, Any]:
         result = await self.client.call_tool("remediation_propose", RESTART)
@@ -47,10 +55,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]:
+async def open_desk(folder: Path, reader: RecordedReader, *, built: Mapping[str, Any] = NOTHING, **options: Any) -> AsyncIterator[Desk]:
+    """A desk whose server was `built` so, and whose client has these `options`."""
     directory = Directory.load(folder / PEOPLE)
-    directory.add("rita", ("sre-oncall",))
-    directory.add("omar", ("sre-oncall",))
+    for name in ("rita", "omar"):
+        if directory.find(name) is None:
+            directory.add(name, ("sre-oncall",))
     port = Rehearsal(reader, reader.now)
     async with open_office(folder, {reader.cluster: port}) as office:
         gate = Gate(office)
@@ -66,16 +76,19 @@ async def open_desk(folder: Path, reader: RecordedReader) -> AsyncIterator[Desk]
         async def execute(proposal: str, digest: str, caller: Caller) -> dict[str, Any]:
             return (await gate.execute(proposal, digest, caller.subject)).model_dump(mode="json")
 
+        async def answered(proposal: str, digest: str, answer: str, caller: Caller) -> None:
+            await gate.note_answer(proposal, digest, answer, by=caller.subject, channel=caller.channel)
+
         held = context(reader)
         assert held.ports is not None
-        ports = replace(held.ports, propose=propose, status=status, execute=execute)
+        ports = replace(held.ports, propose=propose, status=status, execute=execute, answered=answered)
 
         @asynccontextmanager
         async def factory() -> AsyncIterator[ToolContext]:
             yield replace(held, ports=ports)
 
-        async with Client(build_server(toolset(), factory)) as client:
-            yield Desk(client, gate, port, office.directory)
+        async with Client(build_server(toolset(), factory, **built), **options) as client:
+            yield Desk(client, gate, port, office)
 
 
 def person(desk: Desk, name: str) -> Any:
