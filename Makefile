@@ -39,10 +39,11 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.suite_names
 
-# What is written from the code: pages' front matter and docs/failures.md.
+# What is written from the code: pages' front matter, docs/failures.md and docs/mcp-tools.md.
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.runbooks.page_index
 	$(BIN)/python -m tests.runbooks.failures_page
+	$(BIN)/python -m tests.mcp_server.tools_page
 
 # A disposable real control plane with a scenario loaded; Ctrl-C stops it.
 lab: $(VENV)/.dev

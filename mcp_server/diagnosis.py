@@ -57,6 +57,7 @@ class CauseOutput(Output):
     certainty: Literal["proven", "likely", "possible"]
     evidence: list[dict[str, Any]]
     symptoms: list[dict[str, Any]]
+    handover: str | None = None
     remedies: list[dict[str, Any]]
 
 
@@ -71,7 +72,7 @@ class DiagnosisOutput(Output):
     ruled_out: SkipJsonSchema[list[dict[str, Any]]]
     not_proven: list[dict[str, Any]]
     cannot_see: list[dict[str, Any]]
-    cut: str = ""
+    cut: SkipJsonSchema[str] = ""
 
 
 class Beside(Struct, frozen=True):
@@ -218,6 +219,8 @@ def _cause(number: int, cause: dict[str, Any], now: datetime) -> list[str]:
     ]
     if cause["symptoms"]:
         lines.append(_sentence("   explains " + "; ".join(f"{_named(item['object'])} {item['code']}" for item in cause["symptoms"])))
+    if cause["handover"]:
+        lines.append(_sentence(f"   hand over: {cause['handover']}"))
     for remedy in cause["remedies"]:
         parameters = "".join(f" {name}={value}" for name, value in remedy["parameters"].items() if value is not None)
         lines.append(_sentence(f"   may be proposed: {remedy['action']} {_named(remedy['target'])}{parameters}: {remedy['why']}"))

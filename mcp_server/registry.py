@@ -27,7 +27,7 @@ from mcp_server.errors import ToolRefusal as ToolRefusal
 from mcp_server.groups import Group
 from runbooks.cost import Tariff
 from runbooks.finding import Diagnosis
-from runbooks.remedies import Candidate
+from runbooks.candidate import Candidate
 
 if TYPE_CHECKING:
     from mcp_server.archive import Kept
@@ -151,8 +151,8 @@ class Ports:
 
     `investigate(scope, question, progress)` runs the agent. `propose`, `status` and `execute` return plain documents of the gate
     (`guardrails`) that are safe to show; they raise `ToolRefusal` with what is wrong and what to do next. `kept` finds an investigation
-    of the caller's by id where a server keeps them, and refuses alike. `answered` records what a client's user said when asked whether
-    to execute a digest of a proposal.
+    of the caller's by id where a server keeps them, and refuses alike. `weigh` says what the policy would say of a request, and stores
+    nothing. `answered` records what a client's user said when asked whether to execute a digest of a proposal.
     """
 
     investigate: Callable[[Scope, str | None, Callable[[str], Awaitable[None]]], Awaitable[Investigated]]
@@ -160,6 +160,7 @@ class Ports:
     status: Callable[[str, Caller], Awaitable[dict[str, Any]]]
     execute: Callable[[str, str, Caller], Awaitable[dict[str, Any]]]
     kept: Callable[[str], Kept] | None = None
+    weigh: Callable[[dict[str, Any], Caller], Awaitable[dict[str, Any]]] | None = None
     answered: Callable[[str, str, str, Caller], Awaitable[None]] | None = None
 
 

@@ -23,8 +23,11 @@ PLUGIN = "device plugin"
 
 
 class Allocation(Struct, frozen=True):
-    """What one pod holds of one resource or DRA driver on one node. `way` is how it came by it: "device plugin", that with how devices
-    are divided, or the claim. `devices` are names, where anything tells; `sick` those that their plugin calls unhealthy."""
+    """What one pod holds of one resource or DRA driver on one node.
+
+    `way` is how it came by it: "device plugin", that with how devices are divided, or the claim. `devices` are names, where anything
+    tells; `sick` those that are called unhealthy. Pods that reserve one `claim` share its devices.
+    """
 
     node: str
     resource: str
@@ -34,6 +37,7 @@ class Allocation(Struct, frozen=True):
     way: str
     devices: tuple[str, ...] = ()
     sick: tuple[str, ...] = ()
+    claim: ObjectRef | None = None
 
 
 def allocations(world: World) -> tuple[Allocation, ...]:
@@ -86,5 +90,5 @@ def _claimed(world: World) -> Iterator[Allocation]:
             for pod in pods:
                 owner = pod if pod == UNSEEN else world.top_owner(pod)
                 yield Allocation(
-                    nodes.get((driver, pool), ANY_NODE), driver, pod, owner, len(devices), f"claim {claim.name}", devices, sick
+                    nodes.get((driver, pool), ANY_NODE), driver, pod, owner, len(devices), f"claim {claim.name}", devices, sick, claim.ref
                 )

@@ -168,8 +168,8 @@ def test_the_example_configuration_loads(tmp_path: Path) -> None:
 
 
 def test_every_tool_has_its_row() -> None:
-    text = (DOCS / "mcp.md").read_text("utf-8")
-    assert [row[0].strip("`") for row in rows(text, "## Tools")] == [tool.name for tool in toolset()]
+    text = (DOCS / "mcp-tools.md").read_text("utf-8")
+    assert [row[0].strip("`") for row in rows(text, "# The tools, one by one")] == [tool.name for tool in toolset()]
 
 
 def test_every_dependency_says_why_it_is_here() -> None:

@@ -6,10 +6,40 @@ from collections.abc import Iterable
 
 from mcp_server.groups import GROUPS
 from mcp_server.registry import Toolset, ToolSpec
-from mcp_server.tools import diagnoses, events, gpus, logs, metrics, overview, pods, remediation, resources, scheduling, telemetry
+from mcp_server.tools import (
+    changes,
+    cost,
+    devices,
+    diagnoses,
+    events,
+    gpus,
+    inference,
+    logs,
+    metrics,
+    nodes,
+    overview,
+    pods,
+    queues,
+    records,
+    remediation,
+    resources,
+    scheduling,
+    storage,
+    telemetry,
+    training,
+)
 
 PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS, *telemetry.TOOLS, *metrics.TOOLS)
-ALL: tuple[ToolSpec, ...] = (*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *gpus.TOOLS, *PRIMITIVE, *remediation.TOOLS)
+ALL: tuple[ToolSpec, ...] = (
+    *(*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *changes.TOOLS, *nodes.TOOLS, *PRIMITIVE),
+    *storage.TOOLS,
+    *(*gpus.TOOLS, *devices.TOOLS, *cost.TOOLS),
+    *inference.TOOLS,
+    *queues.TOOLS,
+    *training.TOOLS,
+    *records.TOOLS,
+    *remediation.TOOLS,
+)
 
 
 def toolset(groups: Iterable[str] | None = None) -> Toolset:

@@ -34,7 +34,7 @@ def _bounded(labels: dict[str, str]) -> dict[str, str]:
 
 
 class MetricsQueryArguments(ListArguments):
-    name: Annotated[str | None, Field(description="preset or metric; neither name nor expression: lists presets")] = None
+    name: Annotated[str | None, Field(description="preset or metric; neither lists presets")] = None
     labels: Annotated[dict[str, str], AfterValidator(_bounded)] = Field(default_factory=dict)
     expression: Annotated[str | None, Field(description="PromQL")] = None
     minutes: Annotated[int, Field(ge=1, le=MINUTES_LIMIT)] = 60

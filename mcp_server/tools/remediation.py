@@ -14,15 +14,16 @@ from guardrails.action import BY_NAME, TARGET_RESOURCES, access, check_target, e
 from guardrails.errors import GuardrailsError
 from guardrails.redact import redact_object
 from mcp_server.arguments import Arguments, Name, Namespace, nearest
+from mcp_server.diagnosis import TAIL_BYTES, Detail
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Access, Answer, Page, Ports, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import HARD_BYTES, Output, flattened
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Output, flattened
 
 PARAMETERS_LIMIT = 20
 EVIDENCE_LIMIT = 20
 REASON_LIMIT = 1_000
 # What decides the next step is read first.
-FIRST = ("id", "state", "detail", "next_step", "digest", "summary")
+FIRST = ("id", "state", "effect", "reason", "needs", "detail", "next_step", "digest", "summary", "missing")
 DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
 
 
@@ -47,7 +48,7 @@ TargetKind = Annotated[str, _one_of(tuple(TARGET_RESOURCES), "kinds"), Field(jso
 ProposalId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 
 
-class ProposeArguments(Arguments):
+class ChangeArguments(Arguments):
     action: ActionName
     kind: TargetKind
     name: Name
@@ -56,12 +57,16 @@ class ProposeArguments(Arguments):
         dict[str, int | str | bool | list[str]],
         Field(description=f"by action: {PARAMETERS}", default_factory=dict, max_length=PARAMETERS_LIMIT),
     ]
+
+
+class ProposeArguments(ChangeArguments):
     evidence_ids: Annotated[tuple[str, ...], Field(description="ev:… of the diagnosis", max_length=EVIDENCE_LIMIT)] = ()
     reason: Annotated[str, Field(max_length=REASON_LIMIT)] = ""
 
 
 class StatusArguments(Arguments):
     proposal_id: ProposalId
+    detail: Detail = "summary"
 
 
 class ExecuteArguments(Arguments):
@@ -78,27 +83,31 @@ class ProposalOutput(Output):
 
 async def _propose(context: ToolContext, arguments: ProposeArguments) -> Answer:
     ports = _ports(context)
+    change = asked_change("remediation_propose", arguments)
+    request = {**change, "evidence_ids": list(arguments.evidence_ids), "reason": arguments.reason}
+    return document_answer(await ports.propose(request, context.caller), "summary")
+
+
+def asked_change(tool: str, arguments: ChangeArguments) -> dict[str, Any]:
+    """The action and its target as the ports take them. Raises ToolRefusal for what is not in the vocabulary."""
     try:
         action = parse_action({"action": arguments.action, **arguments.parameters})
         on = target(arguments.kind, arguments.namespace, arguments.name)
         check_target(action, on)
     except GuardrailsError as error:
-        raise ToolRefusal(f"remediation_propose: {error}") from error
-    request = {
+        raise ToolRefusal(f"{tool}: {error}") from error
+    return {
         "action": action.model_dump(mode="json", exclude_none=True),
         "target": {"kind": on.kind, "namespace": on.namespace, "name": on.name},
-        "evidence_ids": list(arguments.evidence_ids),
-        "reason": arguments.reason,
     }
-    return _answer(await ports.propose(request, context.caller))
 
 
 async def _status(context: ToolContext, arguments: StatusArguments) -> Answer:
-    return _answer(await _ports(context).status(arguments.proposal_id, context.caller))
+    return document_answer(await _ports(context).status(arguments.proposal_id, context.caller), arguments.detail)
 
 
 async def _execute(context: ToolContext, arguments: ExecuteArguments) -> Answer:
-    return _answer(await _ports(context).execute(arguments.proposal_id, arguments.digest, context.caller))
+    return document_answer(await _ports(context).execute(arguments.proposal_id, arguments.digest, context.caller), "summary")
 
 
 def _ports(context: ToolContext) -> Ports:
@@ -107,13 +116,18 @@ def _ports(context: ToolContext) -> Ports:
     return context.ports
 
 
-def _answer(document: dict[str, Any]) -> Answer:
+def document_answer(document: dict[str, Any], detail: Detail) -> Answer:
+    """A document of the gate as an answer: what decides the next step first, within the budget."""
+    budget_bytes = DEFAULT_BYTES if detail == "summary" else HARD_BYTES
+
     def render() -> Page:
         redacted: dict[str, Any] = redact_object(document)
         safe = {key: redacted[key] for key in sorted(redacted, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))}
-        lines, cut = flattened(safe, HARD_BYTES // 2)
+        lines, cut = flattened(safe, budget_bytes - TAIL_BYTES)
+        more = f"{cut}; remediation_status with detail=full shows more" if cut and detail == "summary" else cut
         # What is cut from the text is cut from the data too: neither says more than the other.
-        return Page(tuple(lines), {"proposal": safe if not cut else {"id": safe.get("id")}, "cut": cut}, cut=cut)
+        shown = safe if not cut else {key: safe[key] for key in FIRST if key in safe}
+        return Page(tuple(lines), {"proposal": shown, "cut": cut}, cut=more, budget_bytes=budget_bytes)
 
     return Answer(render)
 

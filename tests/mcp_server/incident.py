@@ -34,6 +34,58 @@ apiVersion: v1
 items:
 - {kind: Namespace, apiVersion: v1, metadata: {name: ml}}
 - {kind: Namespace, apiVersion: v1, metadata: {name: web}}
+- kind: Service
+  apiVersion: v1
+  metadata: {name: serve, namespace: ml, annotations: {note: canary-annotation-04}}
+  spec: {selector: {app: serve}, ports: [{port: 80, targetPort: 8000}]}
+- kind: EndpointSlice
+  apiVersion: discovery.k8s.io/v1
+  metadata: {name: serve-1, namespace: ml, labels: {kubernetes.io/service-name: serve}}
+  endpoints: [{addresses: [10.0.0.9], conditions: {ready: false}, targetRef: {kind: Pod, name: serve-5c9f7-abcde}}]
+- kind: PersistentVolumeClaim
+  apiVersion: v1
+  metadata: {name: weights, namespace: ml, creationTimestamp: "2026-01-15T11:00:00Z", annotations: {note: canary-annotation-04}}
+  spec: {accessModes: [ReadWriteOnce], storageClassName: fast, volumeName: pv-1, resources: {requests: {storage: 100Gi}}}
+  status: {phase: Bound, capacity: {storage: 100Gi}}
+- kind: ClusterQueue
+  apiVersion: kueue.x-k8s.io/v1beta2
+  metadata: {name: research}
+  spec:
+    cohortName: all
+    resourceGroups:
+    - coveredResources: [nvidia.com/gpu]
+      flavors: [{name: h100, resources: [{name: nvidia.com/gpu, nominalQuota: 8, borrowingLimit: 4}]}]
+  status:
+    pendingWorkloads: 1
+    admittedWorkloads: 2
+    flavorsReservation: [{name: h100, resources: [{name: nvidia.com/gpu, total: 10, borrowed: 2}]}]
+    conditions: [{type: Active, status: "True", reason: Ready}]
+- kind: LocalQueue
+  apiVersion: kueue.x-k8s.io/v1beta2
+  metadata: {name: team, namespace: ml}
+  spec: {clusterQueue: research}
+- kind: Workload
+  apiVersion: kueue.x-k8s.io/v1beta2
+  metadata:
+    name: job-finetune-12345
+    namespace: ml
+    annotations: {note: canary-annotation-04}
+    ownerReferences: [{kind: Job, name: finetune, uid: j-1, controller: true, apiVersion: batch/v1}]
+  spec:
+    queueName: team
+    podSets:
+    - {name: main, count: 4, template: {spec: {containers: [{name: c, resources: {requests: {nvidia.com/gpu: 2}}}]}}}
+  status:
+    conditions:
+    - type: QuotaReserved
+      status: "False"
+      reason: Pending
+      message: "couldn't assign flavors: insufficient unused quota for nvidia.com/gpu in flavor h100, 6 more needed"
+- kind: Job
+  apiVersion: batch/v1
+  metadata: {name: finetune, namespace: ml, uid: j-1, labels: {kueue.x-k8s.io/queue-name: team}}
+  spec: {suspend: true, parallelism: 4, completions: 4}
+  status: {}
 - kind: Node
   apiVersion: v1
   metadata: {name: cpu-1, creationTimestamp: "2026-01-01T00:00:00Z"}
@@ -53,6 +105,7 @@ items:
         containers:
         - name: server
           image: registry.example/serve:v2
+          command: [vllm, serve, /models/m]
           env: [{name: DB_HOST, value: canary-variable-02}, {name: MODE, value: fast}]
   status:
     replicas: 1
@@ -84,7 +137,7 @@ items:
     ownerReferences: [{kind: ReplicaSet, name: serve-5c9f7, uid: r-2, controller: true, apiVersion: apps/v1}]
   spec:
     nodeName: cpu-1
-    containers: [{name: server, image: registry.example/serve:v2}]
+    containers: [{name: server, image: registry.example/serve:v2, command: [vllm, serve, /models/m]}]
   status:
     phase: Pending
     conditions: [{type: Ready, status: "False"}, {type: PodScheduled, status: "True"}]
@@ -169,7 +222,7 @@ def ports(reader: RecordedReader) -> Ports:
         growth = Growth()
         world = World(reader.cluster, reader.now(), scope)
         await progress("reading")
-        for name, arguments in (("pods_list", {}), ("events_list", {}), *(("resources_list", {"kind": kind}) for kind in KINDS)):
+        for name, arguments in (("pods_list", {}), ("events_list", {}), *(("resources_list", {"kind": kind}) for kind in INVESTIGATED)):
             growth = (await toolset().call(name, dict(arguments), ToolContext(reader, Caller("test"), reader.now))).growth
             world = growth.grow(world)
         diagnosis = explain(world, detect(world), (scope.subject,) if scope.subject else ())
@@ -186,10 +239,14 @@ def ports(reader: RecordedReader) -> Ports:
     async def execute(proposal: str, digest: str, caller: Caller) -> dict[str, Any]:
         raise ToolRefusal(f"proposal {proposal} is not approved: it lacks 1 approval by someone other than {caller.subject}")
 
-    return Ports(investigate, propose, status, execute)
+    async def weigh(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        return {"effect": "approve", "reason": "Needs approval: 1 of platform.", "needs": {"platform": 1}, "rules": ["one"], **request}
+
+    return Ports(investigate, propose, status, execute, weigh=weigh)
 
 
 KINDS = ("Node", "Namespace", "Deployment", "ReplicaSet", "ConfigMap")
+INVESTIGATED = (*KINDS, "Service", "EndpointSlice", "PersistentVolumeClaim", "Job", "Workload", "LocalQueue", "ClusterQueue")
 
 
 def context(reader: RecordedReader) -> ToolContext:

@@ -32,7 +32,7 @@ async def test_cluster_scoped_kinds_ignore_namespaces(reader: RecordedReader) ->
 
 
 async def test_a_kind_that_was_not_recorded_is_missing_and_not_complete(reader: RecordedReader) -> None:
-    listing = await list_kind(context(reader), BY_NAME["Service"])
+    listing = await list_kind(context(reader), BY_NAME["Ingress"])
     assert not listing.read.complete
     assert listing.read.missing
 
@@ -56,8 +56,8 @@ async def test_an_unknown_namespace_names_the_nearest(reader: RecordedReader) ->
 
 
 async def test_what_cannot_be_seen_is_not_said_to_be_absent(reader: RecordedReader) -> None:
-    with pytest.raises(ToolRefusal, match="cannot read Service/ml/x: no-source"):
-        await find_object(context(reader), BY_NAME["Service"], "ml", "x")
+    with pytest.raises(ToolRefusal, match="cannot read Ingress/ml/x: no-source"):
+        await find_object(context(reader), BY_NAME["Ingress"], "ml", "x")
 
 
 async def test_a_namespaced_object_needs_its_namespace(reader: RecordedReader) -> None:

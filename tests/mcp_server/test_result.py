@@ -118,10 +118,15 @@ def test_untrusted_rows_cannot_close_their_fence() -> None:
 
 
 def test_missing_is_said_and_bounded() -> None:
-    missing = [Missing(f"pods in n{n}", Why.FORBIDDEN, "403", "grant list on pods") for n in range(12)]
-    lines = cannot_see(missing)
-    assert lines[0] == "cannot see: pods in n0 (forbidden: 403); grant list on pods"
+    alike = [Missing(f"pods in n{n}", Why.FORBIDDEN, "403", "grant list on pods") for n in range(7)]
+    assert cannot_see(alike) == [
+        "cannot see: pods in n0, pods in n1, pods in n2, pods in n3, pods in n4 and 2 more (forbidden: 403); grant list on pods"
+    ]
+    different = [Missing(f"pods in n{n}", Why.FORBIDDEN, f"403 of n{n}", "grant list on pods") for n in range(12)]
+    lines = cannot_see(different)
+    assert lines[0] == "cannot see: pods in n0 (forbidden: 403 of n0); grant list on pods"
     assert lines[-1] == "cannot see: 2 more"
+    assert cannot_see(different, 100) == [lines[0], "cannot see: 11 more"]
 
 
 def test_a_document_flattens_within_its_budget() -> None:

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.anyio
 
 async def test_counts_devices_and_troubled_objects(reader: RecordedReader) -> None:
     page = (await call(reader, "cluster_overview")).render()
-    assert page.lines[0] == "recording, 2 namespaces: 1 nodes, 1 deployments (1 with problems), 3 pods (2 with problems)"
+    assert page.lines[0] == (
+        "recording, 2 namespaces: 1 nodes, 1 deployments (1 with problems), 1 jobs, 1 persistentvolumeclaims, 3 pods (2 with problems)"
+    )
     assert "devices, allocatable/capacity: nvidia.com/gpu 0/8" in page.lines
     assert "warning events: Failed 1" in page.lines
     # The Deployment's row stands for its pod.
