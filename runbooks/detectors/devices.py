@@ -113,6 +113,12 @@ def _waiting(world: World, resources: frozenset[str]) -> dict[str, tuple[ObjectR
     return found
 
 
+def _waiting_for_nvidia(world: World) -> tuple[ObjectRef, ...]:
+    """Pods and workloads that no node has GPUs or partitions of GPUs for."""
+    wanted = {name for group in world.once(pending_groups) for name in requests_of(group.sample.spec) if name.startswith("nvidia.com/")}
+    return tuple(ref for refs in _waiting(world, frozenset(wanted)).values() for ref in refs)
+
+
 def _plugin_down(world: World, node: Node, resource: str, waiting: tuple[ObjectRef, ...]) -> Finding:
     capacity = node.capacity(resource)
     pods = [pod for pod in world.pods_on(node.name) if _PLUGIN_NAME.search(pod.name)]
@@ -221,7 +227,7 @@ def partition_mismatch(world: World) -> Iterable[Finding]:
             wanted = node.labels.get("nvidia.com/mig.config", "?")
             proof = cite(Source.FIELD, node.ref, "metadata.labels[nvidia.com/mig.config.state]", f"failed (nvidia.com/mig.config={wanted})")
             text = f"MIG configuration {wanted} could not be applied on node {node.name}; the GPU is usually still in use."
-            yield Finding("gpu.mig-failed", node.ref, Certainty.PROVEN, (proof,), text)
+            yield Finding("gpu.mig-failed", node.ref, Certainty.PROVEN, (proof,), text, affects=_waiting_for_nvidia(world))
     if not world.all(Node):
         return
     offered = {name for node in world.all(Node) for name in (node.status.capacity or {}) if name.startswith("nvidia.com/")}
@@ -265,7 +271,7 @@ def _setup_messages(world: World, pod: Pod) -> Iterable[tuple[str, Evidence]]:
 
 
 def operator_not_ready(world: World) -> Iterable[Finding]:
-    """The GPU operator's own verdict, and driver upgrades that failed."""
+    """The GPU operator's own verdict."""
     for policy in world.custom("ClusterPolicy"):
         if not isinstance(policy, CustomObject):
             continue
@@ -281,11 +287,6 @@ def operator_not_ready(world: World) -> Iterable[Finding]:
         text = f"The GPU operator is not ready ({why[:200]}); {len(operands)} of its pods are not ready."
         certainty = Certainty.LIKELY if operands else Certainty.PROVEN
         yield Finding("gpu.operator-not-ready", policy.ref, certainty, (proof,), text, affects=operands)
-    for node in world.all(Node):
-        if node.labels.get("nvidia.com/gpu-driver-upgrade-state") == "upgrade-failed":
-            proof = cite(Source.FIELD, node.ref, "metadata.labels[nvidia.com/gpu-driver-upgrade-state]", "upgrade-failed")
-            text = f"The GPU driver upgrade of node {node.name} has failed and leaves the node out of use."
-            yield Finding("gpu.driver-upgrade-failed", node.ref, Certainty.PROVEN, (proof,), text)
 
 
 def fault_events(world: World) -> Iterable[Finding]:

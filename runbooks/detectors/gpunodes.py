@@ -45,17 +45,31 @@ RECENT = timedelta(hours=6)
 _OWN_FAULT = re.compile(r"OOMKilled|Evicted|Completed|StartError|ContainerCannotRun|DeadlineExceeded|Preempt")
 
 
+def upgrade_failed(world: World) -> Iterator[Finding]:
+    """Nodes whose driver upgrade failed: they stay closed until somebody looks."""
+    for node in world.all(Node):
+        if node.labels.get(_UPGRADE) == "upgrade-failed":
+            proof = cite(Source.FIELD, node.ref, f"metadata.labels[{_UPGRADE}]", "upgrade-failed")
+            text = f"The GPU driver upgrade of node {node.name} has failed and leaves the node out of use."
+            yield Finding("gpu.driver-upgrade-failed", node.ref, Certainty.PROVEN, (proof,), text, affects=_waiters(world, node))
+
+
+def _waiters(world: World, node: Node) -> tuple[ObjectRef, ...]:
+    """Who waits for devices as this node has them."""
+    waiting = _wanted(world)
+    found = (ref for name in node.status.capacity or {} if vendor_of(name) is not None for ref in waiting.get(name, ()))
+    return tuple(dict.fromkeys(found))
+
+
 def upgrade_stuck(world: World) -> Iterator[Finding]:
     """Nodes that a driver upgrade has closed and that it does not finish, while somebody waits for their devices."""
-    waiting = _wanted(world)
     for node in world.all(Node):
         state = node.labels.get(_UPGRADE, "")
-        devices = [name for name in node.status.capacity or {} if vendor_of(name) is not None]
-        if state not in _WAITS or not node.spec.unschedulable or not any(name in waiting for name in devices):
+        affected = _waiters(world, node) if state in _WAITS and node.spec.unschedulable else ()
+        if not affected:
             continue
         users = [pod for pod in world.pods_on(node.name) if not pod.finished and uses_device(pod)] if state in _HOLDS else []
         held = f"; {len(users)} pod(s) still use its GPUs, the first is {users[0].ref}" if users else ""
-        affected = tuple(dict.fromkeys(ref for name in devices for ref in waiting.get(name, ())))
         yield Finding(
             "gpu.driver-upgrade-stuck",
             node.ref,
@@ -89,6 +103,7 @@ def operand_paused(world: World) -> Iterator[Finding]:
             ),
             f"On node {node.name} {names} stay paused for a MIG change that is over (state {state or 'unknown'}): its devices do not come "
             "back by themselves.",
+            affects=_waiters(world, node),
         )
 
 
@@ -152,4 +167,4 @@ def _wanted(world: World) -> dict[str, tuple[ObjectRef, ...]]:
     return found
 
 
-DETECTORS: tuple[Detector, ...] = (upgrade_stuck, operand_paused, node_keeps_failing)
+DETECTORS: tuple[Detector, ...] = (upgrade_failed, upgrade_stuck, operand_paused, node_keeps_failing)

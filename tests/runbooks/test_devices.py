@@ -8,14 +8,14 @@ import pytest
 from cluster.facts.dra import Device
 from cluster.world import World
 from runbooks.catalogue import catalogue
-from runbooks.detectors import claims, devices
+from runbooks.detectors import claims, devices, gpunodes
 from runbooks.device_selector import Answer, attributes_named, selects
 from runbooks.finding import Finding
 from tests.runbooks.worlds import world
 
 
 def found(made: World) -> list[Finding]:
-    return [finding for detector in (*devices.DETECTORS, *claims.DETECTORS) for finding in detector(made)]
+    return [finding for detector in (*devices.DETECTORS, *gpunodes.DETECTORS, *claims.DETECTORS) for finding in detector(made)]
 
 
 def node(total: int | None = 8, usable: int = 8, *, conditions: str = "", labels: str = "{}") -> str:
