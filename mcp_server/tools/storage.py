@@ -1,4 +1,4 @@
-"""Volumes: why a claim, or a pod that mounts one, does not work, and how claims stand. `runbooks.volumes` reads; the agent diagnoses."""
+"""Volumes: why a claim, or a pod that mounts one, does not work, and how claims stand. The agent diagnoses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcp_server.probe import find_object, read_kinds
 from mcp_server.registry import Access, Answer, ToolContext, ToolSpec, rules_of
 from mcp_server.result import Cell
 from mcp_server.tools.diagnoses import USES, diagnosed
-from runbooks.volumes import Claim, claims, claims_of
+from runbooks.volumeclaims import Claim, claims, claims_of
 
 KINDS = tuple(kind.kind for kind in (PersistentVolumeClaim, PersistentVolume, StorageClass, Pod))
 COLUMNS = ("claim", "phase", "class", "modes", "asked", "has", "full", "volume", "driver", "expandable", "mounted by")

@@ -57,7 +57,7 @@ def claims(world: World) -> tuple[Claim, ...]:
 def claims_of(pod: Pod) -> tuple[str, ...]:
     """The names of the claims that a pod mounts, those made for its ephemeral volumes included."""
     named = (volume.persistent_volume_claim.claim_name for volume in pod.spec.volumes or () if volume.persistent_volume_claim)
-    made = (f"{pod.name}-{volume.name}" for volume in pod.spec.volumes or () if volume.ephemeral)
+    made = (f"{pod.name}-{volume.name}" for volume in pod.spec.volumes or () if volume.ephemeral is not None)
     return (*named, *made)
 
 
