@@ -42,7 +42,9 @@ class Asked:
         if worked:
             self.worked.add(worked)
         for name, pattern in FOUND.items():
-            if name not in self.found and (match := pattern.search(answer)):
+            # Evidence is looked up where an investigation is kept.
+            wanted = name not in self.found and (name != "evidence_id" or FOUND["id"].search(answer))
+            if wanted and (match := pattern.search(answer)):
                 self.found[name] = match[0]
 
     def leaks(self, secrets: Mapping[str, str]) -> list[str]:
@@ -50,17 +52,21 @@ class Asked:
         return [f"{name} in {what}" for what, answer in self.answers for name, secret in secrets.items() if secret in answer]
 
 
-async def ask_everything(client: Client, objects: Sequence[Mapping[str, str]], words: Mapping[str, Any], poison: str) -> Asked:
-    """Ask for all there is: with sensible arguments (each of `objects`, then `words` by argument name), with every choice of every
-    argument that offers some, and with `poison` in place of every text, together and one at a time."""
+async def ask_everything(
+    client: Client, objects: Sequence[Mapping[str, str]], words: Mapping[str, Any], poison: str, *, thorough: bool = True
+) -> Asked:
+    """Ask for all there is: with sensible arguments (each of `objects`, then `words` by argument name) and with `poison` in place of
+    every text; `thorough` also one text at a time, and every choice of every argument that offers some."""
     asked = Asked()
     tools = (await client.list_tools()).tools
     asked.keep("tools/list", _dump(tools))
     called: set[str] = set()
-    # Twice, because ids that one tool gives are what another takes.
-    for tool in (*tools, *tools):
+    for number, tool in enumerate((*tools, *tools)):
+        # Twice where there was no answer, because ids that one tool gives are what another takes.
+        if number >= len(tools) and tool.name in asked.worked:
+            continue
         schema = dict(tool.input_schema)
-        for arguments in variants(schema, objects, {**words, **asked.found}, poison):
+        for arguments in variants(schema, objects, {**words, **asked.found}, poison, thorough=thorough):
             what = f"{tool.name} {arguments}"
             if what not in called:
                 called.add(what)
@@ -90,7 +96,9 @@ async def ask_everything(client: Client, objects: Sequence[Mapping[str, str]], w
     return asked
 
 
-def variants(schema: Arguments, objects: Sequence[Mapping[str, str]], words: Mapping[str, Any], poison: str) -> Iterator[Arguments]:
+def variants(
+    schema: Arguments, objects: Sequence[Mapping[str, str]], words: Mapping[str, Any], poison: str, *, thorough: bool
+) -> Iterator[Arguments]:
     """Arguments of a tool by its schema."""
     properties: dict[str, Arguments] = schema.get("properties", {})
     required = set(schema.get("required", ()))
@@ -103,13 +111,13 @@ def variants(schema: Arguments, objects: Sequence[Mapping[str, str]], words: Map
         if arguments not in usual:
             usual.append(arguments)
     yield from usual
-    for name, property_ in properties.items():
-        for choice in _choices(_plain(property_)):
-            yield {**usual[0], name: choice}
+    if thorough:
+        yield from ({**usual[0], name: choice} for name, property_ in properties.items() for choice in _choices(_plain(property_)))
     texts = {name: _poisoned(_plain(property_), poison) for name, property_ in properties.items()}
     texts = {name: value for name, value in texts.items() if value is not None}
     if texts:
         yield {**usual[0], **texts}
+    if thorough:
         yield from ({**usual[0], name: value} for name, value in texts.items())
     yield {**usual[0], poison: poison}
 

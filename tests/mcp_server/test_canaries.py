@@ -17,8 +17,8 @@ from tests.mcp_server.incident import CANARIES, context
 
 POISON = "hf_canary09canary09canary09"
 OBJECTS = (
-    {"kind": "Pod", "namespace": "ml", "name": "serve-5c9f7-abcde", "pod": "serve-5c9f7-abcde", "workload": "Deployment/serve"},
-    {"kind": "Deployment", "namespace": "ml", "name": "serve"},
+    {"kind": "Pod", "namespace": "ml", "name": "serve-5c9f7-abcde", "pod": "serve-5c9f7-abcde"},
+    {"kind": "Deployment", "namespace": "ml", "name": "serve", "workload": "Deployment/serve"},
     {"kind": "Pod", "namespace": "web", "name": "shop-1", "pod": "shop-1", "container": "shop"},
     {"kind": "ConfigMap", "namespace": "ml", "name": "settings"},
     {"kind": "Secret", "namespace": "ml", "name": "tokens"},
