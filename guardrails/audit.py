@@ -8,17 +8,18 @@ A long ledger in a file is read by two processes, one for the hashes and one for
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from json import dumps
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any, Literal
 
-from anyio import BrokenResourceError, open_process
+from anyio import BrokenResourceError, open_process, to_thread
 from anyio.abc import Process
-from msgspec import Struct, json
+from msgspec import DecodeError, Struct, json
 from sqlalchemy import Connection, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,7 +31,7 @@ from guardrails.note import Verifier
 from guardrails.proposal import DIGEST_DOMAIN
 from guardrails.redact import present
 from guardrails.replay import Replay
-from guardrails.sqlite import lenient
+from guardrails.sqlite import lenient, scan
 from guardrails.store import Store, checkpoints, entries, heads
 from guardrails.tables import check, check_documents, rows
 
@@ -56,11 +57,18 @@ class Report(Struct, frozen=True):
 
 
 async def verify(
-    store: Store, verifier: Verifier | None, *, log: str = "default", anchor: Path | None = None, split_from: int = SPLIT_FROM
+    store: Store,
+    verifier: Verifier | None,
+    *,
+    log: str = "default",
+    anchor: Path | None = None,
+    split_from: int = SPLIT_FROM,
+    second: Callable[[Path, str], list[str]] = command,
 ) -> Report:
     """Check everything. `verifier` should be a key pinned outside the database; `anchor` is the newest checkpoint kept beside it.
 
-    From `split_from` entries on, a file is read by two processes.
+    From `split_from` entries on, a file is read by two processes. `second` is the command line of the other one, for a file and a log:
+    when it dies or answers nonsense, a note says so, and its part is done here.
     """
     if verifier is None:
         return Report("cannot-verify", 0, 0, 0, (), ("There is no key to check signatures with.",))
@@ -68,48 +76,57 @@ async def verify(
         kept = _read_anchor(anchor)
         try:
             async with store.read() as connection:
-                return await _verify(connection, store.path, verifier, log, kept, split_from)
+                return await _verify(connection, store.path, verifier, log, kept, split_from, second)
         except BadStore as error:
             if store.path is None or "decode to UTF-8" not in str(error):
                 raise
             # Somebody wrote bytes into a column that are no text: read on, for the verdict must name the row.
             async with store.read() as connection, lenient(connection):
-                return await _verify(connection, None, verifier, log, kept, split_from)
+                return await _verify(connection, None, verifier, log, kept, split_from, second)
     except GuardrailsError as error:
         return Report("cannot-verify", 0, 0, 0, (), (str(error),))
 
 
 async def _verify(
-    connection: AsyncConnection, path: Path | None, verifier: Verifier, log: str, anchor: str | None, split_from: int
+    connection: AsyncConnection,
+    path: Path | None,
+    verifier: Verifier,
+    log: str,
+    anchor: str | None,
+    split_from: int,
+    second: Callable[[Path, str], list[str]],
 ) -> Report:
     signed = await connection.run_sync(_signed, log, anchor)
-    hashed: Hashed | None = None
-    if path is not None and signed.size >= split_from and (os.cpu_count() or 1) > 1:
+    notes: list[str] = []
+    if path is None or signed.size < split_from or (os.cpu_count() or 1) < 2:
+        leaves = Leaves(signed.sizes)
+        replay, problems = await connection.run_sync(_read, log, signed, leaves)
+        hashed = None
+    else:
         asked = Asked(sorted(signed.sizes), DIGEST_DOMAIN.decode())
-        async with await open_process(command(path, log), stderr=DEVNULL) as process:
+        async with await open_process(second(path, log), stderr=DEVNULL) as process:
             try:
                 await _ask(process, asked)
-                replay, problems = await connection.run_sync(_read, log, signed, None)
+                here = await to_thread.run_sync(_scan, path, log, signed)
                 hashed = await _answer(process)
             except BaseException:
                 # It may have died of the same.
                 with suppress(ProcessLookupError):
                     process.kill()
                 raise
+        if hashed is None:
+            notes.append(f"The second process ended without an answer (exit status {process.returncode}); its part was done again.")
+        # Where somebody has written since, the transaction that read the head reads on.
+        replay, problems = here if here is not None else await connection.run_sync(_read, log, signed, None)
         if hashed is None or hashed.head != signed.note:
-            # It died, or somebody has written since.
-            leaves = Leaves(signed.sizes)
+            leaves, hashed = Leaves(signed.sizes), None
             await connection.run_sync(_read_leaves, log, leaves)
-            hashed = None
-    else:
-        leaves = Leaves(signed.sizes)
-        replay, problems = await connection.run_sync(_read, log, signed, leaves)
     if hashed is None:
         hashed = found(signed.note, leaves, [])
         problems += await connection.run_sync(check_documents, log)
     else:
         problems += await connection.run_sync(check_documents, log, hashed.doubtful)
-    return _judge(signed, hashed, replay, problems, verifier, anchor)
+    return _judge(signed, hashed, replay, problems, verifier, anchor, notes)
 
 
 async def _ask(process: Process, asked: Asked) -> None:
@@ -123,10 +140,15 @@ async def _ask(process: Process, asked: Asked) -> None:
 
 
 async def _answer(process: Process) -> Hashed | None:
-    """What the other process found; None when it died."""
+    """What the other process found; None when it died, or that is no answer."""
     assert process.stdout is not None
     answer = b"".join([chunk async for chunk in process.stdout])
-    return json.decode(answer, type=Hashed) if await process.wait() == 0 else None
+    if await process.wait() != 0:
+        return None
+    try:
+        return json.decode(answer, type=Hashed)
+    except DecodeError:
+        return None
 
 
 class _Signed(Struct, frozen=True):
@@ -152,6 +174,26 @@ def _signed(connection: Connection, log: str, anchor: str | None) -> _Signed:
     return _Signed(size, note, frontier, kept, sizes, others == 0)
 
 
+def _scan(path: Path, log: str, signed: _Signed) -> tuple[Replay, list[Problem]] | None:
+    """As `_read` without leaves, on a connection of this thread; None when the head there is not the one that was signed."""
+    with scan(path) as connection, _uncollected():
+        head = connection.execute(select(heads.c.note).where(heads.c.log == log)).scalar_one_or_none()
+        return _read(connection, log, signed, None) if head == signed.note else None
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for cycles, of which a replay makes none: it would take a tenth of the time."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _read(connection: Connection, log: str, signed: _Signed, leaves: Leaves | None) -> tuple[Replay, list[Problem]]:
     """Tell the story, and compare the tables with it; on the way give the rows to the leaves."""
     replay, problems = Replay(), list[Problem]()
@@ -173,7 +215,9 @@ def _read_leaves(connection: Connection, log: str, leaves: Leaves) -> None:
         leaves.take(batch)
 
 
-def _judge(signed: _Signed, hashed: Hashed, replay: Replay, problems: list[Problem], verifier: Verifier, anchor: str | None) -> Report:
+def _judge(
+    signed: _Signed, hashed: Hashed, replay: Replay, problems: list[Problem], verifier: Verifier, anchor: str | None, notes: list[str]
+) -> Report:
     problems = [*hashed.problems, *problems]
     there, roots = hashed.size, {size: bytes.fromhex(root) for size, root in hashed.roots.items()}
     _check_checkpoints(signed.checkpoints, verifier, there, roots, problems)
@@ -186,7 +230,6 @@ def _judge(signed: _Signed, hashed: Hashed, replay: Replay, problems: list[Probl
         problems.append(Problem(-1, f"A checkpoint of size {signed.size // CHECKPOINT_EVERY * CHECKPOINT_EVERY} or a little more is gone."))
     if signed.size:
         _check_note(signed.note, signed.size, verifier, roots, problems, "The checkpoint of the head", there=there)
-    notes = []
     if anchor is None:
         notes.append("No anchor outside the database was given: a database that was put back or cut short would not be noticed.")
     else:

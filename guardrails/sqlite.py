@@ -7,12 +7,12 @@ reported is on the disk.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import MetaData, event
+from sqlalchemy import URL, Connection, MetaData, NullPool, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -121,6 +121,19 @@ def _configure_scratch(connection: Any, record: ConnectionPoolEntry) -> None:
 def _begin(connection: Any) -> None:
     writing = connection.get_execution_options().get("smokejumper_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextmanager
+def scan(path: Path) -> Iterator[Connection]:
+    """A transaction that reads a file on a connection of the calling thread, which nobody else waits for. Raises what `errors` names.
+
+    For reading very many rows: aiosqlite's thread and the loop's pass each batch to and fro for as long as reading it takes.
+    """
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    with engine.connect() as connection, connection.begin():
+        yield connection
 
 
 @asynccontextmanager

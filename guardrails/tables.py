@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct, json
 from pydantic import ValidationError
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from guardrails.blob import is_committed
 from guardrails.budget import stamp
@@ -21,8 +21,9 @@ from guardrails.canonical import is_same
 from guardrails.hashing import doubtful
 from guardrails.leaves import Problem
 from guardrails.proposal import DIGEST_DOMAIN, Proposal
-from guardrails.replay import Replay, Story, is_same_requirement
+from guardrails.replay import Replay
 from guardrails.store import approvals, blobs, checkpoints, delegations, emergencies, entries, proposals, spending, switches
+from guardrails.story import Story, is_same_requirement
 
 BATCH = 1024
 
@@ -124,7 +125,7 @@ def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
         return f"The verdict on {name} is not the one in the ledger."
     if story.dry_run and sha256(dry_run.encode()).hexdigest() != story.dry_run:
         return f"What people were shown of {name} is not what the dry run said."
-    if story.requirement and not is_same_requirement(requirement, story.requirement):
+    if story.requirement and requirement != story.requirement and not is_same_requirement(requirement, story.requirement):
         return f"{name} requires another agreement than the ledger tells."
     return ""
 
@@ -170,8 +171,10 @@ def _check_approvals(connection: Connection, stories: dict[str, Story]) -> Itera
             story = stories.get(proposal)
             if story is None:
                 continue
-            if any(one == entry and who == approver and _is(approval, digest) for one, who, digest in story.approvals):
-                seen.add(entry)
+            for one, who, digest in story.approvals:
+                if one == entry and who == approver and _is(approval, digest):
+                    seen.add(entry)
+                    break
             else:
                 yield f"An approval of {proposal} is not in the ledger."
     for name, story in stories.items():
@@ -233,7 +236,8 @@ def _check_strangers(connection: Connection, log: str) -> Iterator[str]:
         (checkpoints, checkpoints.c.log),
         (blobs, blobs.c.log),
     ):
-        count = connection.execute(select(func.count()).select_from(table).where(column != log)).scalar_one()
+        # Not `!=`: for these an index is used.
+        count = connection.execute(select(func.count()).select_from(table).where(or_(column < log, column > log))).scalar_one()
         if count:
             yield f"{count} rows of the table {table.name} belong to a ledger that is not there."
 

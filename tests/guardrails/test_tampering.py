@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from guardrails.action import RolloutRestart, Scale
+from guardrails.approval import Approval
 from guardrails.audit import Report, verify
 from guardrails.blob import Attachment
 from guardrails.directory import Directory
@@ -27,6 +29,7 @@ from guardrails.gate import Gate
 from guardrails.note import Verifier
 from guardrails.office import ANCHOR, DATABASE, PEOPLE, VERIFIER, Office, open_office
 from guardrails.store import Store, metadata
+from guardrails.story import Ballot
 from tests.guardrails.conftest import CALM, WEB, FakeClock, numbered, person, propose_undo
 from tests.guardrails.fake_cluster import FakeCluster, deployment, node, pod, replica_set, roll_out
 
@@ -103,6 +106,15 @@ class Tamperer:
 
     async def report(self, *, split_from: int = 10_000) -> Report:
         return await verify(self._store, self._verifier, anchor=self._folder / ANCHOR, split_from=split_from)
+
+    async def report_beside(self, program: str) -> Report:
+        """With another second process: a Python program, which is given the file and the log."""
+        anchor = self._folder / ANCHOR
+
+        def second(path: Path, log: str) -> list[str]:
+            return [sys.executable, "-c", program, str(path), log]
+
+        return await verify(self._store, self._verifier, anchor=anchor, split_from=0, second=second)
 
     def set(self, table: str, column: str, line: int, value: Any) -> bool:
         """Bytes are stored as text, whether they are any or not. False when the database refuses two rows of one name."""
@@ -232,3 +244,47 @@ async def test_what_the_other_process_cannot_read_is_read_again(tamperer: Tamper
     finally:
         await store.close()
     assert report.problems == ()
+
+
+# How the second process may end: before it has read what is asked, after it, by itself with and without a word, and killed.
+ENDS = {
+    "at once": ("raise SystemExit(3)", "3"),
+    "killed": ("import os, sys; sys.stdin.read(); os.kill(os.getpid(), 9)", "-9"),
+    "in the middle of its answer": ("import os, sys; sys.stdin.read(); print('{\"head\":', flush=True); os.kill(os.getpid(), 9)", "-9"),
+    "well, with half an answer": ("import sys; sys.stdin.read(); print('{\"head\":')", "0"),
+    "well, with another answer": ('import sys; sys.stdin.read(); print(\'{"status":"intact"}\')', "0"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_second_process_that_dies_is_told_of_and_its_part_is_done_again(tamperer: Tamperer, end: str) -> None:
+    program, status = ENDS[end]
+    note = f"The second process ended without an answer (exit status {status}); its part was done again."
+    report = await tamperer.report_beside(program)
+    assert (report.exit_code, report.problems, report.notes) == (0, (), (note,))
+    assert (await tamperer.report(split_from=0)).notes == ()
+    (value,) = tamperer.file.execute("SELECT leaf FROM ledger_entry WHERE seq = 4").fetchone()
+    assert tamperer.set("ledger_entry", "leaf", 5, value[::-1])
+    report = await tamperer.report_beside(program)
+    assert (report.exit_code, report.problems[0].seq, report.notes) == (1, 4, (note,))
+
+
+async def test_an_answer_about_another_head_is_not_taken(tamperer: Tamperer) -> None:
+    """As when somebody writes between the first look of the one process and that of the other."""
+    lie = {"head": "", "size": 0, "roots": {}, "frontier": [], "problems": [], "doubtful": []}
+    report = await tamperer.report_beside(f"import sys; sys.stdin.read(); print({json.dumps(lie)!r})")
+    assert (report.exit_code, report.problems, report.notes) == (0, (), ())
+    assert report == await tamperer.report()
+
+
+async def test_what_nobody_could_read_is_not_called_intact(tamperer: Tamperer) -> None:
+    """The second process dies of it, and so does the first."""
+    tamperer.file.execute("ALTER TABLE ledger_entry RENAME COLUMN leaf TO leaf_of_old")
+    report = await tamperer.report(split_from=0)
+    assert (report.status, report.exit_code) == ("cannot-verify", 2)
+    assert "no such column" in report.notes[0]
+
+
+def test_a_vote_is_told_with_everything_that_an_approval_says() -> None:
+    assert set(Ballot.__struct_fields__) == set(Approval.model_fields)
+    assert list(Ballot.__struct_fields__) == sorted(Ballot.__struct_fields__)
