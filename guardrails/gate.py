@@ -16,6 +16,7 @@ from guardrails.action import Action, Target, check_target, parse_action
 from guardrails.blob import Attachment
 from guardrails.budget import GLOBAL, Switch, all_switches, switch
 from guardrails.consent import consent
+from guardrails.counterfactual import NearMiss
 from guardrails.delegation import Delegation, delegate, end, quorum
 from guardrails.delegation import listing as delegations
 from guardrails.directory import Person
@@ -25,7 +26,6 @@ from guardrails.errors import NotAuthenticated, NotEligible
 from guardrails.executor import Executor, Outcome
 from guardrails.intake import Intake
 from guardrails.office import Office
-from guardrails.policy import NearMiss
 from guardrails.proposal import TERMINAL, Evidence, State
 from guardrails.record import Draft, Record, approvals_of, clusters, listing, load, move
 from guardrails.redact import present
@@ -227,7 +227,7 @@ class Gate:
             return await delegations(connection)
 
     async def explain(self, proposal_id: str) -> tuple[ProposalView, tuple[NearMiss, ...]]:
-        """The proposal with its verdict, and which single facts would have led to another effect, asked of the policy in force now."""
+        """The proposal with its verdict, and which facts, single or in pairs, would have led to another effect: asked of the policy now."""
         shown = await self.status(proposal_id)
         async with self._office.store.read() as connection:
             record = await load(connection, proposal_id)

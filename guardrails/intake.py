@@ -18,6 +18,7 @@ from guardrails.blob import Attachment
 from guardrails.budget import stamp
 from guardrails.canonical import stored
 from guardrails.claim import difference
+from guardrails.counterfactual import NearMiss, near_misses
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, current, waived
 from guardrails.errors import Forbidden, InvalidAction, KeyTaken, NotEligible, TargetNotFound, Unreachable
@@ -25,7 +26,7 @@ from guardrails.examination import Examination, examine
 from guardrails.inquiry import inquire
 from guardrails.ledger import Writing
 from guardrails.office import Office
-from guardrails.policy import NearMiss, decide, near_misses
+from guardrails.policy import decide
 from guardrails.proposal import Evidence, Proposal, State
 from guardrails.record import Draft, Record, create, find_by_key, load, move, open_of, remember_key
 from guardrails.redact import present
@@ -106,7 +107,7 @@ class Intake:
         return record.id
 
     async def near_misses(self, record: Record, action: Action, target: Target) -> tuple[NearMiss, ...]:
-        """Which single facts would have led to another effect, asked of cluster and policy as they are now."""
+        """Which facts would have led to another effect, asked of cluster and policy as they are now."""
         requester = self.person(record.requester)
         examination = await examine(self._office.port(record.cluster), action, target, requester, now=record.created_at)
         async with self._office.store.read() as connection:

@@ -12,10 +12,10 @@ import json
 from typing import Any, Literal
 
 import cedarpy
-from msgspec import Struct, structs
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict
 
-from guardrails.facts import UNKNOWN, Circumstances, Facts, NodeFacts, WorkloadFacts
+from guardrails.facts import Facts
 
 Effect = Literal["auto", "approve", "deny"]
 ENGINE_ERROR = "engine-error"
@@ -78,15 +78,6 @@ class Verdict(BaseModel):
     inputs_digest: str
 
 
-class NearMiss(Struct, frozen=True):
-    """One fact that, were it different, would change the effect."""
-
-    fact: str
-    value: str
-    effect: Effect
-    rules: tuple[str, ...]
-
-
 def decide(policy: Policy, facts: Facts) -> Verdict:
     """The verdict over these facts; never raises."""
     request, entities = facts.question()
@@ -122,17 +113,6 @@ def decide(policy: Policy, facts: Facts) -> Verdict:
     return verdict("approve", matched, f"Needs approval: {who}.", escalations, requirement)
 
 
-def near_misses(policy: Policy, facts: Facts) -> tuple[NearMiss, ...]:
-    """The single facts whose change would change the effect, by asking again with each changed. At most one value per fact."""
-    base = decide(policy, facts).effect
-    found: list[NearMiss] = []
-    for fact, value, changed in _alternatives(facts):
-        verdict = decide(policy, changed)
-        if verdict.effect != base:
-            found.append(NearMiss(fact, value, verdict.effect, verdict.rules))
-    return tuple(found)
-
-
 def _ask(policy: Policy, rules: cedarpy.PolicySet, request: dict[str, Any], entities: list[dict[str, Any]]) -> tuple[bool, list[str], str]:
     """(allowed, ids of the rules that decided, what is broken)."""
     try:
@@ -163,29 +143,3 @@ def _requirement(rules: list[Rule]) -> Requirement:
         assurance=max((rule.assurance for rule in rules), default=1),
         ttl_seconds=min(times, default=1800),
     )
-
-
-def _alternatives(facts: Facts) -> list[tuple[str, str, Facts]]:
-    found: list[tuple[str, str, Facts]] = []
-    for field in structs.fields(Circumstances):
-        value = getattr(facts.circumstances, field.name)
-        other: bool | int
-        if isinstance(value, bool):
-            other = not value
-        elif field.name in ("failed_minutes", "denied_minutes", "checkpoint_minutes", "evidence_minutes"):
-            other = 0 if value == UNKNOWN else UNKNOWN
-        elif isinstance(value, int) and field.name not in ("weekday", "minute_of_day") and value != 0:
-            other = 0
-        else:
-            continue
-        changed = structs.replace(facts, circumstances=structs.replace(facts.circumstances, **{field.name: other}))
-        found.append((f"context.{field.encode_name}", str(other).lower(), changed))
-    resource: WorkloadFacts | NodeFacts = facts.resource
-    found.extend(
-        ("resource.env", environment, structs.replace(facts, resource=structs.replace(resource, env=environment)))
-        for environment in ("prod", "staging")
-        if resource.env != environment
-    )
-    if resource.gpu:
-        found.append(("resource.gpu", "false", structs.replace(facts, resource=structs.replace(resource, gpu=False))))
-    return found

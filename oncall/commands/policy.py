@@ -11,7 +11,8 @@ import typer
 from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
-    from guardrails.policy import NearMiss, Policy
+    from guardrails.counterfactual import NearMiss
+    from guardrails.policy import Policy
     from guardrails.view import ProposalView
 
 app = typer.Typer(help="The approval policy: test, lint, coverage, new, explain.", no_args_is_help=True)
@@ -119,7 +120,8 @@ def explain(
     proposal: Annotated[str, typer.Argument(help="Id of a proposal.")],
     recording: Annotated[Path | None, typer.Option(help="Folder of the recording that the proposal is about.")] = None,
 ) -> None:
-    """Which rules decided, and which single facts would have changed that, asked of the policy in force now."""
+    """Which rules decided, and which facts would have changed that, single or in pairs, asked of the policy in force now."""
+    from guardrails.counterfactual import PAIRS_MAX, allows_more
     from oncall.proposal_text import proposal_lines
 
     invocation: Invocation = context.obj
@@ -127,7 +129,12 @@ def explain(
     for line in proposal_lines(shown):
         typer.echo(line)
     for miss in near:
-        typer.echo(f"  if {miss.fact} were {miss.value}: {miss.effect} by {', '.join(miss.rules) or 'no rule'}")
+        typer.echo(f"  {miss}")
+    if sum(len(miss.changes) > 1 for miss in near) == PAIRS_MAX:
+        typer.echo(f"  … only the first {PAIRS_MAX} pairs are shown")
+    effect = shown.verdict.effect if shown.verdict is not None else "deny"
+    if effect != "auto" and not any(allows_more(miss, effect) for miss in near):
+        typer.echo(f"  no single fact and no two would have led to more than {effect}")
 
 
 async def _explain(invocation: Invocation, proposal: str, recording: Path | None) -> tuple[ProposalView, tuple[NearMiss, ...]]:

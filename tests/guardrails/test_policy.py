@@ -14,7 +14,7 @@ from msgspec import structs
 from guardrails.action import BY_NAME
 from guardrails.bundle import SHIPPED, Source, build, load, read
 from guardrails.facts import Circumstances, Facts, NodeFacts, Replicas, WorkloadFacts
-from guardrails.policy import ENGINE_ERROR, Policy, Requirement, decide, near_misses
+from guardrails.policy import ENGINE_ERROR, Policy, Requirement, decide
 from tests.guardrails.oracle import expected
 
 REQUESTS = 2_500
@@ -159,20 +159,6 @@ def test_obligations_are_the_maximum_of_all_that_match() -> None:
 """
     policy = build(Source(rules, source.schema, TESTS.replace("deny", "approve").replace("exec", "scale")), None, isolate=False)
     assert decide(policy, STAGING).requirement == Requirement(approvals={"x": 1, "y": 2}, assurance=2, ttl_seconds=600)
-
-
-def test_near_misses_name_the_one_fact(policy: Policy) -> None:
-    misses = {miss.fact: miss.effect for miss in near_misses(policy, STAGING)}
-    assert misses["resource.env"] == "approve"
-    assert misses["context.killSwitch"] == "deny"
-    assert misses["context.failedMinutes"] == "approve"
-    assert "context.breakGlass" not in misses
-
-
-def test_a_near_miss_of_what_happened_is_that_it_did_not(policy: Policy) -> None:
-    denied = structs.replace(STAGING, circumstances=structs.replace(GOOD, tainted=True, denied_minutes=12))
-    found = {miss.fact: (miss.value, miss.effect) for miss in near_misses(policy, denied)}
-    assert found["context.deniedMinutes"] == ("-1", "approve")
 
 
 def test_the_inputs_are_named(policy: Policy) -> None:
