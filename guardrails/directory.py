@@ -1,8 +1,8 @@
-"""The people of one installation: names, groups and hashed tokens, in one file that only its owner can read.
+"""The people of one installation: names, groups and hashed tokens, in one file that only its owner can write.
 
 A token proves who somebody is; groups say what they may approve. Tokens are 256 random bits, so a salted SHA-256 is enough: there is
-nothing to guess, and checking stays cheap. The token itself is shown once and stored nowhere. The secret of one-time codes has to be stored
-as it is; it is worth nothing without the token.
+nothing to guess, and checking stays cheap. The token itself is shown once and stored nowhere. The secrets of one-time codes have to be
+stored as they are, so they lie in a file beside it that nobody else may even read, and nothing starts while somebody else may.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from guardrails.errors import BadDirectory, NotAuthenticated
 
 DEFAULT_GROUPS = ("sre-oncall", "gpu-oncall")
+AUTHENTICATORS = "authenticators.json"
 TOKEN_PREFIX = "sj"  # noqa: S105 - a prefix, so that leaked tokens are recognised, is no secret
 # As long as the HMAC-SHA-1 of one-time codes (RFC 4226 section 4).
 SECOND_SECRET_BYTES = 20
@@ -60,7 +61,8 @@ class _Entry(BaseModel):
     person: Person
     salt: str
     token_hash: str
-    step_up: str | None = None
+    # Where the second secret lay at first: it is taken from there, and never written there again.
+    step_up: str | None = Field(default=None, exclude=True, repr=False)
 
 
 class _File(BaseModel):
@@ -71,17 +73,34 @@ class _File(BaseModel):
     people: tuple[_Entry, ...] = ()
 
 
+class _Secrets(BaseModel):
+    """The secrets of one-time codes by the names of people."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    version: int = 1
+    secrets: dict[Name, str] = {}
+
+
 class Directory:
-    """The people in a file. Reads are from memory as loaded; `refresh` reads the file again, so that leaving a group counts at once."""
+    """The people in a file. Reads are from memory as loaded; `refresh` reads the file again, so that leaving a group counts at once.
+
+    The secrets of their authenticators are read from the file beside it whenever one is asked for, and not kept.
+    """
 
     def __init__(self, path: Path, content: _File) -> None:
         self._path = path
+        self._secrets = path.with_name(AUTHENTICATORS)
         self._content = content
 
     @classmethod
     def load(cls, path: Path) -> Directory:
-        """The directory of that file, empty when there is none. Raises BadDirectory when it is unreadable or open to others."""
-        return cls(path, _read(path))
+        """The directory of that file, empty when there is none. Raises BadDirectory when it is unreadable, when others may write it, or
+        when others may read the secrets beside it.
+        """
+        directory = cls(path, _read(path))
+        directory._keep_apart()
+        return directory
 
     def refresh(self) -> None:
         """Read the file again. Raises BadDirectory."""
@@ -147,6 +166,8 @@ class Directory:
             raise BadDirectory(f"{error.errors()[0]['msg']}: {name[:60]!r}.") from error
         token, salt = f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}", secrets.token_hex(16)
         entry = _Entry(person=person, salt=salt, token_hash=_digest(salt, token))
+        # A name that was somebody else's before does not bring their authenticator along.
+        self._forget(name)
         self._write(self._content.model_copy(update={"people": (*self._content.people, entry)}))
         return token
 
@@ -157,6 +178,7 @@ class Directory:
         if len(people) == len(self._content.people):
             raise BadDirectory(f"Nobody is called {name[:60]!r}.")
         self._write(self._content.model_copy(update={"people": people}))
+        self._forget(name)
 
     def set_groups(self, name: str, groups: Iterable[str]) -> None:
         """Put a person into exactly these groups. Raises BadDirectory for an unknown name."""
@@ -179,16 +201,14 @@ class Directory:
         if self.find(name) is None:
             raise BadDirectory(f"Nobody is called {name[:60]!r}.")
         secret = base64.b32encode(secrets.token_bytes(SECOND_SECRET_BYTES)).decode()
-        people = tuple(
-            entry.model_copy(update={"step_up": secret}) if entry.person.name == name else entry for entry in self._content.people
-        )
-        self._write(self._content.model_copy(update={"people": people}))
+        known = _read_secrets(self._secrets)
+        _replace(self._secrets, known.model_copy(update={"secrets": {**known.secrets, name: secret}}))
         return secret
 
     def step_up_secret(self, name: str) -> str | None:
-        """The second secret of a person, None when they have none."""
+        """The second secret of a person, None when they have none. Raises BadDirectory."""
         self.refresh()
-        return next((entry.step_up for entry in self._content.people if entry.person.name == name), None)
+        return None if self.find(name) is None else _read_secrets(self._secrets).secrets.get(name)
 
     def authenticate(self, token: str) -> Person:
         """Who holds this token. Every entry is compared, each in constant time. Raises NotAuthenticated."""
@@ -201,17 +221,39 @@ class Directory:
         return found
 
     def _write(self, content: _File) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".people-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(content.model_dump_json(indent=2))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self._path)
-        except OSError as error:
-            raise BadDirectory(f"The directory {self._path} cannot be written: {error.strerror}.") from error
+        _replace(self._path, content)
         self._content = content
+
+    def _keep_apart(self) -> None:
+        """Move secrets that lie among the people, as they once did, to their own file. Raises BadDirectory when others may read that."""
+        known = _read_secrets(self._secrets)
+        among = {entry.person.name: entry.step_up for entry in self._content.people if entry.step_up is not None}
+        if among:
+            _replace(self._secrets, known.model_copy(update={"secrets": {**among, **known.secrets}}))
+            people = tuple(entry.model_copy(update={"step_up": None}) for entry in self._content.people)
+            self._write(self._content.model_copy(update={"people": people}))
+
+    def _forget(self, name: str) -> None:
+        """Drop the second secret of a name, whatever its case."""
+        known = _read_secrets(self._secrets)
+        left = {other: secret for other, secret in known.secrets.items() if other.casefold() != name.casefold()}
+        if len(left) != len(known.secrets):
+            _replace(self._secrets, known.model_copy(update={"secrets": left}))
+
+
+def _replace(path: Path, content: BaseModel) -> None:
+    """Put a file that only its owner can read or write in the place of another. Raises BadDirectory."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made with mode 0600 (tempfile.mkstemp).
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content.model_dump_json(indent=2))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise BadDirectory(f"The directory {path} cannot be written: {error.strerror}.") from error
 
 
 def _read(path: Path) -> _File:
@@ -227,6 +269,22 @@ def _read(path: Path) -> _File:
         raise BadDirectory(
             f"The directory {path} is damaged: {error.errors()[0]['msg']}.", next_step="Restore it from a backup."
         ) from error
+
+
+def _read_secrets(path: Path) -> _Secrets:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise BadDirectory(f"Others may read the secrets of one-time codes in {path}.", next_step=f"chmod 600 {path}")
+        return _Secrets.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return _Secrets()
+    except OSError as error:
+        raise BadDirectory(f"The secrets of one-time codes {path} cannot be read: {error.strerror}.") from error
+    except ValidationError:
+        # What is wrong with it would be quoted from a file of secrets.
+        raise BadDirectory(
+            f"The secrets of one-time codes {path} are damaged.", next_step="Restore them from a backup, or enrol people anew."
+        ) from None
 
 
 def _digest(salt: str, token: str) -> str:
