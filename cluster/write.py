@@ -40,16 +40,18 @@ class KubeWriter:
     """`ClusterPort` for one cluster, as the account of its connection. Closing connections is their opener's business.
 
     With a second connection, dry runs and reviews of humans are that account's: what nobody has approved yet then never leaves as
-    the account that can store it.
+    the account that can store it. `cluster` is what people call the cluster, where that is not the context of the connection.
     """
 
     rehearsal = False
 
-    def __init__(self, connection: Connection, clock: Callable[[], datetime], trying: Connection | None = None) -> None:
+    def __init__(
+        self, connection: Connection, clock: Callable[[], datetime], trying: Connection | None = None, cluster: str | None = None
+    ) -> None:
         trying = trying or connection
         if connection.impersonating or trying.impersonating:
-            raise ClusterError(f"writes to {connection.cluster} never impersonate. Connect with the executor's own account.")
-        self.cluster = connection.cluster
+            raise ClusterError(f"writes to {cluster or connection.cluster} never impersonate. Connect with the executor's own account.")
+        self.cluster = cluster or connection.cluster
         self._connection = connection
         self._trying = trying
         self._clock = clock

@@ -29,7 +29,7 @@ from guardrails.view import ProposalView
 from oncall.assembly import fleet, wall_clock
 from oncall.errors import UsageError
 from oncall.settings import Settings
-from runbooks.remedies import Candidate
+from runbooks.candidate import Candidate
 
 log = logging.getLogger("smokejumper")
 
@@ -82,7 +82,7 @@ async def open_desk(settings: Settings, recording: Path | None = None, now: date
         trying = connection
         if settings.dry_run_context not in (None, executor):
             trying = await opened.enter_async_context(await inventory.connect(settings.dry_run_context))
-        office = await opened.enter_async_context(_office(settings, {name: KubeWriter(connection, wall_clock, trying)}))
+        office = await opened.enter_async_context(_office(settings, {name: KubeWriter(connection, wall_clock, trying, name)}))
         yield Desk(Gate(office), office, name)
 
 

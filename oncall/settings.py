@@ -5,6 +5,9 @@ It reads files and the environment, nothing else; it opens no store and no clust
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -206,9 +209,30 @@ def origins(settings: Settings, flags: dict[str, Any], file: Path | None) -> tup
         source = next((name for name, layer in layers if path in layer), "default")
         # An address may carry a password.
         secret = isinstance(value, SecretStr) and not isinstance(value, DatabaseUrl)
-        shown = MASK if secret else present(str(value), VALUE_LIMIT)
+        shown = MASK if secret else present(_toml(value), VALUE_LIMIT)
         rows.append(Origin(path=path, value=shown, source=source))
     return tuple(rows)
+
+
+def _toml(value: Any) -> str:
+    """A value as the file would have it; TOML has no word for what is not set."""
+    if value is None:
+        return "(not set)"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

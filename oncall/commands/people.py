@@ -138,14 +138,17 @@ async def _delegate(settings: Settings, name: str, groups: tuple[str, ...], last
 def delegations(context: typer.Context) -> None:
     """Who stands in for whom, newest first, also what is over."""
     invocation: Invocation = context.obj
-    for loan in asyncio.run(_delegations(invocation.settings)):
+    loans = asyncio.run(_delegations(invocation.settings))
+    for loan in loans:
         typer.echo(_loan(loan))
+    if not loans:
+        typer.echo("nobody stands in for anybody; who does is told by: smokejumper people delegate NAME --group GROUP --for 7d", err=True)
 
 
 async def _delegations(settings: Settings) -> tuple[Delegation, ...]:
-    from oncall.desk import open_records
+    from oncall.desk import open_ledger
 
-    async with open_records(settings) as desk:
+    async with open_ledger(settings) as desk:
         return await desk.gate.delegations()
 
 

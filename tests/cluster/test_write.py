@@ -68,6 +68,19 @@ def written(api: FakeApi) -> list[Seen]:
 
 
 @pytest.mark.anyio
+async def test_sentences_name_the_cluster_and_not_the_account_that_writes(api: FakeApi) -> None:
+    async with connection(api) as opened:
+        writer = KubeWriter(opened, lambda: NOW, cluster="prod-eu")
+        assert writer.cluster == "prod-eu" != opened.cluster
+        api.reply(WEB.path, status(404, "NotFound", "not found"))
+        with pytest.raises(TargetNotFound, match="does not exist in prod-eu"):
+            await writer.observe(Scale(replicas=5), WEB)
+        api.reply(WEB.path, status(403, "Forbidden", "no"))
+        with pytest.raises(Forbidden, match="prod-eu refuses"):
+            await writer.observe(Scale(replicas=5), WEB)
+
+
+@pytest.mark.anyio
 async def test_observing_gives_the_object_its_cluster_and_what_planning_needs(api: FakeApi, writer: KubeWriter) -> None:
     api.reply(
         "/apis/autoscaling/v2/namespaces/ml/horizontalpodautoscalers",

@@ -99,6 +99,8 @@ async def test_nothing_is_sent_until_another_person_approved(tmp_path: Path, rea
     async with open_desk(tmp_path / "state", reader) as desk:
         proposal = await desk.propose()
         assert proposal["state"] == "pending"
+        # Whoever reads an answer about a recording is told that it is one.
+        assert (proposal["rehearsal"], proposal["summary"][:28]) == (True, "[rehearsal on a recording] R")
         done, text = await desk.execute(proposal)
         assert (done, "needs approval" in text) == (False, True)
         done, text = await desk.execute(proposal, "f" * 64)

@@ -166,6 +166,33 @@ def test_a_group_that_no_rule_asks_for_is_noted(smokejumper: Run, tmp_path: Path
     assert "note: whether a rule asks for other cannot be told" in err
 
 
+def test_a_group_that_a_rule_of_ones_own_names_is_no_stranger(smokejumper: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule may ask who somebody is without ever asking for their approval."""
+    folder = tmp_path / "own"
+    assert smokejumper("policy", "new", str(folder))[0] == 0
+    with (folder / "default.cedar").open("a") as rules:
+        rules.write('@id("deny-interns") @effect("deny") forbid (principal in Smokejumper::Group::"interns", action, resource);\n')
+    assert smokejumper("people", "add", "ivy", "--group", "interns")[2].count("note:") == 1
+    monkeypatch.setenv("SMOKEJUMPER_POLICY_BUNDLE", str(folder))
+    code, _, err = smokejumper("people", "add", "ian", "--group", "interns", "--group", "interms")
+    assert code == 0
+    assert "note: no rule of the policy asks for the group 'interms'" in err
+    assert "'interns'" not in err
+
+
+def test_nothing_to_show_is_said(smokejumper: Run, tmp_path: Path) -> None:
+    for words in (("people", "delegations"), ("audit", "export"), ("audit", "export", "--format", "ocsf")):
+        code, out, err = smokejumper(*words)
+        assert (code, out) == (2, ""), words
+        assert "there is no ledger in" in err
+    assert not (tmp_path / "state" / "smokejumper.db").exists()
+    assert smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", getpass.getuser())[0] == 0
+    assert smokejumper("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--recording", RECORDING)[0] == 0
+    code, out, err = smokejumper("people", "delegations")
+    assert (code, out) == (0, "")
+    assert "nobody stands in for anybody" in err
+
+
 class Approval:
     """alice asks from this account; bob approves. The proposal is pending."""
 
@@ -228,6 +255,17 @@ def test_what_was_approved_is_rehearsed_once(smokejumper: Run, pending: Approval
     assert "PATCH /apis/apps/v1/namespaces/ml/deployments/serve" in out
     assert smokejumper("execute", pending.id, "--recording", RECORDING)[0] == 2
     assert smokejumper("audit", "verify")[0] == 0
+
+
+def test_whoever_meets_a_rehearsal_is_told(smokejumper: Run, pending: Approval) -> None:
+    mark = "[rehearsal on a recording] "
+    for words in (("proposals", "list"), ("proposals", "show", pending.id), ("policy", "explain", pending.id, "--recording", RECORDING)):
+        assert mark in smokejumper(*words)[1].splitlines()[0], words
+    approved = smokejumper("approve", pending.id, "--digest", pending.digest, token=pending.bob)[1]
+    assert mark in approved.splitlines()[0]
+    assert f"smokejumper execute {pending.id} --recording DIR" in approved
+    shown = json.loads(smokejumper("proposals", "show", pending.id, "--json")[1])
+    assert (shown["rehearsal"], shown["summary"].startswith(mark)) == (True, True)
 
 
 def test_a_denied_proposal_stays_denied(smokejumper: Run, pending: Approval) -> None:
@@ -307,7 +345,8 @@ def test_the_policy_explains_itself(smokejumper: Run, pending: Approval) -> None
     code, out, _ = smokejumper("policy", "explain", pending.id, "--recording", RECORDING)
     assert code == 0
     assert "approve-workload-change" in out
-    assert "context.killSwitch were true: deny" in out
+    assert "if context.killSwitch were true: deny by deny-kill-switch" in out
+    assert out.splitlines()[-1] == "  no single fact and no two would have led to more than approve"
     assert smokejumper("policy", "test")[0] == 0
 
 

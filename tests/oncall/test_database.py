@@ -19,8 +19,8 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("SMOKEJUMPER_DATABASE_URL", "postgresql+asyncpg://role:hunter2@db.example.org:5432/ledger?ssl=require&x=hunter2")
     settings = load({}, None)
     rows = {row.path: row.value for row in origins(settings, {}, None)}
-    assert rows["database_url"].startswith("postgresql+asyncpg://role:")
-    assert rows["database_url"].endswith("@db.example.org:5432/ledger")
+    assert rows["database_url"].startswith('"postgresql+asyncpg://role:')
+    assert rows["database_url"].endswith('@db.example.org:5432/ledger"')
     assert not any("hunter2" in text for text in (repr(settings), *rows.values()))
 
 

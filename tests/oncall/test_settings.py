@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,21 @@ from oncall.errors import SettingsError
 from oncall.settings import MASK, configuration_file, load, origins
 
 NOTHING: dict[str, object] = {}
+
+TYPED = """
+read_configmaps = false
+loki = "http://loki.example.org:3100"
+[budget]
+probes = 7
+[http]
+allowed_hosts = ["a.example.org", "b.example.org"]
+[prices.per_device_hour]
+"NVIDIA H100*" = 2.5
+[[estate.freezes]]
+start = 2026-12-24T00:00:00Z
+end = 2027-01-02T00:00:00Z
+reason = 'say "no"'
+"""
 
 
 @pytest.fixture
@@ -43,11 +59,30 @@ def test_origins_name_the_source_and_mask_secrets(file: Path, monkeypatch: pytes
     monkeypatch.setenv("SMOKEJUMPER_LOG_LEVEL", "error")
     flags = {"context": "from-flag"}
     rows = {row.path: row for row in origins(load(flags, file), flags, file)}
-    assert (rows["context"].value, rows["context"].source) == ("from-flag", "flag")
+    assert (rows["context"].value, rows["context"].source) == ('"from-flag"', "flag")
     assert rows["log_level"].source == "environment"
     assert (rows["model.api_key"].value, rows["model.api_key"].source) == (MASK, str(file))
     assert rows["request_timeout_seconds"].source == "default"
     assert not any("sk-secret" in row.value for row in rows.values())
+
+
+def test_values_are_shown_as_a_file_would_have_them(tmp_path: Path) -> None:
+    file = tmp_path / "smokejumper.toml"
+    file.write_text(TYPED)
+    rows = {row.path: row.value for row in origins(load(NOTHING, file), NOTHING, file)}
+    assert rows["read_configmaps"] == "false"
+    assert rows["budget.probes"] == "7"
+    assert rows["kubeconfig"] == "(not set)"
+    assert rows["loki"] == '"http://loki.example.org:3100"'
+    assert rows["http.allowed_hosts"] == '["a.example.org", "b.example.org"]'
+    assert rows["prices.per_device_hour.NVIDIA H100*"] == "2.5"
+    assert rows["estate.cluster_environments"] == "{}"
+    assert rows["estate.freezes"] == (
+        '[{start = 2026-12-24T00:00:00+00:00, end = 2027-01-02T00:00:00+00:00, environments = "*", reason = "say \\"no\\""}]'
+    )
+    # What can be set is read back as what it was.
+    shown = tomllib.loads("\n".join(f"{name} = {rows[path]}" for name, path in (("a", "http.allowed_hosts"), ("b", "estate.freezes"))))
+    assert (shown["a"], shown["b"][0]["reason"]) == (["a.example.org", "b.example.org"], 'say "no"')
 
 
 @pytest.mark.parametrize(
