@@ -111,17 +111,24 @@ class Connection:
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(
-        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, seconds: float = READ_SECONDS
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        accept: str = JSON,
+        seconds: float = READ_SECONDS,
+        most_bytes: int | None = None,
     ) -> Response:
         """A GET, tried again on overload, on a server error that says when to come back, and once after a fresh login on 401.
 
-        At most `ATTEMPTS` requests of `seconds` each. `cost` counts all of them. A login that cannot be renewed is a value too.
+        At most `ATTEMPTS` requests of `seconds` each. `cost` counts all of them. A login that cannot be renewed is a value too. A body
+        is cut after `most_bytes`, and no more of it is taken off the wire.
         """
         cost, refreshed = Cost(), False
         for attempt in range(ATTEMPTS):
             used = self._login
             try:
-                response = await self.request("GET", path, query, accept=accept, seconds=seconds)
+                response = await self.request("GET", path, query, accept=accept, seconds=seconds, most_bytes=most_bytes)
                 cost += response.cost
                 if response.status == 401 and not refreshed and await self._renew(used):
                     refreshed = True
@@ -144,6 +151,7 @@ class Connection:
         body: Any = None,
         content_type: str = JSON,
         seconds: float = READ_SECONDS,
+        most_bytes: int | None = None,
     ) -> Response:
         """Exactly one request, never repeated. Network faults are values; CredentialError when a stale login cannot be renewed."""
         if self._login.stale_at is not None and self.clock() + timedelta(seconds=5) >= self._login.stale_at:
@@ -154,7 +162,7 @@ class Connection:
         limits = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 10.0))
         try:
             answer = await self._client.call_api(method, url, self._headers(headers), payload, _request_timeout=limits)
-            content = bytes(await answer.read())  # type: ignore[no-untyped-call]
+            content = await _content(answer.response, most_bytes)
         except aiohttp.ConnectionTimeoutError:
             return Response(0, why=Why.TIMEOUT, detail="no connection", sent=False, cost=Cost(1, 0))
         except TimeoutError:
@@ -218,6 +226,19 @@ class Connection:
                 f"the credential has to be renewed, and context {self.cluster!r} means {found.server.url} by now. Start again."
             )
         return found.user
+
+
+async def _content(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes:
+    if most_bytes is None:
+        return await response.read()
+    taken = bytearray()
+    async for piece in response.content.iter_any():
+        taken += piece
+        if len(taken) > most_bytes:
+            # The connection cannot be used again without the rest, which may never end.
+            response.close()
+            break
+    return bytes(taken[:most_bytes])
 
 
 def _client(target: Target, login: Login) -> ApiClient:
@@ -341,7 +362,7 @@ class KubeReader:
                 query["previous"] = "true"
             if since is not None:
                 query["sinceTime"] = since.isoformat().replace("+00:00", "Z")
-            response = await self._connection.get(path, query, accept="*/*", seconds=self._seconds)
+            response = await self._connection.get(path, query, accept="*/*", seconds=self._seconds, most_bytes=byte_limit)
             cost += response.cost
             if not response.ok:
                 gone = await self._gone(response, container, previous=previous, limit_bytes=limit_bytes, since=since)

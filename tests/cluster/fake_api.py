@@ -17,18 +17,23 @@ from urllib.parse import parse_qs, urlsplit
 from cluster.credentials import Impersonation, Login, Server, Target, User
 from cluster.kube import Connection
 
+# A multiple of this is what an endless reply has.
+ENDLESS_PIECE = 65_536
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One response. `cut_after` closes the connection after that many bytes of the body; `silent` never answers."""
+    """One response. `cut_after` closes the connection after that many bytes of the body; `silent` never answers; `after` keeps it back
+    until the event is set; `endless` bytes follow the body for as long as somebody reads them."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     silent: bool = False
+    after: asyncio.Event | None = None
+    endless: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class FakeApi:
         self.url = ""
         self.server: asyncio.Server | None = None
         self.open: set[asyncio.StreamWriter] = set()
+        self.endless_sent = 0
 
     def reply(self, path: str, *replies: Reply) -> None:
         left = list(replies)
@@ -64,6 +70,15 @@ class FakeApi:
 
     def objects(self, path: str, kind: str, items: list[dict[str, Any]]) -> None:
         self.reply(path, listing(kind, items))
+
+    async def start(self, port: int = 0) -> None:
+        """Listen, on the port of an earlier life where it is given."""
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", port)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     async def stop(self) -> None:
         """Die: connections end and no new one is taken."""
@@ -95,10 +110,17 @@ class FakeApi:
                 if reply.silent:
                     await reader.read()
                     return
+                if reply.after is not None:
+                    await reply.after.wait()
                 extra = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-                head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {len(reply.body)}\r\n{extra}\r\n"
+                length = len(reply.body) + reply.endless
+                head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{extra}\r\n"
                 writer.write(head.encode() + reply.body[: reply.cut_after])
                 await writer.drain()
+                for _ in range(reply.endless // ENDLESS_PIECE):
+                    writer.write(b"x" * ENDLESS_PIECE)
+                    await writer.drain()
+                    self.endless_sent += ENDLESS_PIECE
                 if reply.cut_after is not None:
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -161,12 +183,12 @@ def _resource(plural: str) -> dict[str, Any]:
 @asynccontextmanager
 async def running() -> AsyncIterator[FakeApi]:
     api = FakeApi()
-    api.server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
-    api.url = f"http://127.0.0.1:{api.server.sockets[0].getsockname()[1]}"
+    await api.start()
     api.reply("/apis", groups())
     try:
         yield api
     finally:
+        assert api.server is not None
         api.server.close()
 
 

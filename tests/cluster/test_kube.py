@@ -19,7 +19,7 @@ from cluster.kinds import BY_NAME, KINDS, Kind
 from cluster.kube import Connection, KubeReader
 from cluster.reading import Missing, Reader, Why
 from cluster.reference import ContainerRef, ObjectRef, Scope
-from tests.cluster.fake_api import NOW, FakeApi, Reply, Seen, connection, document, groups, listing, pod, running, status
+from tests.cluster.fake_api import ENDLESS_PIECE, NOW, FakeApi, Reply, Seen, connection, document, groups, listing, pod, running, status
 
 PODS = BY_NAME["Pod"]
 ALL = Scope("test")
@@ -348,6 +348,19 @@ async def test_a_log_that_was_cut_at_its_end_is_asked_for_again_shorter(api: Fak
     assert reading.value.lines[-1].startswith("line 399 ")
     assert reading.value.cut is not None
     assert reading.missing == ()
+
+
+@pytest.mark.anyio
+async def test_a_log_line_of_a_hundred_megabytes_is_not_taken_off_the_wire(api: FakeApi, reader: KubeReader) -> None:
+    # limitBytes is a wish: not every server on the way to the kubelet grants it.
+    api.reply("/api/v1/namespaces/ml/pods/p/log", Reply(200, b"2026-01-02T03:04:05Z begin ", endless=1_600 * ENDLESS_PIECE))
+    reading = await reader.logs(ContainerRef("ml", "p", "main"), previous=False, limit_bytes=32_000)
+    assert reading.missing == ()
+    assert sum(len(line) for line in reading.value.lines) <= 32_000
+    assert reading.value.cut is not None
+    # Three tries, each with what sockets hold between two processes.
+    assert api.endless_sent < 48 * 1024 * 1024
+    assert reading.cost.bytes < 1024 * 1024
 
 
 @pytest.mark.anyio
