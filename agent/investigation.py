@@ -32,9 +32,9 @@ from cluster.reading import Reader
 from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
 from mcp_server.tools.catalogue import PRIMITIVE
+from runbooks.candidate import Candidate
 from runbooks.finding import Diagnosis, Want
 from runbooks.plans import base_wants
-from runbooks.remedies import Candidate
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

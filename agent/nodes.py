@@ -37,9 +37,11 @@ from agent.state import (
 from agent.toolbelt import Toolbelt, describe
 from agent.workspace import Judgement, Workspace
 from cluster.reading import Missing, Why
+from runbooks.candidate import Candidate
 from runbooks.causes import merged
 from runbooks.finding import Cause, Diagnosis
-from runbooks.remedies import Candidate, candidates
+from runbooks.handover import with_handovers
+from runbooks.remedies import candidates
 
 
 async def no_progress(_text: str) -> None:
@@ -77,7 +79,7 @@ async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[
         await use.progress(f"round {update['round']}: {len(chosen.wants)} probes; {chosen.hypothesis}")
         return Command(goto=[Send("probe", ProbeTask(want=plain(want))) for want in chosen.wants], update=update)
     judgement = judgement or await _judgement(state, use)
-    concluded = _concluded(judgement.diagnosis, chosen)
+    concluded = with_handovers(_concluded(judgement.diagnosis, chosen), judgement.world)
     remedies = _remedies(concluded, judgement)
     update.update(Investigation(stop=chosen.stop, diagnosis=plain(concluded), remedies=[[plain(item) for item in row] for row in remedies]))
     ahead: Literal["propose", "report"] = "propose" if use.remediation is not None and concluded.causes else "report"

@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
-from runbooks.remedies import Candidate
+from runbooks.candidate import Candidate
 
 WAITING = frozenset({"pending", "draft", "proposed"})
 EXECUTABLE = frozenset({"approved", "auto"})

@@ -13,8 +13,8 @@ import msgspec
 
 from agent.incident import Incident
 from cluster.reading import Cost
+from runbooks.candidate import Candidate
 from runbooks.finding import Diagnosis, Finding, LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
-from runbooks.remedies import Candidate
 
 FINDINGS_KEPT = 50
 EVIDENCE_IDS_KEPT = 4

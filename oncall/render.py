@@ -12,8 +12,8 @@ from rich.text import Text
 
 from agent.report import alike
 from cluster.reading import Missing
+from runbooks.candidate import Candidate
 from runbooks.finding import Cause, Certainty, Diagnosis, Evidence
-from runbooks.remedies import Candidate
 
 CAUSES_SHOWN = 10
 EVIDENCE_SHOWN = 5
@@ -127,6 +127,8 @@ def _print_cause(console: Console, number: int, cause: Cause, candidates: tuple[
         for symptom in cause.symptoms[:SYMPTOMS_SHOWN]:
             console.print(Padding(Text(f"{symptom.object}: {symptom.text}"), (0, 0, 0, 5), expand=False))
         _rest(console, "symptoms", len(cause.symptoms) - SYMPTOMS_SHOWN, "-o json shows all")
+    if cause.handover:
+        console.print(_indented(f"hand over: {cause.handover}"))
     for candidate in candidates[:2]:
         console.print(_indented(f"fix: {candidate.why}"))
         console.print(Padding(Text(propose_command(candidate), style="cyan"), (0, 0, 0, 5), expand=False), soft_wrap=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from cluster.reading import Missing
 from cluster.reference import ObjectRef
+from runbooks.candidate import Candidate
 from runbooks.finding import Cause, Diagnosis, Evidence
-from runbooks.remedies import Candidate
 
 FORMAT = "smokejumper.diagnosis/1"
 
@@ -52,6 +52,7 @@ def _cause(cause: Cause, candidates: Sequence[Candidate]) -> dict[str, Any]:
         "page": cause.page or None,
         "evidence": [_evidence(item) for item in cause.evidence],
         "symptoms": [{"code": item.code, "object": _object(item.object), "text": item.text} for item in cause.symptoms],
+        "handover": cause.handover or None,
         "remedies": [_remedy(item) for item in candidates],
     }
 

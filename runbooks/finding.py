@@ -135,7 +135,7 @@ class NotProven(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """One root cause: the object to change, what is wrong with it, what it explains."""
+    """One root cause: the object to change, what is wrong with it, what it explains; `handover` is who else already acts on it."""
 
     object: ObjectRef
     code: str
@@ -148,6 +148,7 @@ class Cause(Struct, frozen=True):
     since: datetime | None = None
     severity: str = "error"
     page: str = ""
+    handover: str = ""
 
 
 class Diagnosis(Struct, frozen=True):

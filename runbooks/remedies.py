@@ -1,8 +1,8 @@
 """What could be done about a cause: candidate actions from the closed vocabulary, each with why, precondition, inverse and check.
 
 A candidate is a suggestion. The gate observes the object again, plans the exact request and decides. An undo is offered only when
-an earlier revision is known to have worked; a restart never for a broken spec, which would only break again; an uncordon never
-while a fault of that node's hardware or kubelet is open.
+an earlier revision is known to have worked; a restart never for a broken spec, which would only break again; nothing where somebody
+else acts (`handover`). Nodes, their devices and what runs there are `noderemedies`.
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from math import ceil
-from typing import Any
-
-from msgspec import Struct
-from msgspec.structs import replace
 
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.facts.storage import PersistentVolumeClaim, StorageClass
-from cluster.facts.workload import DaemonSet, Deployment, HorizontalPodAutoscaler, ReplicaSet, StatefulSet
+from cluster.facts.workload import DaemonSet, Deployment, HorizontalPodAutoscaler, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import World
-from guardrails.redact import present
+from runbooks.candidate import Candidate, evidence_of
 from runbooks.finding import Cause, Certainty
+from runbooks.handover import operator_of
+from runbooks.noderemedies import delete, node_candidates, recreated, suspension
 from runbooks.revisions import Rollout, failing, pods_of_revision, rollout_of
 
 # A revision that was the current one this long before it was replaced counts as having worked.
 PROBATION = timedelta(minutes=15)
 GROWTH = 1.5
 GIBIBYTE = 2**30
-TEXT_LIMIT = 2_000
 
 _ROLLOUT_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 # Areas whose causes lie in the pod template, so that an earlier template is a remedy.
@@ -44,28 +41,11 @@ _NOT_IN_TEMPLATE = frozenset(
 )  # fmt: skip
 # A process that went wrong while its spec is right: a new one starts clean.
 _RESTART_HELPS = frozenset({"config/stale-secret", "app/memory-leak", "inference/kv-transfer-failing"})
+_REPLICA_AMONG_OTHERS = frozenset({"inference/slow-replica"})
+# Workers or pods that wait for others that cannot come.
+_HOLDS_FOR_NOTHING = frozenset({"training/gang-partial", "queue/pods-ready-timeout"})
 _REPLACE_POD_HELPS = frozenset({"runtime/sandbox-failed", "inference/slow-replica", "training/straggler", "config/stale-secret"})
-_NODE_HARDWARE = frozenset({"gpu/xid-hardware", "gpu/ecc", "gpu/nvlink", "gpu/thermal-throttle", "node/runtime-down", "node/clock-skew"})
-_NODE_FAULT_AREAS = frozenset({"gpu", "node"})
 _SCALED_DOWN = re.compile(r"Scaled down replica set \S+ (?:from (\d+) to 0|to 0 from (\d+))")
-
-
-class Candidate(Struct, frozen=True):
-    """One action that would treat a cause. `action` and `parameters` are words of `guardrails.action`; the rest is for people."""
-
-    action: str
-    target: ObjectRef
-    parameters: dict[str, Any]
-    why: str
-    precondition: str
-    inverse: str
-    verification: str
-    evidence: tuple[str, ...] = ()
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The action as `guardrails.action.parse_action` reads it."""
-        return {"action": self.action, **self.parameters}
 
 
 def candidates(cause: Cause, world: World, others: Iterable[Cause] = ()) -> tuple[Candidate, ...]:
@@ -73,21 +53,18 @@ def candidates(cause: Cause, world: World, others: Iterable[Cause] = ()) -> tupl
     they can forbid a remedy. A cause that is only possible gets none."""
     if cause.certainty is Certainty.POSSIBLE:
         return ()
+    if cause.handover and cause.object.kind == Node.kind:
+        return ()
+    template = () if cause.handover else (_undo(cause, world), _scale_up(cause, world), _restart(cause, world))
     makers = (
-        _undo(cause, world),
-        _scale_up(cause, world),
-        _restart(cause, world),
+        *template,
         _replace_pod(cause, world),
+        _bounds(cause, world),
         _expand(cause, world),
-        _node(cause, world, others),
+        _batch(cause, world),
+        node_candidates(cause, world, others),
     )
-    return tuple(_shown(candidate) for made in makers for candidate in made)
-
-
-def _shown(candidate: Candidate) -> Candidate:
-    """The candidate with its texts fit to show: they quote fields of the cluster."""
-    texts = {name: present(getattr(candidate, name), TEXT_LIMIT) for name in ("why", "precondition", "inverse", "verification")}
-    return replace(candidate, **texts)
+    return tuple(candidate.fit_to_show for made in makers for candidate in made)
 
 
 def _undo(cause: Cause, world: World) -> Iterator[Candidate]:
@@ -109,7 +86,7 @@ def _undo(cause: Cause, world: World) -> Iterator[Candidate]:
         f"{cause.object} is still at revision {rollout.revision} and revision {rollout.previous_revision} still exists.",
         f"Roll forward to revision {rollout.revision} again.",
         "The rollout completes: all replicas are updated and ready.",
-        tuple(item.id for item in cause.evidence),
+        evidence_of(cause),
     )
 
 
@@ -147,7 +124,7 @@ def _scale_up(cause: Cause, world: World) -> Iterator[Candidate]:
         f"{cause.object} still has 0 replicas.",
         "Scale to 0 again.",
         f"{replicas} replicas become ready.",
-        tuple(item.id for item in cause.evidence),
+        evidence_of(cause),
     )
 
 
@@ -171,36 +148,58 @@ def _restart(cause: Cause, world: World) -> Iterator[Candidate]:
         f"The pods of {cause.object} are the ones that were observed.",
         "None is needed: the template stays the same but for the restart annotation.",
         "All replicas are replaced and ready.",
-        tuple(item.id for item in cause.evidence),
+        evidence_of(cause),
     )
 
 
 def _replace_pod(cause: Cause, world: World) -> Iterator[Candidate]:
-    pod = world.find(cause.object)
-    if isinstance(pod, Pod) and cause.class_ in _REPLACE_POD_HELPS and _recreated(pod):
-        yield _delete(cause, pod, f"{cause.object} is stuck: {cause.title.lower()}. Its controller makes a new one.")
-    if isinstance(pod, Node) and cause.class_ == "gpu/device-plugin-down":
-        for plugin in world.pods_on(pod.name):
-            if "device-plugin" in plugin.name and not plugin.ready and _recreated(plugin):
-                yield _delete(cause, plugin, f"The device plugin on {pod.name} is not ready, so the node offers no devices.")
+    if cause.class_ not in _REPLACE_POD_HELPS:
+        return
+    fact = world.find(cause.object)
+    if isinstance(fact, Pod) and recreated(fact):
+        yield delete(cause, fact, f"{cause.object} is stuck: {cause.title.lower()}. Its controller makes a new one.")
+    elif cause.class_ in _REPLICA_AMONG_OTHERS:
+        yield from _evict_replica(cause, world)
 
 
-def _recreated(pod: Pod) -> bool:
-    owner = pod.controller
-    return owner is not None and owner.controller is True and owner.kind in {*_ROLLOUT_KINDS, ReplicaSet.kind, "Job"} and not pod.deleting
-
-
-def _delete(cause: Cause, pod: Pod, why: str) -> Candidate:
-    return Candidate(
-        "delete_pod",
-        pod.ref,
+def _evict_replica(cause: Cause, world: World) -> Iterator[Candidate]:
+    """One replica of a model server, where others serve meanwhile: the one that the cause's first evidence is about."""
+    pods = {pod.ref.key: pod for pod in world.pods_of(cause.object)}
+    accused = next((pods[item.object.key] for item in cause.evidence if item.object.key in pods), None)
+    serving = [pod for pod in pods.values() if pod.ready and pod is not accused]
+    if accused is None or not serving or not recreated(accused):
+        return
+    yield Candidate(
+        "evict_pod",
+        accused.ref,
         {},
-        why,
-        f"The pod still has uid {pod.metadata.uid or '(unknown)'} and a controller.",
-        f"Recreated by its owner {pod.controller.kind}/{pod.controller.name}." if pod.controller else "None.",
+        f"{accused.name} is the one that lags, and {len(serving)} other replica(s) serve. A new one starts afresh.",
+        f"At least one other replica of {cause.object} is ready, and no disruption budget refuses.",
+        f"Recreated by its owner {accused.controller.kind}/{accused.controller.name}." if accused.controller else "None.",
         "A pod of the same owner becomes ready.",
-        tuple(item.id for item in cause.evidence),
+        evidence_of(cause),
     )
+
+
+def _bounds(cause: Cause, world: World) -> Iterator[Candidate]:
+    """Room for half as many replicas more, where an autoscaler stands at its limit and the load is real."""
+    if cause.class_ != "inference/autoscaler-limit":
+        return
+    for hpa in (item for item in world.all(HorizontalPodAutoscaler) if operator_of(item.ref, world) is None):
+        on = hpa.spec.scale_target_ref
+        scaled = ObjectRef(on.kind, hpa.namespace, on.name)
+        if cause.object.same(hpa.ref) or cause.object.same(scaled):
+            raised = ceil(hpa.spec.max_replicas * GROWTH)
+            yield Candidate(
+                "set_replica_bounds",
+                hpa.ref,
+                {"maximum": raised},
+                f"{scaled} runs at the maximum of {hpa.spec.max_replicas} that {hpa.ref} allows, and its load asks for more.",
+                f"{hpa.ref} still has a maximum of {hpa.spec.max_replicas}, and there are devices for more replicas.",
+                f"Set the maximum to {hpa.spec.max_replicas} again.",
+                f"{hpa.ref} has a maximum of {raised}.",
+                evidence_of(cause),
+            )
 
 
 def _expand(cause: Cause, world: World) -> Iterator[Candidate]:
@@ -220,44 +219,14 @@ def _expand(cause: Cause, world: World) -> Iterator[Candidate]:
         f"{cause.object} is bound and asks for less than {size}.",
         "None: a volume never shrinks.",
         f"The volume has {size}.",
-        tuple(item.id for item in cause.evidence),
+        evidence_of(cause),
     )
 
 
-def _node(cause: Cause, world: World, others: Iterable[Cause]) -> Iterator[Candidate]:
-    node = world.find(cause.object)
-    if not isinstance(node, Node):
-        return
-    evidence = tuple(item.id for item in cause.evidence)
-    if cause.class_ in _NODE_HARDWARE and not node.spec.unschedulable:
-        yield Candidate(
-            "cordon",
-            cause.object,
-            {},
-            f"{cause.title} on {node.name}: new pods would land on a broken node.",
-            f"{node.name} is schedulable and other nodes can take its pods.",
-            "Uncordon the node.",
-            "The node is unschedulable.",
-            evidence,
-        )
-    if cause.class_ == "scheduling/node-cordoned" and node.spec.unschedulable and not _unsound(node, others):
-        yield Candidate(
-            "uncordon",
-            cause.object,
-            {},
-            f"{node.name} is cordoned, ready, and pods wait for it; no fault of it is open.",
-            f"{node.name} is still cordoned and Ready.",
-            "Cordon the node again.",
-            "The node is schedulable.",
-            evidence,
-        )
-
-
-def _unsound(node: Node, others: Iterable[Cause]) -> bool:
-    """Whether something else is wrong with the node, so that keeping pods off it is right."""
-    if not node.ready or any(item.status == "True" for item in node.status.conditions or () if item.type != "Ready"):
-        return True
-    return any(item.object.same(node.ref) and item.class_.partition("/")[0] in _NODE_FAULT_AREAS for item in others)
+def _batch(cause: Cause, world: World) -> Iterator[Candidate]:
+    """Stop what holds devices and gets nowhere."""
+    if cause.class_ in _HOLDS_FOR_NOTHING:
+        yield from suspension(cause, cause.object, f"{cause.object} holds devices and gets nowhere: {cause.title.lower()}.", world)
 
 
 def _span(span: timedelta) -> str:

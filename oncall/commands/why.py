@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cluster.reading import Reader
     from cluster.reference import ObjectRef
     from oncall.settings import Settings
+    from runbooks.candidate import Candidate
     from runbooks.finding import Cause
-    from runbooks.remedies import Candidate
 
 # What people call a job or a model, the outermost first: a name that several of them carry means the outermost.
 KINDS = (
@@ -129,6 +129,8 @@ def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef) 
     lines.append(f"  {cause.explanation}")
     lines += [f"  known from {item.source.value} of {item.object}: {item.quote}" for item in cause.evidence[:EVIDENCE_SHOWN]]
     lines.append(f"  who can change it: {responsible(cause.object, subject)}")
+    if cause.handover:
+        lines.append(f"  who acts on it: {cause.handover}")
     if candidates:
         lines.append(f"  what helps: {candidates[0].why}")
         lines.append(f"  to ask for it: {propose_command(candidates[0])}")

@@ -12,7 +12,7 @@ import yaml
 
 from agent.remediation import Argument, Execution, ProposalView, Remediation
 from cluster.recorded import RecordedReader
-from runbooks.remedies import Candidate
+from runbooks.candidate import Candidate
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 

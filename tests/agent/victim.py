@@ -22,8 +22,8 @@ from agent.planner import Plan, RulePlanner, View
 from agent.remediation import Argument, Execution, ProposalView, Remediation
 from agent.toolbelt import Probed, Toolbelt
 from cluster.reference import Scope
+from runbooks.candidate import Candidate
 from runbooks.finding import Want
-from runbooks.remedies import Candidate
 from tests.agent.recordings import FileGate, reader
 
 POINTS = ("probing", "planning", "proposing", "proposed", "waiting", "executing", "executed", "verifying")

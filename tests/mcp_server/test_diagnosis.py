@@ -14,8 +14,8 @@ from cluster.reference import ObjectRef
 from mcp_server.diagnosis import Beside, DiagnosisOutput, diagnosis_page
 from mcp_server.registry import Investigated
 from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, text_of
+from runbooks.candidate import Candidate
 from runbooks.finding import Cause, Certainty, Diagnosis, NotProven, RuledOut, Source, Symptom, cite
-from runbooks.remedies import Candidate
 from tests.mcp_server.incident import INJECTION, NOW
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "diagnosis.schema.json").read_text(encoding="utf-8"))

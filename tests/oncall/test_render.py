@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.reference import ObjectRef
 from oncall.render import propose_command
-from runbooks.remedies import Candidate
+from runbooks.candidate import Candidate
 
 
 def candidate(action: str, kind: str, name: str, **parameters: object) -> Candidate:

@@ -13,9 +13,9 @@ import pytest
 
 from cluster.reading import Cost, Missing, Why
 from cluster.reference import ObjectRef
+from runbooks.candidate import Candidate
 from runbooks.document import diagnosis_document
 from runbooks.finding import Cause, Certainty, Diagnosis, NotProven, RuledOut, Source, Symptom, cite
-from runbooks.remedies import Candidate
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOW = datetime(2026, 1, 15, 13, 0, tzinfo=timezone(timedelta(hours=1)))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.action import BY_NAME, check_target, parse_action, target
-from runbooks.finding import Cause, Certainty, Source, cite
-from runbooks.remedies import Candidate, candidates
+from runbooks.candidate import Candidate
+from runbooks.finding import Cause, Certainty, Source, Symptom, cite
+from runbooks.remedies import candidates
 from tests.agent.recordings import BROKEN_ROLLOUT
 from tests.runbooks.worlds import world
 
@@ -162,3 +164,97 @@ def test_a_volume_that_cannot_grow_is_not_offered_to(change: tuple[str, str]) ->
 
 def test_a_full_disk_that_is_no_claim_cannot_grow() -> None:
     assert remedies(world(FULL), MODELS, "storage/disk-full") == ()
+
+
+POOL = "\n---\n".join(
+    f"kind: Node\nmetadata: {{name: n{number}, labels: {{nvidia.com/gpu.product: H100}}}}\n"
+    f"spec: {{unschedulable: {str(number < 2).lower()}}}\nstatus: {{conditions: [{{type: Ready, status: 'True'}}]}}"
+    for number in range(10)
+)
+N9 = ObjectRef("Node", None, "n9")
+
+
+def test_a_node_is_quarantined_until_a_fifth_of_its_like_is_out() -> None:
+    [cordon] = remedies(world(POOL), N9, "gpu/xid-hardware")
+    assert cordon.action == "cordon"
+    assert "of 10 nodes alike, 2 others are out of service" in cordon.precondition
+    parts = POOL.split("\n---\n")
+    parts[2] = parts[2].replace("unschedulable: false", "unschedulable: true")
+    assert remedies(world("\n---\n".join(parts)), N9, "gpu/xid-hardware") == ()
+    parts[:2] = [part.replace("H100", "T4") for part in parts[:2]]
+    assert [item.action for item in remedies(world("\n---\n".join(parts)), N9, "gpu/xid-hardware")] == ["cordon"]
+
+
+TRAIN = ObjectRef("JobSet", "ml", "train")
+QUEUED = """
+kind: Workload
+apiVersion: kueue.x-k8s.io/v1beta2
+metadata: {name: jobset-train-1, namespace: ml, ownerReferences: [{kind: JobSet, name: train, controller: true}]}
+spec: {active: true}
+"""
+
+
+def test_a_training_that_hangs_on_a_dead_gpu_may_be_suspended_after_the_cordon() -> None:
+    stalled = structs.replace(cause(N9, "gpu/xid-hardware"), symptoms=(Symptom("x", TRAIN, "It waits."), Symptom("y", TRAIN, "Again.")))
+    found = candidates(stalled, world(POOL))
+    assert [(item.action, item.target.kind) for item in found] == [("cordon", "Node"), ("suspend", "JobSet")]
+    queued = candidates(stalled, world(f"{POOL}\n---\n{QUEUED}"))
+    assert [(item.action, item.target) for item in queued][1:] == [("suspend", ObjectRef("Workload", "ml", "jobset-train-1"))]
+
+
+def test_a_gang_that_holds_devices_for_nothing_may_be_suspended() -> None:
+    assert [item.action for item in remedies(world(POOL), TRAIN, "training/gang-partial")] == ["suspend"]
+    assert remedies(world(POOL), ObjectRef("Deployment", "ml", "serve"), "training/gang-partial") == ()
+
+
+SERVED = """
+kind: Deployment
+metadata: {name: chat, namespace: ml}
+---
+kind: ReplicaSet
+metadata: {name: chat-1, namespace: ml, ownerReferences: [{kind: Deployment, name: chat, controller: true}]}
+---
+kind: Pod
+metadata: {name: chat-1-a, namespace: ml, ownerReferences: [{kind: ReplicaSet, name: chat-1, controller: true}]}
+status: {phase: Running, conditions: [{type: Ready, status: "True"}]}
+---
+kind: Pod
+metadata: {name: chat-1-b, namespace: ml, ownerReferences: [{kind: ReplicaSet, name: chat-1, controller: true}]}
+status: {phase: Running, conditions: [{type: Ready, status: "True"}]}
+"""
+
+
+def slow_replica() -> Cause:
+    chat, pod = ObjectRef("Deployment", "ml", "chat"), ObjectRef("Pod", "ml", "chat-1-b")
+    return structs.replace(cause(chat, "inference/slow-replica"), evidence=(cite(Source.METRIC, pod, "seconds", "4"),))
+
+
+def test_the_replica_that_lags_is_evicted_where_another_serves() -> None:
+    [evict] = candidates(slow_replica(), world(SERVED))
+    assert (evict.action, evict.target.name) == ("evict_pod", "chat-1-b")
+    alone = SERVED.replace('status: {phase: Running, conditions: [{type: Ready, status: "True"}]}', "status: {phase: Running}", 1)
+    assert alone != SERVED
+    assert candidates(slow_replica(), world(alone)) == ()
+
+
+SCALED_MODEL = """
+kind: HorizontalPodAutoscaler
+apiVersion: autoscaling/v2
+metadata: {name: chat, namespace: ml}
+spec: {scaleTargetRef: {kind: Deployment, name: chat}, maxReplicas: 4}
+"""
+
+
+def test_an_autoscaler_at_its_limit_gets_room_unless_somebody_makes_it() -> None:
+    chat = ObjectRef("HorizontalPodAutoscaler", "ml", "chat")
+    [raised] = remedies(world(SCALED_MODEL), chat, "inference/autoscaler-limit")
+    assert raised.document == {"action": "set_replica_bounds", "maximum": 6}
+    owner = "ownerReferences: [{kind: ScaledObject, apiVersion: keda.sh/v1alpha1, name: chat, controller: true}]"
+    made = world(SCALED_MODEL.replace("namespace: ml}", f"namespace: ml, {owner}}}"))
+    assert remedies(made, chat, "inference/autoscaler-limit") == ()
+
+
+def test_a_plugin_that_runs_and_offers_nothing_is_restarted() -> None:
+    running = PLUGIN.replace('[{type: Ready, status: "False"}]', '[{type: Ready, status: "True"}]')
+    [restart] = remedies(world(running), N1, "gpu/device-plugin-down")
+    assert "registers again" in restart.why
