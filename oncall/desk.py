@@ -29,7 +29,7 @@ from guardrails.view import ProposalView
 from oncall.assembly import fleet, wall_clock
 from oncall.errors import UsageError
 from oncall.settings import Settings
-from runbooks.remedies import Candidate
+from runbooks.candidate import Candidate
 
 log = logging.getLogger("smokejumper")
 
