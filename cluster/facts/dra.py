@@ -1,10 +1,15 @@
-"""Dynamic Resource Allocation (resource.k8s.io/v1): claims, templates, classes and the devices that drivers publish."""
+"""Dynamic Resource Allocation (resource.k8s.io): claims, templates, classes and the devices that drivers publish.
+
+Fields are named as in v1. What v1beta1 holds elsewhere is moved to its place when it is read: requests without `exactly`, devices
+under `basic` (k8s.io/api/resource/v1beta1/types.go).
+"""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from cluster.facts.meta import Condition, Fact, Metadata
 from cluster.facts.pod import NodeSelector
@@ -30,6 +35,10 @@ class DeviceToleration(_Part, frozen=True, kw_only=True):
     effect: str | None = None
 
 
+class CapacityRequirements(_Part, frozen=True, kw_only=True):
+    requests: dict[str, Quantity] | None = None
+
+
 class ExactRequest(_Part, frozen=True, kw_only=True):
     device_class_name: str = ""
     selectors: tuple[DeviceSelector, ...] | None = None
@@ -37,6 +46,7 @@ class ExactRequest(_Part, frozen=True, kw_only=True):
     count: int = 1
     admin_access: bool | None = None
     tolerations: tuple[DeviceToleration, ...] | None = None
+    capacity: CapacityRequirements | None = None
 
 
 class SubRequest(ExactRequest, frozen=True, kw_only=True):
@@ -47,6 +57,32 @@ class DeviceRequest(_Part, frozen=True, kw_only=True):
     name: str = ""
     exactly: ExactRequest | None = None
     first_available: tuple[SubRequest, ...] | None = None
+    # v1beta1 only.
+    device_class_name: str = ""
+    selectors: tuple[DeviceSelector, ...] | None = None
+    allocation_mode: str = "ExactCount"
+    count: int = 1
+    admin_access: bool | None = None
+    tolerations: tuple[DeviceToleration, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.exactly is None and self.device_class_name:
+            exactly = ExactRequest(
+                device_class_name=self.device_class_name,
+                selectors=self.selectors,
+                allocation_mode=self.allocation_mode,
+                count=self.count,
+                admin_access=self.admin_access,
+                tolerations=self.tolerations,
+            )
+            force_setattr(self, "exactly", exactly)
+
+    @property
+    def alternatives(self) -> tuple[tuple[str, ExactRequest], ...]:
+        """What would do, best first, by the name that results carry: the request's, or `REQUEST/SUBREQUEST`."""
+        if self.exactly is not None:
+            return ((self.name, self.exactly),)
+        return tuple((f"{self.name}/{item.name}", item) for item in self.first_available or ())
 
 
 class DeviceConstraint(_Part, frozen=True, kw_only=True):
@@ -69,6 +105,9 @@ class AllocationResult(_Part, frozen=True, kw_only=True):
     driver: str = ""
     pool: str = ""
     device: str = ""
+    admin_access: bool | None = None
+    share_id: str | None = field(default=None, name="shareID")
+    consumed_capacity: dict[str, Quantity] | None = None
 
 
 class AllocatedDevices(_Part, frozen=True, kw_only=True):
@@ -77,6 +116,7 @@ class AllocatedDevices(_Part, frozen=True, kw_only=True):
 
 class Allocation(_Part, frozen=True, kw_only=True):
     devices: AllocatedDevices = field(default_factory=AllocatedDevices)
+    node_selector: NodeSelector | None = None
 
 
 class ClaimConsumer(_Part, frozen=True, kw_only=True):
@@ -137,8 +177,23 @@ class DeviceAttribute(_Part, frozen=True, kw_only=True):
         return next((v for v in (self.string, self.int_, self.bool_, self.version) if v is not None), None)
 
 
+class CapacityRange(_Part, frozen=True, kw_only=True):
+    min: Quantity | None = None
+    max: Quantity | None = None
+    step: Quantity | None = None
+
+
+class CapacityPolicy(_Part, frozen=True, kw_only=True):
+    """Which shares of a capacity may be asked for, and how large one is that nobody sized."""
+
+    default: Quantity | None = None
+    valid_values: tuple[Quantity, ...] | None = None
+    valid_range: CapacityRange | None = None
+
+
 class DeviceCapacity(_Part, frozen=True, kw_only=True):
     value: Quantity = 0
+    request_policy: CapacityPolicy | None = None
 
 
 class DeviceTaint(_Part, frozen=True, kw_only=True):
@@ -147,12 +202,44 @@ class DeviceTaint(_Part, frozen=True, kw_only=True):
     value: str | None = None
 
 
-class Device(_Part, frozen=True, kw_only=True):
+class Counter(_Part, frozen=True, kw_only=True):
+    value: Quantity = 0
+
+
+class CounterSet(_Part, frozen=True, kw_only=True):
+    """What the partitions of one piece of silicon share."""
+
     name: str = ""
+    counters: dict[str, Counter] | None = None
+
+
+class CounterConsumption(_Part, frozen=True, kw_only=True):
+    counter_set: str = ""
+    counters: dict[str, Counter] | None = None
+
+
+class BasicDevice(_Part, frozen=True, kw_only=True):
+    """v1beta1 only: everything of a device but its name."""
+
     attributes: dict[str, DeviceAttribute] | None = None
     capacity: dict[str, DeviceCapacity] | None = None
     taints: tuple[DeviceTaint, ...] | None = None
-    consumes_counters: Any = None
+    consumes_counters: tuple[CounterConsumption, ...] | None = None
+    node_name: str | None = None
+    node_selector: NodeSelector | None = None
+    all_nodes: bool | None = None
+    allow_multiple_allocations: bool | None = None
+
+
+class Device(BasicDevice, frozen=True, kw_only=True):
+    name: str = ""
+    basic: BasicDevice | None = None
+
+    def __post_init__(self) -> None:
+        if self.basic is not None:
+            for part in BasicDevice.__struct_fields__:
+                force_setattr(self, part, getattr(self.basic, part))
+            force_setattr(self, "basic", None)
 
 
 class ResourcePool(_Part, frozen=True, kw_only=True):
@@ -165,10 +252,11 @@ class ResourceSliceSpec(_Part, frozen=True, kw_only=True):
     driver: str = ""
     pool: ResourcePool = field(default_factory=ResourcePool)
     node_name: str | None = None
-    all_nodes: bool = False
+    all_nodes: bool | None = None
     node_selector: NodeSelector | None = None
+    per_device_node_selection: bool | None = None
     devices: tuple[Device, ...] | None = None
-    shared_counters: Any = None
+    shared_counters: tuple[CounterSet, ...] | None = None
 
 
 class ResourceSlice(Fact, frozen=True, kw_only=True):
