@@ -26,7 +26,7 @@ _ELSEWHERE = frozenset(
     {
         *(*OLM_KINDS, *CERTIFICATE_KINDS, "ClusterPolicy", "NodePool", "NodeClaim", "ProvisioningRequest"),
         *("Workload", "LocalQueue", "ClusterQueue", "AdmissionCheck", "Cohort", "PodGroup", "Queue"),
-        *("JobSet", "TrainJob", "PyTorchJob", "MPIJob", "RayJob", "Workflow"),
+        *("JobSet", "TrainJob", "PyTorchJob", "MPIJob", "RayJob", "Workflow", "ScaledObject"),
     }
 )
 _GOOD_WHEN_TRUE = frozenset({"Ready", "Available", "Reconciled", "Synced", "Healthy", "Installed", "Serving", "Established", "Accepted"})

@@ -38,7 +38,7 @@ def condition(kind: str, status: str, reason: str = "", message: str = "") -> di
         (manifest("OperatorGroup", "a") + manifest("OperatorGroup", "b"), "operator.groups-conflict"),
         (custom("Certificate", conditions=[condition("Ready", "False", "DoesNotExist")]), "certificate.not-issued"),
         (custom("Certificate", conditions=[condition("Ready", "False")], notAfter="2026-01-15T00:00:00Z"), "certificate.expired"),
-        (custom("ScaledObject", conditions=[condition("Ready", "False", "TriggerError")]), "operator.resource-unhealthy"),
+        (custom("RayService", conditions=[condition("Ready", "False", "TriggerError")]), "operator.resource-unhealthy"),
     ],
 )
 def test_what_an_operator_reports_as_wrong(text: str, code: str) -> None:
