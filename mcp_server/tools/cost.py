@@ -7,8 +7,9 @@ from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.gpus import DEVICES_READ, read_devices
 from runbooks.cost import Loss, cost_report, summary, unpriced_line
+from runbooks.finding import Source, cite
 
-COLUMNS = ("use", "object", "team", "devices", "price per hour")
+COLUMNS = ("use", "object", "team", "devices", "price per hour", "evidence")
 TEAMS_SHOWN = 8
 
 
@@ -26,7 +27,9 @@ async def _cost_report(context: ToolContext, arguments: CostReportArguments) -> 
 
         def cells(loss: Loss) -> tuple[Cell, ...]:
             price = f"{loss.share.price:.2f} {tariff.currency}" if loss.share.price is not None else ""
-            return (loss.use, str(loss.object), loss.team if loss.object.namespace else "", f"{loss.share.devices:g}", price)
+            evidence = cite(Source.FIELD, loss.object, loss.use, f"{loss.share.devices:g} devices")
+            team = loss.team if loss.object.namespace else ""
+            return (loss.use, str(loss.object), team, f"{loss.share.devices:g}", price, evidence.id)
 
         lines = [line.strip() for line in summary(found, tariff.currency, TEAMS_SHOWN)]
         if unpriced_line(found):

@@ -15,15 +15,17 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Job, ReplicaSet
 from cluster.kinds import BY_NAME
+from cluster.reference import ObjectRef
 from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name
 from mcp_server.probe import Read, read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
 from mcp_server.result import Cell, TableOutput, age, render_table, request
+from runbooks.finding import Source, cite
 from runbooks.inventory import Note, Offer, inventory, notes, total
 
 KINDS: tuple[type[Fact], ...] = (Node, Pod, ReplicaSet, Job, DaemonSet, ResourceSlice, ResourceClaim, Event)
 DEVICES_READ = rules_of(BY_NAME[kind.kind] for kind in KINDS)
-COLUMNS = ("node", "resource", "model", "state", "total", "held", "free", "sick", "holders", "says")
+COLUMNS = ("node", "resource", "model", "state", "total", "held", "free", "sick", "holders", "says", "evidence")
 STATES = ("sick", "stranded", "closed", "free", "held")
 HOLDERS_SHOWN = 3
 MODELS_SHOWN = 6
@@ -60,7 +62,10 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
             more = len(offer.holders) - len(holders)
             counts = (offer.capacity, offer.held, "?" if offer.overlapping else offer.free, offer.sick)
             words = "; ".join([*holders, *([f"{more} more"] if more else [])])
-            return (offer.node, offer.resource, offer.model, offer.state, *counts, words, why(offer, said.get(offer.node, ())))
+            says = why(offer, said.get(offer.node, ()))
+            quote = f"{offer.state}, {offer.held} of {offer.capacity} held, {offer.sick} sick; {says}"
+            evidence = cite(Source.FIELD, ObjectRef(Node.kind, None, offer.node), offer.resource, quote)
+            return (offer.node, offer.resource, offer.model, offer.state, *counts, words, says, evidence.id)
 
         return render_table(
             asked,

@@ -13,12 +13,13 @@ from pydantic import AfterValidator, Field
 
 from cluster.presets import BY_NAME, PRESETS
 from cluster.reading import MetricQuery, Missing, Series
-from cluster.reference import Window
+from cluster.reference import ObjectRef, Window
 from mcp_server.arguments import ListArguments
 from mcp_server.registry import Access, Answer, Growth, MetricRead, Page, ToolContext, ToolRefusal, ToolSpec
 from mcp_server.result import Cell, TableOutput, age, render_table, request
+from runbooks.finding import Source, cite
 
-COLUMNS = ("series", "last", "at", "first", "lowest", "highest", "points")
+COLUMNS = ("series", "last", "at", "first", "lowest", "highest", "points", "evidence")
 PRESET_COLUMNS = ("preset", "measures", "metrics, current names first")
 NAME_LABEL = "__name__"
 EXPRESSION_LIMIT = 2_000
@@ -57,7 +58,9 @@ async def _metrics_query(context: ToolContext, arguments: MetricsQueryArguments)
             values = [sample.value for sample in series.samples]
             last, shown = series.samples[-1], (values[-1], values[0], min(values), max(values))
             now, first, lowest, highest = (f"{value:.6g}" for value in shown)
-            return (_words(series), now, f"{age(last.at, end)} ago", first, lowest, highest, len(values))
+            whole = ObjectRef("Cluster", None, context.reader.cluster)
+            evidence = cite(Source.METRIC, whole, _words(series), f"{now}, from {first}, {lowest} to {highest}", last.at)
+            return (_words(series), now, f"{age(last.at, end)} ago", first, lowest, highest, len(values), evidence.id)
 
         asked_for = arguments.expression or arguments.name or ""
         return render_table(

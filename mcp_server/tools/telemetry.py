@@ -10,13 +10,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from cluster.reference import Scope
+from cluster.reference import ObjectRef, Scope
 from cluster.telemetry import Telemetry
 from mcp_server.arguments import ListArguments
 from mcp_server.registry import Access, Answer, Growth, Page, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
+from runbooks.finding import Source, cite
 
-COLUMNS = ("what", "subject", "state", "since", "text")
+COLUMNS = ("what", "subject", "state", "since", "text", "evidence")
 WORST, BAD, QUIET = 0, 1, 2
 
 
@@ -40,7 +41,11 @@ async def _telemetry_list(context: ToolContext, arguments: ListArguments) -> Ans
         rows = list(_rows(telemetry, lambda moment: age(moment, now) if moment else ""))
 
         def cells(row: Row) -> tuple[Cell, ...]:
-            return (row.what, row.subject, row.state, row.since, row.text)
+            # Monitoring names what it is about as it likes, so the evidence is the cluster's.
+            evidence = cite(
+                Source.ALERT, ObjectRef("Cluster", None, context.reader.cluster), f"{row.what} {row.subject}", f"{row.state}: {row.text}"
+            )
+            return (row.what, row.subject, row.state, row.since, row.text, evidence.id)
 
         return render_table(
             asked,

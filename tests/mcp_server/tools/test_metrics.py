@@ -36,7 +36,7 @@ async def test_recorded_series_by_name(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(f"timestamp,metric,value,namespace,pod\n{rows}", "utf-8")
     reader = RecordedReader.open(tmp_path, NOW)
     page = (await call(reader, "metrics_query", name="queue", labels={"pod": "a"}, namespace="ml")).render()
-    assert page.structured["rows"] == [["queue{namespace=ml,pod=a}", "10", "0s ago", "6", "6", "10", "5"]]
+    assert [row[:-1] for row in page.structured["rows"]] == [["queue{namespace=ml,pod=a}", "10", "0s ago", "6", "6", "10", "5"]]
     assert (await call(reader, "metrics_query", name="queue", namespace="web")).render().structured["rows"] == []
     said = await text(reader, "metrics_query", name="quue")
     assert "no such series was recorded" in said
