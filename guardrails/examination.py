@@ -26,6 +26,8 @@ from guardrails.risk import Risk, assess
 UNBOUND = "unapproved"
 CHANGES_MAX = 200
 TOO_MANY_REQUESTS = 429
+AT_STAKE = ("pods_affected", "gpus", "serving_after", "disruptions_allowed", "pool", "pool_share_percent", "namespaces")
+SAID_WHEN_NONE = ("pods_affected", "serving_after", "disruptions_allowed")
 GRANT_IT = "Grant that account what 'smokejumper rbac' prints for an executor, or name the context of one that may in executor_context."
 
 
@@ -45,9 +47,15 @@ class Examination(Struct, frozen=True):
         return self.change is not None and not self.problems and self.dry_run.ok
 
     def shown(self) -> dict[str, Any]:
-        """The dry run as people see it, and whether it was one at all or a rehearsal on a recording."""
+        """The dry run as people see it, what the change puts at stake, and whether it was a rehearsal on a recording."""
         shown: dict[str, Any] = to_builtins(self.dry_run)
-        return shown | ({"rehearsal": True} if self.rehearsal else {})
+        return shown | {"stake": stake(self.risk)} | ({"rehearsal": True} if self.rehearsal else {})
+
+
+def stake(risk: Risk) -> dict[str, Any]:
+    """The numbers of a risk that people read before they agree; those that mean nothing for the change are left out."""
+    known = {name: getattr(risk, name) for name in AT_STAKE}
+    return {name: value for name, value in known.items() if value not in (UNKNOWN, "", ()) and (value or name in SAID_WHEN_NONE)}
 
 
 async def examine(port: ClusterPort, action: Action, target: Target, requester: Person, *, now: datetime) -> Examination:

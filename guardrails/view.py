@@ -21,8 +21,9 @@ REHEARSAL = "[rehearsal on a recording] "
 class ProposalView(BaseModel):
     """One proposal. `reason` is the requester's own words, unverified; `detail` is why it stands as it does.
 
-    `missing` counts approvals still needed by group; `void` says why given ones do not count. `changes` is the dry run's difference.
-    A `rehearsal` was asked of a recording: it says so in its summary, and nothing of it is ever sent.
+    `missing` counts approvals still needed by group; `void` says why given ones do not count. `changes` is the dry run's difference,
+    `stake` the numbers of what it puts at stake. A `rehearsal` was asked of a recording: it says so in its summary, and nothing of it is
+    ever sent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class ProposalView(BaseModel):
     checks: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     changes: tuple[dict[str, Any], ...]
+    stake: dict[str, Any]
     verdict: Verdict | None
     requirement: Requirement | None
     approvals: tuple[Approval, ...]
@@ -86,6 +88,7 @@ def view(record: Record, approvals: tuple[Approval, ...], tally: Tally | None) -
         checks=tuple(c.model_dump(mode="json") for c in change.checks) if change else (),
         notes=change.notes if change else (),
         changes=tuple(record.dry_run.get("changes", ())),
+        stake=record.dry_run.get("stake", {}),
         verdict=record.verdict,
         requirement=record.requirement,
         approvals=approvals,

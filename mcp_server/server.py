@@ -30,6 +30,8 @@ from guardrails.errors import GuardrailsError
 from guardrails.redact import present
 from mcp_server.archive import Archive
 from mcp_server.arguments import validated
+from mcp_server.card import TOOLS as CARD_TOOLS
+from mcp_server.card import card, card_meta
 from mcp_server.confirmation import Confirmation, confirm
 from mcp_server.errors import ToolRefusal
 from mcp_server.prompts import Answers, ContextFactory, add_completion, add_prompts, add_resources
@@ -167,6 +169,7 @@ def build_server(
         tools=[_served(spec, toolset, keeping, deadline_seconds, authentication, confirmation) for spec in toolset],
         resources=[_capabilities(toolset, cluster), *(_page(name) for name in page_names())],
         cache_hints={"tools/list": CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")},
+        extensions=[card()] if any(name in toolset for name in CARD_TOOLS) else [],
         request_state_security=(
             RequestStateSecurity(keys=list(state_keys), ttl=STATE_SECONDS)
             if state_keys
@@ -219,7 +222,8 @@ def _served(
 
 def _meta(spec: ToolSpec) -> dict[str, Any]:
     meta: dict[str, Any] = {ACCESS_KEY: spec.access.value, RBAC_KEY: [rbac_document(rule) for rule in spec.rbac]}
-    return {**meta, USES_KEY: list(spec.uses)} if spec.uses else meta
+    uses = {USES_KEY: list(spec.uses)} if spec.uses else {}
+    return {**meta, **uses, **card_meta(spec.name)}
 
 
 def hints(access: Access) -> ToolAnnotations:

@@ -42,6 +42,8 @@ def _proposal(shown: ProposalView) -> Iterator[str]:
         yield f"  changes      {change.get('path')}: {before} -> {after}"
     if len(shown.changes) > CHANGES_SHOWN:
         yield f"  … {len(shown.changes) - CHANGES_SHOWN} more changes: smokejumper proposals show {shown.id} --json"
+    if shown.stake:
+        yield f"  at stake     {stake_words(shown.stake)}"
     for request in shown.requests:
         yield from _request(request)
     if shown.requests:
@@ -63,6 +65,13 @@ def _proposal(shown: ProposalView) -> Iterator[str]:
         yield f"  expires      {shown.expires_at.isoformat(timespec='seconds')}"
     if shown.next_step:
         yield f"  next         {shown.next_step}"
+
+
+def stake_words(stake: dict[str, Any]) -> str:
+    """What a change puts at stake, in the order of the numbers."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {', '.join(value) if isinstance(value, list | tuple) else value}" for name, value in stake.items()
+    )
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:
