@@ -21,10 +21,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from guardrails.request import RECEIPT_ANNOTATION
-from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, REVIEWS, Document, writes
+from oncall.roles import ACCOUNTS, ADMISSION, DRY_RUN, EXECUTOR, FENCES, NAMESPACE, REVIEWS, Document, writes
 
-BOUNDS = "smokejumper-bounds"
-FENCE = "smokejumper-fence"
+BOUNDS, FENCE = FENCES
 # Cannot be deleted (k8s.io/apiserver, plugin/namespace/lifecycle: default, kube-system and kube-public are immortal), and belongs
 # less than the other two to those who run the control plane.
 PARAMETER_NAMESPACE = "default"
@@ -32,7 +31,6 @@ PREFIX = "fence.smokejumper.dev/"
 PAUSED, MAX_REPLICAS, PROTECTED = f"{PREFIX}paused", f"{PREFIX}max-replicas", f"{PREFIX}protected-namespaces"
 NEVER = ("kube-system", "kube-public", "kube-node-lease", NAMESPACE)
 MAX_REPLICAS_DEFAULT = 100
-GROUP = "admissionregistration.k8s.io"
 
 _USER = f"system:serviceaccount:{NAMESPACE}:"
 
@@ -65,7 +63,7 @@ def _policy(name: str, rules: list[Document], variables: list[Document], validat
         {"name": "no-access-review", "expression": f"request.resource.group != '{REVIEWS}'"},
     ]
     return {
-        "apiVersion": f"{GROUP}/v1",
+        "apiVersion": f"{ADMISSION}/v1",
         "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "smokejumper"}},
         "spec": {
@@ -80,7 +78,7 @@ def _policy(name: str, rules: list[Document], variables: list[Document], validat
 
 def _binding(policy: str, parameter: Document | None = None) -> Document:
     return {
-        "apiVersion": f"{GROUP}/v1",
+        "apiVersion": f"{ADMISSION}/v1",
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": policy, "labels": {"app.kubernetes.io/name": "smokejumper"}},
         "spec": {"policyName": policy, "validationActions": ["Deny", "Audit"], **({"paramRef": parameter} if parameter else {})},

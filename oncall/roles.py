@@ -31,6 +31,9 @@ IDENTITY = "smokejumper-cluster-identity"
 FRONT_ACCOUNT = "front"
 ACCOUNTS = {READER: "reader", EXECUTOR: "executor", DRY_RUN: "dryrun"}
 REVIEWS = "authorization.k8s.io"
+# Both admission policies of the second fence, and their bindings, by these names.
+FENCES = ("smokejumper-bounds", "smokejumper-fence")
+ADMISSION = "admissionregistration.k8s.io"
 RBAC_GROUP = "rbac.authorization.k8s.io"
 
 Document = dict[str, Any]
@@ -62,7 +65,7 @@ def documents(
         granted = {
             READER: reader_rules(groups=chosen),
             EXECUTOR: executor_rules(),
-            DRY_RUN: executor_rules() | _human_reviews(),
+            DRY_RUN: executor_rules() | human_reviews(),
         }
         granted = {role: _chosen(granted[role], configmaps=configmaps) for role in roles}
         pairs = ((_role(role, rules), _binding(role, ACCOUNTS[role])) for role, rules in granted.items())
@@ -70,7 +73,7 @@ def documents(
     inside = {
         READER: reader_rules(namespaced=True, groups=chosen),
         EXECUTOR: executor_rules(namespaced=True),
-        DRY_RUN: executor_rules(namespaced=True) | _human_reviews(namespaced=True),
+        DRY_RUN: executor_rules(namespaced=True) | human_reviews(namespaced=True),
     }
     inside = {role: _chosen(inside[role], configmaps=configmaps) for role in roles}
     confined = [
@@ -100,13 +103,18 @@ def _chosen(rules: Iterable[Rule], *, configmaps: bool) -> frozenset[Rule]:
 
 
 def reader_rules(*, namespaced: bool = False, groups: Iterable[Group] = GROUPS) -> frozenset[Rule]:
-    """What diagnosis reads, of custom kinds those of some groups. It follows no watch, so it is granted none."""
+    """What diagnosis reads, of custom kinds those of some groups, and whether the fence stands. It follows no watch, so it is granted
+    none.
+    """
     read = (*KINDS, *(kind for kind in CUSTOM_KINDS if group_of(kind) in {"core", *groups}))
     kinds = [kind for kind in read if kind.namespaced or not namespaced]
     rules = {Rule(group, kind.plural, verb) for kind in kinds for group in (kind.group, *kind.also) for verb in ("get", "list")}
     rules.add(Rule("", "pods/log", "get"))
     if namespaced:
         rules.add(Rule("", "namespaces", "get"))
+    else:
+        kept = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+        rules |= {Rule(ADMISSION, resource, "get", name) for resource in kept for name in FENCES}
     return frozenset(rules)
 
 
@@ -139,7 +147,7 @@ def _uses(*, namespaced: bool) -> list[tuple[Any, Target]]:
     return found
 
 
-def _human_reviews(*, namespaced: bool = False) -> frozenset[Rule]:
+def human_reviews(*, namespaced: bool = False) -> frozenset[Rule]:
     """Asking what the human who proposes may do: for a namespace the review that lives in it, for nodes the cluster's."""
     local = Rule(REVIEWS, "localsubjectaccessreviews", "create")
     return frozenset({local} if namespaced else {local, Rule(REVIEWS, "subjectaccessreviews", "create")})

@@ -1,13 +1,13 @@
-"""`smokejumper doctor`: what can be reached and read, which permission is missing, and what to do about it."""
+"""`smokejumper doctor`: what can be reached and read, which permission is missing or too much, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from oncall.checkup import Line, Mark
 from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -15,27 +15,15 @@ if TYPE_CHECKING:
     from oncall.settings import Settings
 
 
-class Mark(StrEnum):
-    """GOOD; MISSING: something works less well without it; BROKEN: nothing works until it is mended."""
-
-    GOOD = "ok"
-    MISSING = "missing"
-    BROKEN = "broken"
-
-
-class Line(NamedTuple):
-    mark: Mark
-    what: str
-    detail: str = ""
-    next_step: str = ""
-
-
 def doctor(
     context: typer.Context,
     namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Check what can be read in this namespace.")] = None,
     cluster_context: Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")] = None,
 ) -> None:
-    """Check installation, configuration, state, policy and what the cluster lets us read. Exit 2 when something is broken."""
+    """Check installation, configuration, state, policy, what the cluster lets us read, the accounts that try and write, and the fence.
+
+    Exit 2 when something is broken.
+    """
     import asyncio
 
     invocation: Invocation = context.obj.with_context(cluster_context)
@@ -148,6 +136,7 @@ async def _monitoring(settings: Settings) -> AsyncIterator[Line]:
 
 async def _cluster(settings: Settings, namespace: str | None) -> AsyncIterator[Line]:
     from cluster.kube import KubeReader
+    from oncall.accounts import account_lines
     from oncall.assembly import open_reader
 
     async with open_reader(settings, None) as reader:
@@ -156,6 +145,8 @@ async def _cluster(settings: Settings, namespace: str | None) -> AsyncIterator[L
         yield Line(Mark.GOOD, "cluster", f"{reader.cluster}, {version.value}")
         async for line in _kinds(reader, namespace):
             yield line
+    async for line in account_lines(settings, namespace):
+        yield line
 
 
 async def _kinds(reader: KubeReader, namespace: str | None) -> AsyncIterator[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import httpx2
 import pytest
 import yaml
 
+from oncall.cli import run
 from oncall.fence import FENCE, PARAMETER_NAMESPACE, PREFIX, parameters
-from oncall.roles import ACCOUNTS, NAMESPACE
+from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, READER
 from tests.lab.api import ApiClient, documents, wait_for
 from tests.lab.lab import Lab
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 # Long: nothing here tests how quick a machine is.
 WAIT_SECONDS = 240.0
+Run = Callable[..., tuple[int, str, str]]
 MERGE_PATCH = "application/merge-patch+json"
 TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": "registry.example.com/app:v1"}]}}
 
@@ -161,3 +163,21 @@ def deployment(namespace: str, replicas: int = 1, name: str = "web") -> dict[str
 def annotation(key: str) -> str:
     """The full name of a parameter of the fence."""
     return PREFIX + key
+
+
+@pytest.fixture
+def smokejumper(fenced: Fenced, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line with three accounts: one reads, one writes, one tries."""
+    monkeypatch.setenv("SMOKEJUMPER_CONTEXT", ACCOUNTS[READER])
+    monkeypatch.setenv("SMOKEJUMPER_EXECUTOR_CONTEXT", ACCOUNTS[EXECUTOR])
+    monkeypatch.setenv("SMOKEJUMPER_DRY_RUN_CONTEXT", ACCOUNTS[DRY_RUN])
+    path = fenced.kubeconfig(tmp_path)
+
+    def call(*arguments: str, token: str = "") -> tuple[int, str, str]:
+        monkeypatch.setenv("SMOKEJUMPER_TOKEN", token)
+        capsys.readouterr()
+        code = run(["--state", str(tmp_path / "state"), "--kubeconfig", str(path), *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call

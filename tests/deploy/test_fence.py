@@ -5,16 +5,14 @@ from __future__ import annotations
 import getpass
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from oncall.cli import run
 from oncall.fence import PARAMETER_NAMESPACE
 from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, READER, documents
-from tests.deploy.conftest import TEMPLATE, WAIT_SECONDS, Fenced, annotation, deployment
+from tests.deploy.conftest import TEMPLATE, WAIT_SECONDS, Fenced, Run, annotation, deployment
 from tests.deploy.evaluator import Ask, allows
 from tests.deploy.probes import EXECUTOR_FORBIDDEN, EXECUTOR_MAY, FORBIDDEN, HUMAN_REVIEW, READER_FORBIDDEN, READER_MAY
 from tests.lab.api import wait_for
@@ -357,34 +355,12 @@ def _tried(lab: Lab, path: str) -> str:
 # ---- the ordinary path behind the fence
 
 
-@pytest.fixture
-def smokejumper(
-    fenced: Fenced, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """The command line with three accounts: one reads, one writes, one tries."""
-    monkeypatch.setenv("SMOKEJUMPER_CONTEXT", ACCOUNTS[READER])
-    monkeypatch.setenv("SMOKEJUMPER_EXECUTOR_CONTEXT", ACCOUNTS[EXECUTOR])
-    monkeypatch.setenv("SMOKEJUMPER_DRY_RUN_CONTEXT", ACCOUNTS[DRY_RUN])
-    path = fenced.kubeconfig(tmp_path)
-
-    def call(*arguments: str, token: str = "") -> tuple[int, str, str]:
-        monkeypatch.setenv("SMOKEJUMPER_TOKEN", token)
-        capsys.readouterr()
-        code = run(["--state", str(tmp_path / "state"), "--kubeconfig", str(path), *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
 def _writes(lab: Lab, role: str, since: int) -> list[tuple[str, str, int | None, bool]]:
     user = f"system:serviceaccount:{NAMESPACE}:{ACCOUNTS[role]}"
     return [(write.verb, write.resource, write.code, write.dry_run) for write in lab.audit.writes(user, since, dry_runs=True)]
 
 
-def test_an_approved_change_passes_the_fence_each_step_by_its_own_account(
-    lab: Lab, fenced: Fenced, smokejumper: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_an_approved_change_passes_the_fence_each_step_by_its_own_account(lab: Lab, fenced: Fenced, smokejumper: Run) -> None:
     with lab.loaded("rollout-bad-image"):
         code, out, err = smokejumper("diagnose", "-n", "ml", "-o", "json")
         assert code == 0, err
@@ -414,9 +390,7 @@ def test_an_approved_change_passes_the_fence_each_step_by_its_own_account(
         assert smokejumper("audit", "verify")[1].startswith("intact")
 
 
-def test_an_approved_delete_passes_the_fence(
-    lab: Lab, fenced: Fenced, space: str, smokejumper: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_an_approved_delete_passes_the_fence(lab: Lab, fenced: Fenced, space: str, smokejumper: Run) -> None:
     pod = ready(fenced, space)["metadata"]["name"]
     smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", getpass.getuser())
     # Two people are asked: it is the only pod that serves.
