@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ from typing import Any
 from cluster.errors import ClusterError
 from cluster.reading import Reader
 from cluster.reference import Scope
-from guardrails.action import target
+from guardrails.action import parse_action, target
+from guardrails.directory import Person
 from guardrails.errors import GuardrailsError
 from guardrails.ledger import Ledger
+from guardrails.policy import Rule
 from guardrails.view import ProposalView
+from guardrails.weighing import Weighed, weigh
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import STDIO_CHANNEL, Caller, Investigated, Ports, ToolContext
-from oncall.assembly import investigate
+from oncall.assembly import investigate, tariff
 from oncall.desk import Desk, desk_over, evidence_of, open_records, requester, signed_in
 from oncall.invocation import TOKEN_VARIABLE
 from oncall.settings import Settings
@@ -29,7 +32,7 @@ Progress = Callable[[str], Awaitable[None]]
 
 def tool_context(settings: Settings, reader: Reader, caller: Caller) -> ToolContext:
     """The context of every tool call of one server: its reader, who calls, and the ports."""
-    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader))
+    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader), tariff=tariff(settings))
 
 
 def ports(settings: Settings, reader: Reader) -> Ports:
@@ -64,11 +67,40 @@ def ports(settings: Settings, reader: Reader) -> Ports:
             outcome = await desk.gate.execute(proposal, digest.removeprefix("sha256:"), _who(desk, caller))
             return outcome.model_dump(mode="json")
 
+    async def weigh_up(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        async with _answering(desk_over(settings, reader)) as desk:
+            on = target(request["target"]["kind"], request["target"]["namespace"], request["target"]["name"])
+            name = _who(desk, caller)
+            weighed = await weigh(
+                desk.office,
+                parse_action(request["action"]),
+                on,
+                cluster=desk.cluster,
+                requester=desk.office.directory.find(name) or Person(name=name),
+                evidence=evidence_of((), from_agent=True),
+            )
+            return _weighed(weighed, desk.office.bundles.policy.rules)
+
     async def answered(proposal: str, digest: str, answer: str, caller: Caller) -> None:
         async with _answering(open_records(settings)) as desk:
             await desk.gate.note_answer(proposal, digest, answer, by=_who(desk, caller), channel=caller.channel)
 
-    return Ports(run_investigation, propose, status, execute, answered=answered)
+    return Ports(run_investigation, propose, status, execute, weigh=weigh_up, answered=answered)
+
+
+def _weighed(found: Weighed, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    verdict, risk = found.verdict, found.examination.risk
+    return {
+        "effect": verdict.effect,
+        "reason": verdict.reason,
+        "needs": verdict.requirement.approvals,
+        "rules": [f"{name} ({rules[name].effect})" if name in rules else name for name in verdict.rules],
+        "escalated_by": list(verdict.escalated_by),
+        "problems": list(found.examination.problems),
+        "pods_affected": risk.pods_affected,
+        "dry_run_changes": [f"{item.path}: {item.before} -> {item.after}" for item in found.examination.dry_run.changes],
+        "would_differ": [str(miss) for miss in found.near],
+    }
 
 
 @asynccontextmanager

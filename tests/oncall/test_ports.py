@@ -1,0 +1,59 @@
+"""What tools reach through the ports: a verdict without a proposal, and the owner's prices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.recorded import RecordedReader
+from guardrails.directory import Directory
+from guardrails.office import PEOPLE
+from mcp_server.errors import ToolRefusal
+from mcp_server.registry import Caller, Page
+from mcp_server.tools.catalogue import toolset
+from oncall.desk import open_records
+from oncall.ports import tool_context
+from oncall.settings import Settings, load
+
+pytestmark = pytest.mark.anyio
+RECORDING = Path(__file__).parents[2] / "examples" / "serve-rollout"
+WISH = {"action": "rollout_undo", "kind": "Deployment", "namespace": "ml", "name": "serve"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    people = Directory.load(tmp_path / PEOPLE)
+    people.add("rita", ("sre-oncall",), os_users=("rita",))
+    return load({"state_dir": tmp_path, "prices": {"currency": "EUR", "per_device_hour": {"*H100*": 2.5}}}, None)
+
+
+async def asked(settings: Settings, tool: str, **arguments: Any) -> Page:
+    reader = RecordedReader.open(RECORDING)
+    return (await toolset().call(tool, arguments, tool_context(settings, reader, Caller("rita")))).render()
+
+
+async def test_the_policy_is_asked_and_nothing_is_kept(settings: Settings) -> None:
+    page = await asked(settings, "policy_explain", **WISH)
+    said = page.structured["proposal"]
+    assert said["effect"] == "approve"
+    assert said["needs"] == {"sre-oncall": 1}
+    assert any(rule.endswith("(approve)") for rule in said["rules"])
+    assert any("deny by" in line for line in said["would_differ"]), said["would_differ"]
+    assert page.lines[0].startswith("effect: approve")
+    async with open_records(settings) as desk:
+        assert await desk.gate.list() == ()
+
+
+async def test_a_target_that_is_not_there_is_refused_in_words(settings: Settings) -> None:
+    with pytest.raises(ToolRefusal, match="gone"):
+        await asked(settings, "policy_explain", **{**WISH, "name": "gone"})
+    with pytest.raises(ToolRefusal, match="policy_explain: "):
+        await asked(settings, "policy_explain", **{**WISH, "kind": "Node", "namespace": None})
+
+
+async def test_prices_are_the_configured_ones(settings: Settings) -> None:
+    page = await asked(settings, "cost_report")
+    assert "working    4 devices, 10.00 EUR" in page.lines
+    assert not [line for line in page.lines if line.startswith("without a price")]
