@@ -33,6 +33,7 @@ from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
 from mcp_server.tools.catalogue import PRIMITIVE
 from runbooks.candidate import Candidate
+from runbooks.cost import Tariff
 from runbooks.finding import Diagnosis, Want
 from runbooks.plans import base_wants
 
@@ -95,12 +96,13 @@ async def run(
     progress: Callable[[str], Awaitable[None]] | None = None,
     clock: Callable[[], float] = time.monotonic,
     answer: Decision | None = None,
+    tariff: Tariff | None = None,
 ) -> Conclusion:
     """Start the investigation of an incident, or go on with it where the store says it stands.
 
-    With `remediation` the best remedy is proposed, and the run ends `waiting` until the gate says that it is decided; `answer` is
-    recorded with the decision. Raises StoreError when the store cannot be used, and for `remediation` without a store; AgentError when
-    the investigation is about another cluster than the reader's.
+    `tariff` prices what a cause keeps from work. With `remediation` the best remedy is proposed, and the run ends `waiting` until the
+    gate says that it is decided; `answer` is recorded with the decision. Raises StoreError when the store cannot be used, and for
+    `remediation` without a store; AgentError when the investigation is about another cluster than the reader's.
     """
     if remediation is not None and store is None:
         raise StoreError("waiting for a decision needs a store; give the path of one (--state DIR)")
@@ -140,6 +142,7 @@ async def run(
             known.get("seconds", 0.0),
             remediation,
             progress or no_progress,
+            tariff or Tariff(),
         )
         entry: Any = None if known else Investigation(incident=plain(incident))
         if known and answer is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -39,8 +39,10 @@ from agent.workspace import Judgement, Workspace
 from cluster.reading import Missing, Why
 from runbooks.candidate import Candidate
 from runbooks.causes import merged
+from runbooks.cost import Tariff
 from runbooks.finding import Cause, Diagnosis
 from runbooks.handover import with_handovers
+from runbooks.impact import with_impacts
 from runbooks.remedies import candidates
 
 
@@ -62,6 +64,7 @@ class Dependencies:
     earlier_seconds: float = 0.0
     remediation: Remediation | None = None
     progress: Callable[[str], Awaitable[None]] = no_progress
+    tariff: Tariff = field(default_factory=Tariff)
 
 
 async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[Literal["probe", "propose", "report"]]:
@@ -80,6 +83,7 @@ async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[
         return Command(goto=[Send("probe", ProbeTask(want=plain(want))) for want in chosen.wants], update=update)
     judgement = judgement or await _judgement(state, use)
     concluded = with_handovers(_concluded(judgement.diagnosis, chosen), judgement.world)
+    concluded = with_impacts(concluded, judgement.world, use.tariff)
     remedies = _remedies(concluded, judgement)
     update.update(Investigation(stop=chosen.stop, diagnosis=plain(concluded), remedies=[[plain(item) for item in row] for row in remedies]))
     ahead: Literal["propose", "report"] = "propose" if use.remediation is not None and concluded.causes else "report"

@@ -83,6 +83,8 @@ def _cause(number: int, cause: Cause) -> Iterator[str]:
     yield f"{cause.explanation} (`{cause.code}`, {cause.class_}, {cause.certainty.word}{since})"
     yield ""
     yield from _bounded(cause.evidence, EVIDENCE_SHOWN, _evidence)
+    if cause.impact:
+        yield f"- {cause.impact.text}"
     if cause.handover:
         yield f"- hand over: {cause.handover}"
     if cause.symptoms:

@@ -58,6 +58,7 @@ class CauseOutput(Output):
     evidence: list[dict[str, Any]]
     symptoms: list[dict[str, Any]]
     handover: str | None = None
+    impact: dict[str, Any] | None = None
     remedies: list[dict[str, Any]]
 
 
@@ -219,6 +220,8 @@ def _cause(number: int, cause: dict[str, Any], now: datetime) -> list[str]:
     ]
     if cause["symptoms"]:
         lines.append(_sentence("   explains " + "; ".join(f"{_named(item['object'])} {item['code']}" for item in cause["symptoms"])))
+    if cause["impact"]:
+        lines.append(_sentence(f"   {cause['impact']['text']}"))
     if cause["handover"]:
         lines.append(_sentence(f"   hand over: {cause['handover']}"))
     for remedy in cause["remedies"]:

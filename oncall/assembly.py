@@ -153,6 +153,7 @@ async def investigate(
             progress=progress,
             clock=time.monotonic,
             answer=Decision(verdict="look") if incident_id is not None else None,
+            tariff=tariff(settings),
         )
     found, cost = len(concluded.diagnosis.causes), concluded.diagnosis.cost
     log.info("investigation ends: %d causes, %d requests, %d bytes, %.1f seconds", found, cost.requests, cost.bytes, concluded.seconds)

@@ -127,6 +127,8 @@ def _print_cause(console: Console, number: int, cause: Cause, candidates: tuple[
         for symptom in cause.symptoms[:SYMPTOMS_SHOWN]:
             console.print(Padding(Text(f"{symptom.object}: {symptom.text}"), (0, 0, 0, 5), expand=False))
         _rest(console, "symptoms", len(cause.symptoms) - SYMPTOMS_SHOWN, "-o json shows all")
+    if cause.impact:
+        console.print(_indented(f"costs: {cause.impact.text}"))
     if cause.handover:
         console.print(_indented(f"hand over: {cause.handover}"))
     for candidate in candidates[:2]:

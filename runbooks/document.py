@@ -13,7 +13,7 @@ from typing import Any
 from cluster.reading import Missing
 from cluster.reference import ObjectRef
 from runbooks.candidate import Candidate
-from runbooks.finding import Cause, Diagnosis, Evidence
+from runbooks.finding import Cause, Diagnosis, Evidence, Impact
 
 FORMAT = "smokejumper.diagnosis/1"
 
@@ -53,8 +53,15 @@ def _cause(cause: Cause, candidates: Sequence[Candidate]) -> dict[str, Any]:
         "evidence": [_evidence(item) for item in cause.evidence],
         "symptoms": [{"code": item.code, "object": _object(item.object), "text": item.text} for item in cause.symptoms],
         "handover": cause.handover or None,
+        "impact": _impact(cause.impact),
         "remedies": [_remedy(item) for item in candidates],
     }
+
+
+def _impact(item: Impact | None) -> dict[str, Any] | None:
+    if item is None:
+        return None
+    return {"devices": item.devices, "per_hour": item.per_hour, "currency": item.currency or None, "text": item.text}
 
 
 def _evidence(item: Evidence) -> dict[str, Any]:

@@ -134,8 +134,24 @@ class NotProven(Struct, frozen=True):
     lacks: str
 
 
+class Impact(Struct, frozen=True):
+    """Accelerators that do no work because of a cause, and what they cost an hour; None where no price is known."""
+
+    devices: float
+    per_hour: float | None = None
+    currency: str = ""
+
+    @property
+    def text(self) -> str:
+        """`68 devices do no work because of it: 238.00 USD an hour`."""
+        does = "device does" if self.devices == 1 else "devices do"
+        money = f": {self.per_hour:.2f} {self.currency} an hour" if self.per_hour is not None else " (no price is configured)"
+        return f"{self.devices:g} {does} no work because of it{money}"
+
+
 class Cause(Struct, frozen=True):
-    """One root cause: the object to change, what is wrong with it, what it explains; `handover` is who else already acts on it."""
+    """One root cause: the object to change, what is wrong with it, what it explains; `handover` is who else already acts on it, `impact`
+    what it keeps from work."""
 
     object: ObjectRef
     code: str
@@ -149,6 +165,7 @@ class Cause(Struct, frozen=True):
     severity: str = "error"
     page: str = ""
     handover: str = ""
+    impact: Impact | None = None
 
 
 class Diagnosis(Struct, frozen=True):

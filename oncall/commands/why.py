@@ -129,6 +129,8 @@ def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef) 
     lines.append(f"  {cause.explanation}")
     lines += [f"  known from {item.source.value} of {item.object}: {item.quote}" for item in cause.evidence[:EVIDENCE_SHOWN]]
     lines.append(f"  who can change it: {responsible(cause.object, subject)}")
+    if cause.impact:
+        lines.append(f"  what it costs: {cause.impact.text}")
     if cause.handover:
         lines.append(f"  who acts on it: {cause.handover}")
     if candidates:
