@@ -8,6 +8,7 @@ their pods; which of Volcano's plugins refused is told only by its events.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,7 +73,7 @@ def _held(world: World, item: CustomObject, queue: ObjectRef, refusal: _Refusal)
         if isinstance(found, CustomObject):
             spec = _mapping(found.spec)
             limits = spec.get("capability") or spec.get("resources") or spec.get("deserved")
-            evidence = (*evidence, *((cite(Source.FIELD, queue, "spec", limits),) if limits else ()))
+            evidence = (*evidence, *((cite(Source.FIELD, queue, "spec", json.dumps(limits, sort_keys=True)),) if limits else ()))
         return Finding("queue.quota-exhausted", queue, Certainty.PROVEN, evidence, text, affects, item.created)
     least = _mapping(item.spec).get("minMember")
     text = f"{owner} starts only when {least or 'all'} of its pods find a node at once, and they do not: {said}"

@@ -110,7 +110,7 @@ def request_failed(world: World) -> Iterator[Finding]:
             continue
         said = f"{failed.reason}: {failed.message or 'no message'}"
         code = "capacity.stockout" if failed.reason == _NO_CAPACITY else _code(said)
-        affects = tuple(dict.fromkeys((world.top_owner(item.ref), *world.owner_chain(item.ref)[1:])))
+        affects = tuple(dict.fromkeys((world.top_owner(item.ref), *world.owner_chain(item.ref)[1:], *_checks(world, item))))
         text = f"{item.ref} got no capacity, and {affects[0]} waits for it ({failed.type}: {said[:_TEXT]})."
         yield Finding(code, item.ref, Certainty.PROVEN, (cite(*_said(item, failed)),), text, affects, item.created)
 
@@ -125,6 +125,16 @@ def _waiting(
         nominated = tuple(group for group in groups if any(named in event.text for event in _nominations(world, group)))
         groups = nominated or tuple(group for group in groups if _takes(spec or {}, labels or {}, group.sample))
     return tuple(ref for group in groups for ref in (group.owner, *group.affected))
+
+
+def _checks(world: World, request: CustomObject) -> Iterator[ObjectRef]:
+    """The admission checks that a request was made for: those of its Workload that have not passed."""
+    for owner in world.owner_chain(request.ref)[1:]:
+        workload = world.find(owner)
+        if isinstance(workload, CustomObject):
+            for check in items_of(_mapping(workload.status).get("admissionChecks")):
+                if check.get("state") != "Ready":
+                    yield ObjectRef("AdmissionCheck", None, str(check.get("name")))
 
 
 def _nominations(world: World, group: Group) -> Iterator[Event]:

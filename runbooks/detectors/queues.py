@@ -171,7 +171,7 @@ def check_inactive(world: World) -> Iterable[Finding]:
         waiting = tuple(ref for queue in queues for ref in _waiting_in(world, queue.name))
         text = f"AdmissionCheck {check.name} is not active ({active.reason}): {(active.message or '')[:240]}"
         affects = (*waiting, *(queue.ref for queue in queues))
-        yield Finding("queue.admission-check", check.ref, Certainty.PROVEN, (_cited(check, active),), text, affects)
+        yield Finding("queue.check-inactive", check.ref, Certainty.PROVEN, (_cited(check, active),), text, affects)
 
 
 def _checks_of(queue: CustomObject) -> set[str]:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from cluster.kinds import BY_NAME
-from tests.lab.api import ApiClient, ApiError
+from cluster.presets import PRESETS
+from tests.lab.api import ApiClient, ApiError, Object
 
 REDACTED = "REDACTED"
 
@@ -29,16 +30,34 @@ def _shown(reader: ApiClient, item: Mapping[str, Any], measured: Collection[str]
         events = reader.list("v1", "Event", space)
         return any(words in one["message"] for one in events if one["involvedObject"]["name"] == name)
     if item["source"] == "metric" and measured:
-        # What a measurement is called is a metric's name, or begins with it where it is made of several.
+        # What a measurement is called is a metric's name, or begins with it; one that is made of several says of which.
         called = item["path"].split()[0]
-        return any(called in metric or called.startswith(metric) for metric in measured)
-    found = reader.get(BY_NAME[kind].api_version, kind, name, space) if kind in BY_NAME else None
+        made_of = {name for preset in PRESETS for form in preset.forms if form.called == called for name in form.names}
+        return bool(made_of & set(measured)) or any(called in metric or called.startswith(metric) for metric in measured)
+    found = _found(reader, kind, name, space)
     if item["source"] == "absence":
         return found is None or bool(item["path"])
     if found is None or item["source"] != "log":
         return found is not None
     containers = [*found["spec"].get("initContainers", ()), *found["spec"]["containers"]]
     return any(words in log for one in containers for log in _logs(reader, space, name, one["name"]))
+
+
+def _found(reader: ApiClient, kind: str, name: str, space: str | None) -> Object | None:
+    """The object, in whichever of its kind's groups it is."""
+    known = BY_NAME.get(kind)
+    for group in (known.group, *known.also) if known is not None else ():
+        try:
+            versions = [f"{group}/{item['version']}" for item in reader.json("GET", f"/apis/{group}")["versions"]] if group else ["v1"]
+            for version in versions:
+                found = reader.get(version, kind, name, space)
+                if found is not None:
+                    return found
+        except ApiError as error:
+            # A group that this cluster does not have, or a version of it without this kind.
+            if error.status != 404:
+                raise
+    return None
 
 
 def _logs(reader: ApiClient, space: str, pod: str, container: str) -> Iterator[str]:

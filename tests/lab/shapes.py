@@ -38,6 +38,12 @@ def step(end: datetime, before: float, after: float, ago: float, minutes: float 
     ]
 
 
+def switched(end: datetime, before: float, after: float, ago: float, minutes: float = 120) -> Samples:
+    """A gauge that says one number and, since `ago` minutes before the end, another: a flag, an error's number."""
+    changed = end - timedelta(minutes=ago)
+    return [(at, before if at < changed else after) for at in moments(end, minutes)]
+
+
 def ramp(end: datetime, first: float, last: float, minutes: float = 120) -> Samples:
     """A gauge that changes at one pace, then stands."""
     when = moments(end, minutes)

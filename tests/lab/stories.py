@@ -44,7 +44,10 @@ STRATEGIC = "application/strategic-merge-patch+json"
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant: `name` is FAMILY/STORY/VARIANT; `metrics` as the file has them. A twin and a near miss expect no cause."""
+    """One variant: `name` is FAMILY/STORY/VARIANT; `metrics` as the file has them. A twin and a near miss expect no cause.
+
+    `advice` is the class of what is to be said as an advisory, because nothing fails of it.
+    """
 
     name: str
     namespace: str
@@ -52,6 +55,7 @@ class Variant:
     metrics: tuple[Mapping[str, Any], ...]
     logs: Mapping[str, str]
     expect: Expectation
+    advice: str = ""
 
     @property
     def measured(self) -> frozenset[str]:
@@ -103,6 +107,7 @@ def _variant(name: str, text: str, label: str) -> Variant:
         (*(() if "metrics" in change else story.get("metrics", ())), *change.get("metrics", ())),
         {**story.get("logs", {}), **change.get("logs", {})},
         expect,
+        story["class"] if story.get("advice") else "",
     )
 
 
@@ -292,9 +297,10 @@ def _quiet(client: ApiClient, namespace: str) -> bool:
 def _arrived(pod: Object) -> bool:
     status = pod.get("status", {})
     conditions = {item["type"]: item for item in status.get("conditions", ())}
-    if pod["metadata"].get("annotations", {}).get("fault.smokejumper.dev/kind") in UNREADY and status.get("phase") == "Running":
-        return True
+    fault = pod["metadata"].get("annotations", {}).get("fault.smokejumper.dev/kind")
     waiting = [item.get("state", {}).get("waiting", {}).get("reason") for item in status.get("containerStatuses", ())]
+    if fault in UNREADY and (status.get("phase") == "Running" or "ContainerCreating" in waiting):
+        return True
     return (
         status.get("phase") in ("Succeeded", "Failed")
         or conditions.get("Ready", {}).get("status") == "True"
