@@ -12,6 +12,7 @@ import logging
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -32,10 +33,12 @@ from mcp_server.registry import Access, Toolset
 
 PATH = "/mcp"
 HEALTH_PATH = "/healthz"
+ICON_PATH = "/icon.svg"
 BODY_LIMIT_BYTES = 1024 * 1024
 CONNECTIONS_LIMIT = 512
 SESSIONS_LIMIT = 256
 GRACE_SECONDS = 5
+ICON = Path(__file__).with_name("icon.svg")
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 log = logging.getLogger("smokejumper")
 
@@ -95,14 +98,14 @@ def endpoint(listening: socket.socket, url: str | None, hosts: tuple[str, ...], 
 
 
 def http_app(server: MCPServer, served: Endpoint, toolset: Toolset, authentication: Authentication | None) -> Starlette:
-    """The ASGI application. With `authentication`, everything but its metadata and the health check asks for a token."""
+    """The ASGI application. With `authentication`, everything but its metadata, its picture and the health check asks for a token."""
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=BODY_LIMIT_BYTES,
         max_sessions=SESSIONS_LIMIT,
         transport_security=TransportSecuritySettings(allowed_hosts=list(served.hosts), allowed_origins=list(served.origins)),
     )
-    app.router.routes.append(Route(HEALTH_PATH, _healthy))
+    app.router.routes += [Route(HEALTH_PATH, _healthy), Route(ICON_PATH, _icon)]
     if authentication is not None:
         settings, address = authentication.settings, authentication.settings.resource_server_url
         assert address is not None
@@ -126,6 +129,16 @@ async def serve_http(app: Starlette, listening: socket.socket) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     await uvicorn.Server(configuration).serve(sockets=[listening])
+
+
+def icon_address(served: Endpoint) -> str:
+    """Where clients find the picture of this server."""
+    return f"{served.url.rstrip('/').removesuffix(PATH)}{ICON_PATH}"
+
+
+async def _icon(_request: Request) -> Response:
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "public, max-age=86400"}
+    return Response(ICON.read_bytes(), 200, policy, "image/svg+xml")
 
 
 async def _healthy(_request: Request) -> Response:

@@ -38,6 +38,11 @@ ContextFactory = Callable[[], AbstractAsyncContextManager[ToolContext]]
 
 EXPLAIN = "Explain this to the person on call: the cause, the evidence ids, what is not proven, the safest fix."
 REVIEW = "Explain to whoever has to approve this: what would change, what it puts at stake, what undoes it, and what you would ask first."
+SLOW = "Explain to whoever owns this model where its time goes, with the evidence ids, what is not measured, and the safest change."
+POSTMORTEM = (
+    "Draft a postmortem without blame: summary, impact, timeline (only times that stand above), cause with evidence ids, what is not "
+    "proven, what helped or hindered, and follow-ups with an owner to be named."
+)
 OBJECT_URI = "k8s://{namespace}/{kind}/{name}"
 PROPOSAL_URI = "smokejumper://proposals/{proposal_id}"
 INVESTIGATION_URI = "smokejumper://investigations/{investigation_id}"
@@ -56,6 +61,10 @@ class Answers:
         self._toolset = toolset
         self._context_factory = context_factory
         self._deadline_seconds = deadline_seconds
+
+    def has(self, *tools: str) -> bool:
+        """Whether all these tools are offered."""
+        return all(tool in self._toolset for tool in tools)
 
     async def text(self, tool: str, /, **arguments: Any) -> str:
         """What a tool that only reads says: the scope to connect with is all that was asked for here."""
@@ -87,29 +96,53 @@ class Answers:
 
 
 def add_prompts(server: MCPServer, answers: Answers) -> None:
-    """Register the prompts. Each argument is a word; an empty one is left out."""
+    """Register the prompts whose tools are offered. Each argument is a word; an empty one is left out."""
 
-    @server.prompt(name="triage_incident", title="Triage an incident")
+    def prompt(name: str, title: str, *tools: str) -> Callable[[Callable[..., Awaitable[str]]], None]:
+        def add(answer: Callable[..., Awaitable[str]]) -> None:
+            if answers.has(*tools):
+                server.prompt(name=name, title=title)(answer)
+
+        return add
+
+    @prompt("triage_incident", "Triage an incident", "investigate")
     async def triage_incident(question: str, namespace: str = "") -> str:
         """The diagnosis of an incident, ready to discuss: causes, evidence, what is open and what could be proposed."""
         return f"{await answers.text('investigate', question=question, namespace=namespace)}\n\n{EXPLAIN}"
 
-    @server.prompt(name="explain_pending", title="Explain a pending pod")
+    @prompt("explain_pending", "Explain a pending pod", "scheduling_explain")
     async def explain_pending(namespace: str, name: str) -> str:
         """Why a pod has no node, with the nodes grouped by what keeps it off."""
         return f"{await answers.text('scheduling_explain', namespace=namespace, name=name)}\n\n{EXPLAIN}"
 
-    @server.prompt(name="gpu_node_triage", title="Triage a GPU node")
+    @prompt("gpu_node_triage", "Triage a GPU node", "gpu_inventory", "events_list")
     async def gpu_node_triage(node: str) -> str:
         """A node's accelerators with holders and health, and its warning events."""
         devices = await answers.text("gpu_inventory", node=node)
         events = await answers.text("events_list", involved_kind="Node", involved_name=node)
         return f"{devices}\n\n{events}\n\n{EXPLAIN}"
 
-    @server.prompt(name="review_remediation", title="Review a proposed remedy")
+    @prompt("inference_latency", "Explain a slow model", "inference_diagnose")
+    async def inference_latency(namespace: str, name: str) -> str:
+        """Where the time of a model server's requests goes: queue, cache, load, replicas, devices."""
+        return f"{await answers.text('inference_diagnose', namespace=namespace, name=name)}\n\n{SLOW}"
+
+    @prompt("training_failure", "Explain a failed training job", "training_diagnose")
+    async def training_failure(namespace: str, name: str) -> str:
+        """What held a training job back or ended it, from the first rank that failed."""
+        return f"{await answers.text('training_diagnose', namespace=namespace, name=name)}\n\n{EXPLAIN}"
+
+    @prompt("review_remediation", "Review a proposed remedy", "remediation_status")
     async def review_remediation(proposal_id: str) -> str:
         """A proposal as its approvers see it."""
         return f"{await answers.text('remediation_status', proposal_id=proposal_id)}\n\n{REVIEW}"
+
+    @prompt("postmortem", "Draft a postmortem", "investigate", "changes_list")
+    async def postmortem(question: str, namespace: str = "") -> str:
+        """The diagnosis of an incident and what was changed in the day before, to write down what happened and what to do better."""
+        found = await answers.text("investigate", question=question, namespace=namespace)
+        changes = await answers.text("changes_list", namespace=namespace)
+        return f"{found}\n\n{changes}\n\n{POSTMORTEM}"
 
 
 def add_resources(server: MCPServer, answers: Answers, archive: Archive) -> None:
@@ -120,10 +153,12 @@ def add_resources(server: MCPServer, answers: Answers, archive: Archive) -> None
         """One object in short, redacted. For a kind without namespaces, `namespace` is `-`."""
         return await answers.text("resource_get", kind=kind, namespace="" if namespace == "-" else namespace, name=name)
 
-    @server.resource(PROPOSAL_URI, name="proposal", title="A proposed remedy", mime_type="text/plain")
-    async def read_proposal(proposal_id: str) -> str:
-        """How a proposal stands and what it lacks."""
-        return await answers.text("remediation_status", proposal_id=proposal_id)
+    if answers.has("remediation_status"):
+
+        @server.resource(PROPOSAL_URI, name="proposal", title="A proposed remedy", mime_type="text/plain")
+        async def read_proposal(proposal_id: str) -> str:
+            """How a proposal stands and what it lacks."""
+            return await answers.text("remediation_status", proposal_id=proposal_id)
 
     @server.resource(INVESTIGATION_URI, name="investigation", title="An investigation", mime_type="text/plain")
     async def read_investigation(investigation_id: str) -> str:

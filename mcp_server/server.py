@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp.server.caching import CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.resources import FunctionResource, Resource
@@ -22,7 +22,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.server.request_state import RequestStateSecurity
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, Icon, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr
 
 from cluster.errors import ClusterError
@@ -50,6 +50,7 @@ REFUSAL_LIMIT = 2_000
 # Reads and investigations end by then; an execution is never cut short, it is made to survive being killed.
 DEADLINE_SECONDS = 240.0
 LIST_LIFETIME_MS = 300_000
+LISTINGS: tuple[CacheableMethod, ...] = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 # How long a user may think about a question; the answer to it is refused afterwards.
 STATE_SECONDS = 900.0
 RBAC_KEY = "smokejumper.dev/rbac"
@@ -136,13 +137,14 @@ def build_server(
     news: News | None = None,
     confirmation: Confirmation = "declared",
     state_keys: Sequence[str] = (),
+    icon: str | None = None,
 ) -> MCPServer:
     """A server of these tools. `context_factory` opens the reader, caller and ports of each call; `cluster` names it for people.
 
     With `authentication`, every request over HTTP needs a token, and every tool the scope of its access. `news` says which proposals
     changed, for whoever subscribed to one. `confirmation` says whose users are asked before anything is executed. What a client carries
     between the rounds of one question is sealed with the first of `state_keys` and opened with any of them, so replicas that share them
-    continue each other's; without keys only this process does.
+    continue each other's; without keys only this process does. `icon` is the address of a picture for clients to show.
     """
     subscriptions = Subscriptions()
     archive = Archive(subscriptions.changed)
@@ -168,7 +170,9 @@ def build_server(
         version=_version(),
         tools=[_served(spec, toolset, keeping, deadline_seconds, authentication, confirmation) for spec in toolset],
         resources=[_capabilities(toolset, cluster), *(_page(name) for name in page_names())],
-        cache_hints={"tools/list": CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")},
+        icons=[Icon(src=icon, mime_type="image/svg+xml", sizes=["any"])] if icon else None,
+        # What is listed depends on the deployment alone and lasts as long as its process.
+        cache_hints=dict.fromkeys(LISTINGS, CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")),
         extensions=[card()] if any(name in toolset for name in CARD_TOOLS) else [],
         request_state_security=(
             RequestStateSecurity(keys=list(state_keys), ttl=STATE_SECONDS)

@@ -99,7 +99,7 @@ async def _serve_http(
     from mcp_server.authentication import HTTP_CHANNEL, token_caller
     from mcp_server.availability import offered
     from mcp_server.errors import ToolRefusal
-    from mcp_server.http import endpoint, http_app, serve_http
+    from mcp_server.http import endpoint, http_app, icon_address, serve_http
     from mcp_server.registry import Caller, ToolContext
     from mcp_server.server import build_server
     from mcp_server.tools.catalogue import toolset
@@ -123,7 +123,9 @@ async def _serve_http(
                 yield tool_context(settings, own, caller)
 
         tools = await offered(toolset(groups), account)
-        server = build_server(tools, context, cluster=account.cluster, authentication=authentication, **_protocol(settings))
+        server = build_server(
+            tools, context, cluster=account.cluster, authentication=authentication, icon=icon_address(served), **_protocol(settings)
+        )
         app = http_app(server, served, tools, authentication)
         typer.echo(f"serving {account.cluster} at {served.url}", err=True)
         await serve_http(app, listening)

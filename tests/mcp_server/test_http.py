@@ -14,7 +14,7 @@ import pytest
 from cluster.recorded import RecordedReader
 from mcp_server.authentication import HTTP_CHANNEL
 from mcp_server.errors import EndpointError
-from mcp_server.http import BODY_LIMIT_BYTES, endpoint, listen
+from mcp_server.http import BODY_LIMIT_BYTES, ICON_PATH, Endpoint, endpoint, icon_address, listen
 from mcp_server.registry import Caller
 from mcp_server.tools.catalogue import toolset
 from tests.mcp_server.issuer import TokenIssuer, running_issuer
@@ -176,6 +176,14 @@ async def test_a_session_serves_only_whom_it_was_opened_by(reader: RecordedReade
         for who, status in (("mallory", 404), ("alice", 200)):
             bearer = f"Bearer {issuer.token(PUBLIC, sub=who)}"
             assert post(served, listing, Authorization=bearer, Mcp_Session_Id=session).status_code == status
+
+
+async def test_the_picture_is_shown_to_anybody_at_the_servers_own_address(reader: RecordedReader, issuer: TokenIssuer) -> None:
+    with serving(reader, issuer) as served:
+        picture = get(served, ICON_PATH)
+    assert picture.headers["content-type"] == "image/svg+xml"
+    assert "default-src 'none'" in picture.headers["content-security-policy"]
+    assert icon_address(Endpoint(PUBLIC, (), ())) == "https://sj.example.com/icon.svg"
 
 
 async def test_keys_that_cannot_be_read_are_our_trouble(reader: RecordedReader) -> None:

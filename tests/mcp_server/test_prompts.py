@@ -43,7 +43,10 @@ def said(result: Any) -> str:
         ("triage_incident", {"question": "why does serve not start?"}, "Image does not exist"),
         ("explain_pending", {"namespace": "ml", "name": "train-0"}, "nodes, by what keeps the pod off them"),
         ("gpu_node_triage", {"node": "cpu-1"}, "8 sick"),
+        ("inference_latency", {"namespace": "ml", "name": "serve"}, "where its time goes"),
+        ("training_failure", {"namespace": "ml", "name": "train-0"}, "Explain this to the person on call"),
         ("review_remediation", {"proposal_id": "p1"}, "p1"),
+        ("postmortem", {"question": "what happened to serve?"}, "Draft a postmortem"),
     ],
 )
 async def test_a_prompt_holds_what_was_found(reader: RecordedReader, mode: str, name: str, arguments: dict[str, str], words: str) -> None:
@@ -97,6 +100,19 @@ async def test_names_are_completed(reader: RecordedReader, mode: str) -> None:
         assert await completed(client, PromptReference(name="triage_incident"), "question", "why") == []
         with pytest.raises(MCPError, match="Secrets are never read"):
             await completed(client, template, "name", "", namespace="ml", kind="secret")
+
+
+async def test_a_prompt_goes_with_its_tools(reader: RecordedReader) -> None:
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[ToolContext]:
+        yield context(reader)
+
+    async with Client(build_server(toolset(("core",)), factory)) as client:
+        assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["triage_incident", "explain_pending", "postmortem"]
+        templates = [item.uri_template for item in (await client.list_resource_templates()).resource_templates]
+        assert templates == [OBJECT_URI, INVESTIGATION_URI, EVIDENCE_URI]
+    async with Client(served(reader)) as client:
+        assert len((await client.list_prompts()).prompts) == 7
 
 
 async def test_nothing_but_reading_stands_behind_a_prompt(reader: RecordedReader) -> None:
