@@ -7,7 +7,7 @@ code and makes no finding.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -17,7 +17,17 @@ from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Evidence, Source, cite
-from runbooks.scheduling import CONTROL_PLANE_TAINTS, Hurdle, Obstacle, Refusal, Unschedulable, Usage, parse_message, requests_of
+from runbooks.scheduling import (
+    CONTROL_PLANE_TAINTS,
+    Hurdle,
+    Obstacle,
+    Refusal,
+    Unschedulable,
+    Usage,
+    parse_message,
+    requests_of,
+    unmet_labels,
+)
 
 NATIVE_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage", "pods"})
 # Failures of the claim or the devices stop the scheduler before it looks at nodes, or at every node alike.
@@ -198,6 +208,16 @@ def _evaluated(usage: Usage, hurdles: Mapping[str, tuple[Hurdle, ...]], kinds: M
             nodes = tuple(node for node in usage.nodes if kinds[node.name] == {obstacle})
             return Blame(obstacle, min(details) if len(details) == 1 else None, False, nodes, hurdles)
     return None
+
+
+def waiting_for(world: World, node: Node, resources: Callable[[str], bool]) -> tuple[ObjectRef, ...]:
+    """Pods and workloads without a node that ask for such resources and that may stand on this node, by their selectors."""
+    found: dict[ObjectRef, None] = {}
+    for group in world.once(pending_groups):
+        asks = any(amount > 0 and resources(name) for name, amount in requests_of(group.sample.spec).items())
+        if asks and unmet_labels(group.sample.spec, node) is None:
+            found.update((ref, None) for ref in (group.owner, *group.affected))
+    return tuple(found)
 
 
 def broken_device_nodes(nodes: Iterable[Node], resource: str) -> tuple[Node, ...]:

@@ -20,8 +20,8 @@ from cluster.world import World
 from guardrails.accelerator import vendor_of
 from runbooks import xid
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
-from runbooks.pending import blame_of, broken_device_nodes, pending_groups
-from runbooks.scheduling import Obstacle, Usage, requests_of
+from runbooks.pending import Group, blame_of, broken_device_nodes, pending_groups, waiting_for
+from runbooks.scheduling import Obstacle, Usage, requests_of, unmet_labels
 
 # Labels by which a node says that it has a device, set by feature discovery or the cloud, not by the device plugin.
 _PRESENT_LABELS = {"nvidia.com/gpu.present": "nvidia.com/gpu", "feature.node.kubernetes.io/pci-10de.present": "nvidia.com/gpu"}
@@ -97,26 +97,25 @@ def plugin_down(world: World) -> Iterable[Finding]:
     for resource, nodes in lost.items():
         for node in {node.name: node for node in nodes}.values():
             if node.ready or node.condition("Ready") is None:
-                yield _plugin_down(world, node, resource, waiting.get(resource, ()))
+                groups = (group for group in waiting.get(resource, ()) if unmet_labels(group.sample.spec, node) is None)
+                yield _plugin_down(world, node, resource, tuple(ref for group in groups for ref in (group.owner, *group.affected)))
 
 
-def _waiting(world: World, resources: frozenset[str]) -> dict[str, tuple[ObjectRef, ...]]:
-    """Pods and workloads that no node has devices for, by resource."""
-    usage, found = world.once(Usage), dict[str, tuple[ObjectRef, ...]]()
+def _waiting(world: World, resources: frozenset[str]) -> dict[str, tuple[Group, ...]]:
+    """Groups of pods that no node has devices for, by resource."""
+    usage, found = world.once(Usage), dict[str, tuple[Group, ...]]()
     for group in world.once(pending_groups):
         wanted = {name for name, value in requests_of(group.sample.spec).items() if value > 0 and name in resources}
         blame = blame_of(group, usage) if wanted else None
         if blame is None or blame.obstacle is not Obstacle.RESOURCE:
             continue
         for resource in wanted:
-            found[resource] = (*found.get(resource, ()), group.owner, *group.affected)
+            found[resource] = (*found.get(resource, ()), group)
     return found
 
 
-def _waiting_for_nvidia(world: World) -> tuple[ObjectRef, ...]:
-    """Pods and workloads that no node has GPUs or partitions of GPUs for."""
-    wanted = {name for group in world.once(pending_groups) for name in requests_of(group.sample.spec) if name.startswith("nvidia.com/")}
-    return tuple(ref for refs in _waiting(world, frozenset(wanted)).values() for ref in refs)
+def _is_nvidia(resource: str) -> bool:
+    return resource.startswith("nvidia.com/")
 
 
 def _plugin_down(world: World, node: Node, resource: str, waiting: tuple[ObjectRef, ...]) -> Finding:
@@ -227,7 +226,7 @@ def partition_mismatch(world: World) -> Iterable[Finding]:
             wanted = node.labels.get("nvidia.com/mig.config", "?")
             proof = cite(Source.FIELD, node.ref, "metadata.labels[nvidia.com/mig.config.state]", f"failed (nvidia.com/mig.config={wanted})")
             text = f"MIG configuration {wanted} could not be applied on node {node.name}; the GPU is usually still in use."
-            yield Finding("gpu.mig-failed", node.ref, Certainty.PROVEN, (proof,), text, affects=_waiting_for_nvidia(world))
+            yield Finding("gpu.mig-failed", node.ref, Certainty.PROVEN, (proof,), text, affects=waiting_for(world, node, _is_nvidia))
     if not world.all(Node):
         return
     offered = {name for node in world.all(Node) for name in (node.status.capacity or {}) if name.startswith("nvidia.com/")}

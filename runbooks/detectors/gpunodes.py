@@ -18,8 +18,7 @@ from cluster.world import World
 from guardrails.accelerator import vendor_of
 from runbooks.detectors.devices import uses_device
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
-from runbooks.pending import pending_groups
-from runbooks.scheduling import requests_of
+from runbooks.pending import waiting_for
 
 # Of the operator's driver upgrade (k8s-operator-libs upgrade/consts.go): what it waits for in each state.
 _UPGRADE = "nvidia.com/gpu-driver-upgrade-state"
@@ -55,10 +54,8 @@ def upgrade_failed(world: World) -> Iterator[Finding]:
 
 
 def _waiters(world: World, node: Node) -> tuple[ObjectRef, ...]:
-    """Who waits for devices as this node has them."""
-    waiting = _wanted(world)
-    found = (ref for name in node.status.capacity or {} if vendor_of(name) is not None for ref in waiting.get(name, ()))
-    return tuple(dict.fromkeys(found))
+    """Who waits for devices and may stand on this node."""
+    return waiting_for(world, node, lambda name: vendor_of(name) is not None)
 
 
 def upgrade_stuck(world: World) -> Iterator[Finding]:
@@ -155,16 +152,6 @@ def _died(world: World, pod: Pod) -> bool:
 def _how(pod: Pod) -> str:
     ended = next((item for status in pod.all_statuses if (item := status.state.terminated or status.last_state.terminated)), None)
     return f"{ended.reason or 'ended'}, exit code {ended.exit_code}" if ended is not None else "ended"
-
-
-def _wanted(world: World) -> dict[str, tuple[ObjectRef, ...]]:
-    """Owners and pods that no node has room for, by the device that they ask for."""
-    found: dict[str, tuple[ObjectRef, ...]] = {}
-    for group in world.once(pending_groups):
-        for name, amount in requests_of(group.sample.spec).items():
-            if amount > 0 and vendor_of(name) is not None:
-                found[name] = (*found.get(name, ()), group.owner, *group.affected)
-    return found
 
 
 DETECTORS: tuple[Detector, ...] = (upgrade_failed, upgrade_stuck, operand_paused, node_keeps_failing)
