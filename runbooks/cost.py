@@ -1,28 +1,31 @@
 """What the accelerators of a cluster cost by the hour as they stand now: at work, idle, stranded, closed, sick; by team and cause.
 
-A rate of this moment and no bill: hours that are past are telemetry's and the ledger's to tell. Prices come from the owner of the
+A rate of this moment and no bill; beside it stands what `losses` knows of the last hours. Prices come from the owner of the
 platform, per device and hour, by product or resource; what has no price is counted in devices and named, never guessed.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.inventory import Holder, Note, Offer, inventory, notes
+from runbooks.losses import Lost, Surplus, lost_hours, surplus_replicas
 
 # In this order; the first three are held.
 USES = ("working", "not ready", "idle", "free", "stranded", "closed", "sick")
 WASTED = frozenset(USES) - {"working", "free"}
 IDLE_CODE = "gpu.idle-held"
 NOBODY = "(nobody)"
+BESIDE_SHOWN = 10
 
 
 class Share(Struct, frozen=True):
@@ -55,12 +58,15 @@ class Tariff(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """`uses` and `teams` are by name; `losses` the dearest first; `unpriced` the products without a price."""
+    """`uses` and `teams` are by name; `losses` the dearest first; `unpriced` the products without a price. `lost` and `surplus` are no part
+    of the rate: hours that failed runs lost within a day, and replicas of which fewer would do."""
 
     uses: Mapping[str, Share]
     teams: Mapping[str, Mapping[str, Share]]
     losses: tuple[Loss, ...]
     unpriced: tuple[str, ...]
+    lost: tuple[Lost, ...] = ()
+    surplus: tuple[Surplus, ...] = ()
 
 
 def price_of(prices: Mapping[str, float]) -> Callable[[Offer], float | None]:
@@ -75,7 +81,9 @@ def price_of(prices: Mapping[str, float]) -> Callable[[Offer], float | None]:
 
 def cost_report(world: World, tariff: Tariff) -> Report:
     """What the accelerators of this world cost at this moment."""
-    return report(world, world.once(inventory), notes(world), price=price_of(tariff.per_device_hour), team=tariff.team)
+    offers, price = world.once(inventory), price_of(tariff.per_device_hour)
+    found = report(world, offers, notes(world), price=price, team=tariff.team)
+    return replace(found, lost=lost_hours(world, offers, price), surplus=surplus_replicas(world, offers, price))
 
 
 def summary(found: Report, currency: str, teams_shown: int | None = None) -> list[str]:
@@ -89,7 +97,25 @@ def summary(found: Report, currency: str, teams_shown: int | None = None) -> lis
         lines.append(f"  {team}: " + "; ".join(f"{use} {share_text(share, currency)}" for use, share in uses.items()))
     if teams_shown is not None and len(found.teams) > teams_shown:
         lines.append(f"  … {len(found.teams) - teams_shown} more teams")
-    return lines
+    return [*lines, *_beside(found, currency)]
+
+
+def _beside(found: Report, currency: str) -> Iterator[str]:
+    """What is no part of the rate, a line for each workload."""
+    if found.lost:
+        yield "lost at most by runs that failed within a day:"
+        for item in found.lost[:BESIDE_SHOWN]:
+            money = f", {item.price:.2f} {currency}" if item.price is not None else ""
+            yield f"  {item.hours:g} device hours{money}: {item.workload} ({item.runs} run{'' if item.runs == 1 else 's'})"
+        if len(found.lost) > BESIDE_SHOWN:
+            yield f"  … {len(found.lost) - BESIDE_SHOWN} more"
+    if found.surplus:
+        yield "replicas of which fewer would carry the last two hours:"
+        for spare in found.surplus[:BESIDE_SHOWN]:
+            text = share_text(Share(spare.devices, spare.price), currency)
+            yield f"  {text}: {spare.workload} has {spare.replicas} replicas, {spare.enough} would do"
+        if len(found.surplus) > BESIDE_SHOWN:
+            yield f"  … {len(found.surplus) - BESIDE_SHOWN} more"
 
 
 def unpriced_line(found: Report) -> str:
