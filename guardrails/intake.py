@@ -174,13 +174,14 @@ class Intake:
         emergency: Emergency | None,
     ) -> None:
         office, dry_run = self._office, json.dumps(examination.shown())
+        world: dict[str, Any] = {"rehearsal": True} if examination.rehearsal else {}
         if examination.change is None or examination.problems:
             reason = " ".join(examination.problems)
-            await move(writing, record, State.REJECTED, by="gate", reason=present(reason, REASON_LIMIT), dry_run=dry_run)
+            await move(writing, record, State.REJECTED, by="gate", reason=present(reason, REASON_LIMIT), body=world, dry_run=dry_run)
             return
         asked = await inquire(office, writing.connection, record, action, examination, requester, emergency=emergency)
         verdict = waived(decide(office.bundles.policy, asked), emergency, writing.now)
-        body: dict[str, Any] = {"decision": verdict.model_dump(mode="json"), "dry_run": sha256(dry_run.encode()).hexdigest()}
+        body: dict[str, Any] = {**world, "decision": verdict.model_dump(mode="json"), "dry_run": sha256(dry_run.encode()).hexdigest()}
         if verdict.effect == "deny":
             columns = {"verdict": stored(verdict), "dry_run": dry_run}
             await move(writing, record, State.DENIED, by="policy", reason=verdict.reason, body=body, **columns)

@@ -16,7 +16,9 @@ from guardrails.ledger import Entry
 
 
 class ChangeRecord(Struct, frozen=True):
-    """One proposal from its first entry to its last. `audit_ids` are the API server's own ids of the requests that were sent."""
+    """One proposal from its first entry to its last. `audit_ids` are the API server's own ids of the requests that were sent; a
+    `rehearsal` was asked of a recording, and nothing of it ever is.
+    """
 
     id: str
     entry: int
@@ -40,6 +42,7 @@ class ChangeRecord(Struct, frozen=True):
     requests_sent: int = 0
     audit_ids: tuple[str, ...] = ()
     own_approval: bool = False
+    rehearsal: bool = False
 
 
 COLUMNS = ChangeRecord.__struct_fields__
@@ -108,6 +111,8 @@ def _moved(change: ChangeRecord, entry: Entry) -> ChangeRecord:
     if "decision" in body:
         decision = body["decision"]
         fields |= {"decision": decision["effect"], "rules": tuple(decision["rules"]), "bundle": decision["bundle"]}
+    if body.get("rehearsal") is True:
+        fields["rehearsal"] = True
     if "digest" in body:
         fields["digest"] = body["digest"]
     if body["to"] == "executing":

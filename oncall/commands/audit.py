@@ -229,7 +229,10 @@ def changes(
                 who = ", ".join(change.approvers) or "nobody"
                 sent = f"{change.requests_sent} sent" + (f", Audit-ID {', '.join(change.audit_ids)}" if change.audit_ids else "")
                 typer.echo(f"{change.requested_at[:19]}\t{change.id}\t{change.action}\t{change.target}\t{change.cluster}")
-                typer.echo(f"\tasked by {change.requester}, agreed by {who}, {change.decision or 'undecided'}, {change.state}, {sent}")
+                told = (
+                    f"{change.decision or 'undecided'}, {change.state}, {sent}{', a rehearsal on a recording' if change.rehearsal else ''}"
+                )
+                typer.echo(f"\tasked by {change.requester}, agreed by {who}, {told}")
     own = [change.id for change in found if change.own_approval]
     size, root = note.split("\n")[1:3] if note else ("0", "")
     typer.echo(f"{len(found)} changes, {len(own)} agreed to by who asked, covered by the checkpoint of size {size}, root {root}", err=True)

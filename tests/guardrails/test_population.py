@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from guardrails.action import RolloutRestart
+from guardrails.action import RolloutRestart, Scale
 from guardrails.gate import Gate
 from guardrails.ledger import Entry
 from guardrails.ocsf import event
 from guardrails.office import Office
 from guardrails.population import Population
 from tests.guardrails.conftest import CALM, START, WEB, person, propose_undo
+from tests.guardrails.fake_cluster import FakeCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +33,19 @@ async def test_every_change_with_who_asked_who_agreed_and_what_was_sent(gate: Ga
     assert (done.requester, done.approvers, done.executed_by, done.state) == ("ada", ("bob",), "ada", "succeeded")
     assert (done.requests_sent, done.audit_ids, done.decision, done.own_approval) == (1, ("audit-1",), "approve", False)
     assert (waiting.approvers, waiting.state, waiting.requests_sent) == ((), "pending", 0)
+
+
+async def test_a_rehearsal_is_none_of_the_clusters_changes(gate: Gate, office: Office, cluster: FakeCluster) -> None:
+    """Also one that came to nothing: an auditor must not take its refusal for one of a live change."""
+    await propose_undo(gate)
+    cluster.rehearsal = True
+    await propose_undo(gate)
+    await gate.propose(Scale(replicas=31), WEB, cluster="lab", requester="ada", evidence=CALM)
+    await gate.propose(Scale(replicas=3), WEB, cluster="lab", requester="ada", evidence=CALM)
+    population = Population()
+    population.tell([entry async for entry in office.ledger.story()])
+    told = [(change.state, change.rehearsal) for change in population.changes]
+    assert told == [("pending", False), ("pending", True), ("denied", True), ("rejected", True)]
 
 
 async def test_only_those_since(gate: Gate, office: Office) -> None:

@@ -133,6 +133,7 @@ def test_report_of_changes(smokejumper: Run, change: str) -> None:
     assert code == 0
     assert change in out
     assert "asked by alice, agreed by bob" in out
+    assert out.splitlines()[1].endswith(", a rehearsal on a recording")
     assert err.startswith("1 changes, 0 agreed to by who asked, covered by the checkpoint of size")
     rows = list(csv.DictReader(io.StringIO(smokejumper("audit", "report", "changes", "--format", "csv")[1])))
     assert (rows[0]["id"], rows[0]["requester"], rows[0]["approvers"]) == (change, "alice", "bob")
