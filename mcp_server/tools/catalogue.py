@@ -8,6 +8,7 @@ from mcp_server.groups import GROUPS
 from mcp_server.registry import Toolset, ToolSpec
 from mcp_server.tools import (
     changes,
+    claims,
     cost,
     devices,
     diagnoses,
@@ -33,7 +34,7 @@ PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *res
 ALL: tuple[ToolSpec, ...] = (
     *(*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *changes.TOOLS, *nodes.TOOLS, *PRIMITIVE),
     *storage.TOOLS,
-    *(*gpus.TOOLS, *devices.TOOLS, *cost.TOOLS),
+    *(*gpus.TOOLS, *devices.TOOLS, *claims.TOOLS, *cost.TOOLS),
     *inference.TOOLS,
     *queues.TOOLS,
     *training.TOOLS,

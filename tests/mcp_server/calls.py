@@ -33,6 +33,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("gpu_inventory", {}),
     ("gpu_allocation", {}),
     ("gpu_health", {"node": "cpu-1", "detail": "full"}),
+    ("dra_diagnose", {}),
     ("cost_report", {}),
     ("storage_diagnose", {"namespace": "ml", "claim": "weights", "detail": "full"}),
     ("inference_list", {}),

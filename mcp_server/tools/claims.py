@@ -1,0 +1,185 @@
+"""Why device claims are not allocated: how many devices pass each test of their requests. `runbooks.device_request` finds the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from cluster.facts.dra import DeviceClaim, DeviceClass, DeviceRequest, ExactRequest, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from cluster.facts.node import Node
+from cluster.facts.pod import Pod
+from cluster.kinds import BY_NAME
+from cluster.reference import ObjectRef
+from cluster.world import World
+from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name, Namespace, nearest
+from mcp_server.errors import ToolRefusal
+from mcp_server.probe import read_kinds
+from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
+from mcp_server.result import Cell, TableOutput, render_table, request
+from runbooks.device_request import Claimed, Explanation, Verdict, explain, pod_claims
+from runbooks.device_tally import Funnel, Step, listed
+from runbooks.finding import Source, cite
+from runbooks.pending import pending_groups
+
+KINDS = (Node.kind, Pod.kind, ResourceClaim.kind, ResourceClaimTemplate.kind, ResourceSlice.kind, DeviceClass.kind)
+COLUMNS = ("of", "request", "class", "wants", "test or answer", "left", "those that fail have", "best node", "evidence")
+REASONS_SHOWN = 4
+# The object asked about, what to say of it, and the explanation.
+Said = tuple[ObjectRef, list[str], Explanation]
+
+
+class DraDiagnoseArguments(Arguments):
+    namespace: Namespace | None = None
+    pod: Name | None = None
+    claim: Name | None = None
+    device_class: Name | None = None
+    limit: Limit = DEFAULT_ROWS
+    cursor: Cursor = None
+
+
+async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -> Answer:
+    if sum(item is not None for item in (arguments.pod, arguments.claim, arguments.device_class)) > 1:
+        raise ToolRefusal("give one of pod, claim (both with namespace) or device_class, or none of them for all pods that wait")
+    if (arguments.pod or arguments.claim) and arguments.namespace is None:
+        raise ToolRefusal("argument 'namespace' is required for a pod or a claim")
+    read = await read_kinds(context, KINDS)
+    asked = request("dra_diagnose", context.reader.cluster, arguments)
+    answers = _answers(read.world(context), arguments)
+    counts = Counter(explanation.verdict.value for _, _, explanation in answers)
+    reasons = Counter(item.reason.value for _, _, explanation in answers for item in explanation.decisions[:1])
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no pod waits for device claims"
+    headline = [
+        verdicts,
+        *([f"decided by: {', '.join(f'{reason} ({count})' for reason, count in reasons.most_common())}"] if reasons else []),
+    ]
+
+    def render() -> Page:
+        rows: list[tuple[ObjectRef, str | tuple[Funnel, Step]]] = []
+        for of, lines, explanation in answers:
+            rows += [(of, line) for line in lines]
+            rows += [(of, (funnel, step)) for funnel in explanation.funnels for step in funnel.steps]
+
+        def cells(row: tuple[ObjectRef, str | tuple[Funnel, Step]]) -> tuple[Cell, ...]:
+            of, said = row
+            if isinstance(said, str):
+                return (str(of), "", "", "", said, "", "", "", cite(Source.FIELD, of, "devices.requests", said).id)
+            funnel, step = said
+            test = f"{step.test} {step.expression}" if step.expression else step.test
+            evidence = cite(Source.FIELD, of, f"devices.requests[{funnel.request}]", f"{test}: {step.left} left")
+            best = f"{funnel.best} has {funnel.most}" if funnel.best else ""
+            wants = funnel.wanted or "all"
+            return (str(of), funnel.request, funnel.device_class, wants, test, step.left, step.lost, best, evidence.id)
+
+        return render_table(
+            asked,
+            headline=headline,
+            columns=COLUMNS,
+            items=(((place,), row) for place, row in enumerate(rows)),
+            cells=cells,
+            missing=read.missing,
+            untrusted=True,
+        )
+
+    return Answer(render, read.growth, read.cost)
+
+
+def _answers(world: World, arguments: DraDiagnoseArguments) -> list[Said]:
+    """Raises ToolRefusal for what does not exist."""
+    if arguments.device_class is not None:
+        return [_of_class(world, arguments.device_class)]
+    if arguments.claim is not None:
+        return [_of_claim(world, arguments.namespace, arguments.claim)]
+    if arguments.pod is not None:
+        pod = world.get(Pod, arguments.namespace, arguments.pod)
+        if pod is None:
+            raise _unknown(world, Pod.kind, arguments.namespace, arguments.pod)
+        if not pod.spec.resource_claims:
+            raise ToolRefusal(f"{pod.ref} uses no device claims; scheduling_explain says why a pod has no node")
+        return [(pod.ref, *_of_pod(world, pod))]
+    waiting = (group.sample for group in world.once(pending_groups) if group.sample.spec.resource_claims)
+    return [(pod.ref, *_of_pod(world, pod)) for pod in waiting if arguments.namespace in (None, pod.namespace)]
+
+
+def _of_claim(world: World, namespace: str | None, name: str) -> Said:
+    claim = world.get(ResourceClaim, namespace, name)
+    template = world.get(ResourceClaimTemplate, namespace, name)
+    if claim is not None and claim.status.allocation is not None:
+        return claim.ref, list(_allocated(claim)), Explanation(Verdict.ALLOCATABLE)
+    found = claim or template
+    if found is None:
+        raise _unknown(world, ResourceClaim.kind, namespace, name)
+    user = next((pod for pod in world.pods_in(namespace) if _waits_for(pod, name)), None)
+    if user is not None:
+        return (found.ref, *_of_pod(world, user))
+    spec = claim.spec.devices if claim is not None else template.spec.spec.devices if template is not None else DeviceClaim()
+    explanation = explain(world, (Claimed(name, found.ref, spec),))
+    return (
+        found.ref,
+        [f"no pending pod uses {found.ref}; without regard to a pod's other needs:", *_sentences(explanation)],
+        explanation,
+    )
+
+
+def _of_pod(world: World, pod: Pod) -> tuple[list[str], Explanation]:
+    claims, held = pod_claims(world, pod)
+    lines = [line for claim in held for line in _allocated(claim)]
+    unseen = len(pod.spec.resource_claims or ()) - len(claims) - len(held)
+    if unseen:
+        lines.append(f"{unseen} claims or claim templates of {pod.ref} do not exist or cannot be seen")
+    if not claims:
+        return lines, Explanation(Verdict.UNKNOWN if unseen else Verdict.ALLOCATABLE)
+    explanation = explain(world, claims, pod, held)
+    return [*lines, *_sentences(explanation)], explanation
+
+
+def _of_class(world: World, name: str) -> Said:
+    class_ = world.get(DeviceClass, None, name)
+    if class_ is None:
+        raise _unknown(world, DeviceClass.kind, None, name)
+    one = DeviceRequest(name="one", exactly=ExactRequest(device_class_name=name))
+    explanation = explain(world, (Claimed("any", class_.ref, DeviceClaim(requests=(one,))),))
+    return class_.ref, ["for one device of the class:", *_sentences(explanation)], explanation
+
+
+def _waits_for(pod: Pod, name: str) -> bool:
+    if pod.spec.node_name or pod.finished:
+        return False
+    named = any(name in (use.resource_claim_name, use.resource_claim_template_name) for use in pod.spec.resource_claims or ())
+    return named or any(item.resource_claim_name == name for item in pod.status.resource_claim_statuses or ())
+
+
+def _sentences(explanation: Explanation) -> Iterator[str]:
+    """The verdict, what decides, and what could not be told."""
+    yield explanation.verdict.value + (f" on {listed(list(explanation.nodes))}" if explanation.nodes else "")
+    for place, decision in enumerate(explanation.decisions[:REASONS_SHOWN]):
+        yield f"{'decides' if not place else 'and then'}: {decision.reason.value}: {decision.text}"
+    if len(explanation.decisions) > REASONS_SHOWN:
+        yield f"and {len(explanation.decisions) - REASONS_SHOWN} more reasons"
+    yield from explanation.unknown[:REASONS_SHOWN]
+
+
+def _allocated(claim: ResourceClaim) -> Iterator[str]:
+    results = (claim.status.allocation.devices.results if claim.status.allocation else None) or ()
+    devices = listed([f"{item.driver}/{item.pool}/{item.device}" for item in results])
+    users = listed([f"{item.resource} {item.name}" for item in claim.status.reserved_for or ()]) or "nobody"
+    yield f"{claim.ref} is allocated ({devices}) and reserved for {users}"
+
+
+def _unknown(world: World, kind: str, namespace: str | None, name: str) -> ToolRefusal:
+    names = [fact.name for fact in world.custom(kind) if fact.namespace == namespace]
+    return ToolRefusal(f"{ObjectRef(kind, namespace, name)} does not exist; {nearest(name, names, BY_NAME[kind].plural)}")
+
+
+TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec(
+        name="dra_diagnose",
+        title="Explain a device claim",
+        group="gpu",
+        description="Why device claims (DRA) of one or all waiting pods are not allocated: the deciding rule, devices left by each test.",
+        arguments=DraDiagnoseArguments,
+        output=TableOutput,
+        access=Access.READ,
+        rbac=rules_of(BY_NAME[kind] for kind in KINDS),
+        run=_dra_diagnose,
+    ),
+)

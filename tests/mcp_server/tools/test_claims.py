@@ -1,0 +1,91 @@
+"""Device claims explained as a tool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.recorded import RecordedReader
+from mcp_server.errors import ToolRefusal
+from tests.mcp_server.incident import call
+
+pytestmark = pytest.mark.anyio
+DRIVER = "gpu.example.com"
+RESOURCE = "resource.k8s.io/v1"
+
+
+def object_(kind: str, name: str, spec: dict[str, Any], namespace: str | None = None, **more: Any) -> dict[str, Any]:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"apiVersion": RESOURCE if kind != "Pod" else "v1", "kind": kind, "metadata": metadata, "spec": spec, **more}
+
+
+def devices(model: str = "A100") -> list[dict[str, Any]]:
+    listed = [{"name": f"gpu-{place}", "attributes": {"model": {"string": model}}} for place in range(2)]
+    pool = {"name": "node-1", "generation": 1, "resourceSliceCount": 1}
+    selectors = [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}]
+    return [
+        object_("ResourceSlice", "node-1", {"driver": DRIVER, "nodeName": "node-1", "pool": pool, "devices": listed}),
+        object_("DeviceClass", "gpu", {"selectors": selectors}),
+    ]
+
+
+def claim(name: str = "one", model: str = "H100", status: dict[str, Any] | None = None) -> dict[str, Any]:
+    selectors = [{"cel": {"expression": f'device.attributes["{DRIVER}"].model == "{model}"'}}]
+    requests = [{"name": "gpu", "exactly": {"deviceClassName": "gpu", "selectors": selectors}}]
+    return object_("ResourceClaim", name, {"devices": {"requests": requests}}, "ml", **({"status": status} if status else {}))
+
+
+def pod(name: str = "train", of: str = "one") -> dict[str, Any]:
+    uses = [{"name": "gpu", "resourceClaimName": of}]
+    return object_("Pod", name, {"containers": [{"name": "c"}], "resourceClaims": uses}, "ml", status={"phase": "Pending"})
+
+
+def recorded(folder: Path, *items: dict[str, Any]) -> RecordedReader:
+    (folder / "objects.yaml").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": items}))
+    return RecordedReader.open(folder)
+
+
+async def test_a_pod_is_told_what_decides_and_how_many_devices_pass_each_test(tmp_path: Path) -> None:
+    reader = recorded(tmp_path, *devices(), claim(), pod())
+    for asked in ({}, {"namespace": "ml", "pod": "train"}, {"namespace": "ml", "claim": "one"}):
+        page = (await call(reader, "dra_diagnose", **asked)).render()
+        assert page.lines[:2] == ("1 not allocatable", "decided by: selector matches too few devices (1)")
+        rows = page.structured["rows"]
+        assert any('model == "H100"' in row[4] and "2 × model=A100" in row[4] for row in rows)
+        funnel = [(row[4].partition(" ")[0], row[5]) for row in rows if row[1]]
+        assert funnel == [("published", "2"), ("selector", "2"), ("selector", "0")]
+
+
+async def test_a_class_and_an_allocated_claim(tmp_path: Path) -> None:
+    results = [{"request": "gpu", "driver": DRIVER, "pool": "node-1", "device": "gpu-0"}]
+    held = {"allocation": {"devices": {"results": results}}, "reservedFor": [{"resource": "pods", "name": "other", "uid": "u"}]}
+    reader = recorded(tmp_path, *devices(), claim("held", status=held))
+    of_class = (await call(reader, "dra_diagnose", device_class="gpu")).render()
+    assert of_class.lines[0] == "1 allocatable"
+    assert [row[5] for row in of_class.structured["rows"] if row[4] in ("published", "free")] == ["2", "1"]
+    of_claim = (await call(reader, "dra_diagnose", namespace="ml", claim="held")).render()
+    assert f"{DRIVER}/node-1/gpu-0" in of_claim.structured["rows"][0][4]
+    assert "pods other" in of_claim.structured["rows"][0][4]
+
+
+async def test_what_cannot_be_evaluated_is_said(tmp_path: Path) -> None:
+    wanted = claim()
+    wanted["spec"]["devices"]["requests"][0]["exactly"]["selectors"][0]["cel"]["expression"] = 'cel.bind(x, device.driver, x == "y")'
+    page = (await call(recorded(tmp_path, *devices(), wanted, pod()), "dra_diagnose")).render()
+    assert page.lines[0] == "1 cannot be told"
+    assert any("cannot be evaluated here" in row[4] for row in page.structured["rows"])
+
+
+async def test_what_does_not_exist_is_refused_with_what_does(tmp_path: Path) -> None:
+    reader = recorded(tmp_path, *devices(), claim(), pod())
+    with pytest.raises(ToolRefusal, match=r"nearest .*: gpu"):
+        await call(reader, "dra_diagnose", device_class="gpus")
+    with pytest.raises(ToolRefusal, match="one"):
+        await call(reader, "dra_diagnose", namespace="ml", claim="ones")
+    with pytest.raises(ToolRefusal, match="'namespace' is required"):
+        await call(reader, "dra_diagnose", pod="train")
+    with pytest.raises(ToolRefusal, match="give one of"):
+        await call(reader, "dra_diagnose", namespace="ml", pod="train", claim="one")
