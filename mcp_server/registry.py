@@ -25,9 +25,9 @@ from guardrails.redact import present
 from mcp_server.arguments import nearest, validated
 from mcp_server.errors import ToolRefusal as ToolRefusal
 from mcp_server.groups import Group
+from runbooks.candidate import Candidate
 from runbooks.cost import Tariff
 from runbooks.finding import Diagnosis
-from runbooks.candidate import Candidate
 
 if TYPE_CHECKING:
     from mcp_server.archive import Kept
@@ -56,7 +56,8 @@ def rules_of(kinds: Iterable[Kind]) -> tuple[RBACRule, ...]:
     """Reading some kinds: one rule for each API group."""
     groups: dict[str, dict[str, None]] = {}
     for kind in kinds:
-        groups.setdefault(kind.group, {})[kind.plural] = None
+        for group in (kind.group, *kind.also):
+            groups.setdefault(group, {})[kind.plural] = None
     return tuple(RBACRule(("get", "list"), group, tuple(plurals)) for group, plurals in groups.items())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from cluster.kinds import CUSTOM_KINDS, KINDS
+from cluster.kinds import CUSTOM_KINDS, KINDS, Kind
 from guardrails.action import TARGET_RESOURCES, WORDS, AccessRule, NamespaceName, Target, access, target
 from mcp_server.groups import GROUPS, Group
 from mcp_server.ownership import group_of
@@ -106,8 +106,7 @@ def reader_rules(*, namespaced: bool = False, groups: Iterable[Group] = GROUPS) 
     """What diagnosis reads, of custom kinds those of some groups, and whether the fence stands. It follows no watch, so it is granted
     none.
     """
-    read = (*KINDS, *(kind for kind in CUSTOM_KINDS if group_of(kind) in {"core", *groups}))
-    kinds = [kind for kind in read if kind.namespaced or not namespaced]
+    kinds = [kind for kind in (*KINDS, *_custom_kinds(frozenset(groups))) if kind.namespaced or not namespaced]
     rules = {Rule(group, kind.plural, verb) for kind in kinds for group in (kind.group, *kind.also) for verb in ("get", "list")}
     rules.add(Rule("", "pods/log", "get"))
     if namespaced:
@@ -116,6 +115,18 @@ def reader_rules(*, namespaced: bool = False, groups: Iterable[Group] = GROUPS) 
         kept = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
         rules |= {Rule(ADMISSION, resource, "get", name) for resource in kept for name in FENCES}
     return frozenset(rules)
+
+
+def _custom_kinds(groups: frozenset[Group]) -> tuple[Kind, ...]:
+    """The custom kinds of some groups, those of the core, and whatever else the groups' tools read."""
+    if groups == frozenset(GROUPS):
+        return CUSTOM_KINDS
+    # Imported here: it brings all tools along, which only roles for some of them need.
+    from mcp_server.tools.catalogue import toolset
+
+    tools = toolset(groups)
+    read = {(rule.api_group, name) for spec in tools for rule in tools.rules(spec.name) for name in rule.resources}
+    return tuple(kind for kind in CUSTOM_KINDS if group_of(kind) in {"core", *groups} or (kind.group, kind.plural) in read)
 
 
 def executor_rules(*, namespaced: bool = False) -> frozenset[Rule]:

@@ -94,7 +94,7 @@ async def _gpu_health(context: ToolContext, arguments: GpuHealthArguments) -> An
             )
             for offer in offers
         )
-        place = f"node {node}" if node else f"{about.ref}, which has no node yet"
+        place = f"node {node}" if node else f"{about.ref} (it has no node yet)"
         title = f"accelerators of {place}:" if rows else f"no accelerator of {place} can be seen"
         return Beside(title, HEALTH_COLUMNS, rows, read.missing)
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cluster.kinds import CUSTOM_KINDS, KINDS
+from mcp_server.groups import GROUPS
 from mcp_server.registry import Access
 from mcp_server.tools.catalogue import toolset
 from oncall.cli import run
@@ -141,3 +142,28 @@ def test_the_shipped_files_are_plain_yaml() -> None:
         body = file.read_text(encoding="utf-8")
         assert "&id" not in body
         assert all(document["kind"] for document in yaml.safe_load_all(body))
+
+
+def test_roles_are_those_of_the_enabled_groups_only(capsys: pytest.CaptureFixture[str]) -> None:
+    reading = documents(groups=("core", "queueing"))
+    assert {d["metadata"]["name"] for d in reading if d["kind"] in ("ClusterRole", "Role", "ServiceAccount")} == {READER, "reader"}
+    assert may(reading, READER, Ask("list", "kueue.x-k8s.io", "clusterqueues"))
+    assert may(reading, READER, Ask("list", "", "pods"))
+    assert not may(reading, READER, Ask("list", "serving.kserve.io", "inferenceservices"))
+    assert {d["metadata"]["name"] for d in documents(("ml",), groups=("core",)) if d["kind"] == "Role"} == {READER}
+    assert documents(groups=GROUPS) == WHOLE
+    assert run(["rbac", "--groups", "core,queueing"]) == 0
+    assert capsys.readouterr().out == text(RBAC_HEAD, reading)
+    assert run(["rbac", "--groups", "core,queuing"]) == 2
+    assert "nearest groups: queueing" in capsys.readouterr().err
+
+
+def test_the_reader_of_some_groups_may_read_what_their_tools_need() -> None:
+    for group in GROUPS:
+        granted = documents(groups=(group,))
+        tools = toolset((group,))
+        for spec in tools:
+            for rule in tools.rules(spec.name) if spec.access is Access.READ else ():
+                for resource, verb in product(rule.resources, rule.verbs):
+                    whole, _, sub = resource.partition("/")
+                    assert may(granted, READER, Ask(verb, rule.api_group, whole, sub)), (spec.name, rule)
