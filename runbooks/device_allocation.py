@@ -2,6 +2,7 @@
 
 Ported from `Allocate` (k8s.io/dynamic-resource-allocation/structured/internal/incubating, 1.37) with one shortcut: of devices that are
 alike, one is tried. Leaving a rule out is how `device_request` finds which rule decides. It says whether, never why.
+Longer than most modules: it is one algorithm, to be read beside its original.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The deciding reason is found by leaving rules out of the scheduler's own search: the one whose absence lets the claims be allocated, or
 the least set of them. What cannot be told is said so: selectors that cannot be evaluated here, objects that were not read.
-It proposes nothing and makes no finding.
+It proposes nothing and makes no finding. Longer than most modules, because each rule's question and words stand together.
 """
 
 from __future__ import annotations
