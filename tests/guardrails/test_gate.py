@@ -486,7 +486,7 @@ async def test_a_pod_made_ready_meanwhile_is_stale(gate: Gate, office: Office, c
 async def test_explain_names_what_would_have_changed_it(gate: Gate) -> None:
     shown = await propose_undo(gate)
     _, misses = await gate.explain(shown.id)
-    assert {"context.killSwitch", "context.frozen"} <= {miss.fact for miss in misses}
+    assert {"context.killSwitch", "context.frozen"} <= {fact for miss in misses for fact, _ in miss.changes}
 
 
 async def test_sweep_expires(gate: Gate, clock: FakeClock) -> None:
