@@ -1,6 +1,6 @@
 """Queues in one view: how much of each flavor a queue may use, uses, borrows and lends out, and how much waits in it.
 
-Pure over a World of Kueue's and Volcano's objects (kueue.x-k8s.io ClusterQueue v1beta1 and v1beta2, scheduling.volcano.sh Queue v1beta1).
+Pure over a World of the objects of Kueue (ClusterQueue v1beta1 and v1beta2), Volcano (Queue v1beta1) and KAI (Queue v2).
 It judges nothing: why a workload is not admitted is for the detectors. Limits: usage is what the queue's status says, which its
 controller writes after the fact.
 """
@@ -18,7 +18,9 @@ from cluster.quantity import parse_quantity
 from cluster.reference import ObjectRef
 from cluster.world import World
 
-CLUSTER_QUEUE, LOCAL_QUEUE, WORKLOAD, VOLCANO_QUEUE = "ClusterQueue", "LocalQueue", "Workload", "Queue"
+CLUSTER_QUEUE, LOCAL_QUEUE, WORKLOAD, SCHEDULER_QUEUE = "ClusterQueue", "LocalQueue", "Workload", "Queue"
+KAI_GROUP = "scheduling.run.ai/"
+_KAI_UNITS = {"cpu": ("cpu", 1e-3), "memory": ("memory", 1e6), "gpu": ("nvidia.com/gpu", 1.0)}
 
 
 class Quota(Struct, frozen=True):
@@ -65,7 +67,7 @@ class Waiting(Struct, frozen=True):
 
 def queues(world: World) -> tuple[QueueState, ...]:
     """All queues: those that admit nothing first, then those with the most waiting."""
-    found = (*_cluster_queues(world), *_volcano_queues(world))
+    found = (*_cluster_queues(world), *_scheduler_queues(world))
     return tuple(sorted(found, key=lambda item: (not item.inactive, -item.pending, item.ref.name)))
 
 
@@ -129,21 +131,35 @@ def _used(status: Mapping[str, Any]) -> dict[tuple[str, str], tuple[float | None
     }
 
 
-def _volcano_queues(world: World) -> Iterator[QueueState]:
-    for item in _objects(world, VOLCANO_QUEUE):
+def _scheduler_queues(world: World) -> Iterator[QueueState]:
+    """The queues of Volcano and of KAI, which share the name of their kind."""
+    for item in _objects(world, SCHEDULER_QUEUE):
         spec, status = _spec(item), _status(item)
-        limits = spec.get("capability") or spec.get("deserved")
         used = status.get("allocated")
         amounts = used if isinstance(used, dict) else {}
-        quotas = tuple(
-            Quota("", str(name), _amount(limit) or 0.0, _amount(amounts.get(name)) if amounts else None)
-            for name, limit in (limits.items() if isinstance(limits, dict) else ())
-        )
+        limits = _kai_quota(spec) if item.api_version.startswith(KAI_GROUP) else _volcano_quota(spec)
+        quotas = tuple(Quota("", name, limit, _amount(amounts.get(name)) if amounts else None) for name, limit in limits.items())
         state = str(status.get("state") or "Open")
-        inactive = "" if state == "Open" else state
-        yield QueueState(
-            item.ref, str(spec.get("parent") or ""), _count(status.get("pending")), _count(status.get("running")), quotas, inactive
-        )
+        parent = str(spec.get("parent") or spec.get("parentQueue") or "")
+        counts = (_count(status.get("pending")), _count(status.get("running")))
+        yield QueueState(item.ref, parent, *counts, quotas, "" if state == "Open" else state)
+
+
+def _volcano_quota(spec: dict[str, Any]) -> dict[str, float]:
+    limits = spec.get("capability") or spec.get("deserved")
+    return {str(name): _amount(limit) or 0.0 for name, limit in limits.items()} if isinstance(limits, dict) else {}
+
+
+def _kai_quota(spec: dict[str, Any]) -> dict[str, float]:
+    """Its queues count cores in thousandths, memory in megabytes and devices whole; -1 is no limit (KAI Scheduler, docs/queues)."""
+    resources = spec.get("resources")
+    found = {}
+    for word, (name, unit) in _KAI_UNITS.items():
+        part = resources.get(word) if isinstance(resources, dict) else None
+        quota = _amount(part.get("quota")) if isinstance(part, dict) else None
+        if quota is not None and quota >= 0:
+            found[name] = quota * unit
+    return found
 
 
 def _reason(item: CustomObject) -> str:

@@ -91,3 +91,29 @@ def test_what_has_another_shape_is_left_out(spec: str) -> None:
     [queue] = queues(world(f"kind: ClusterQueue\nmetadata: {{name: q}}\nspec: {spec}\nstatus: {{pendingWorkloads: true}}"))
     assert queue.pending == 0
     assert all(quota.nominal == 0.0 for quota in queue.quotas)
+
+
+def test_queues_of_volcano_and_kai_are_rows_too() -> None:
+    text = """
+kind: Queue
+apiVersion: scheduling.volcano.sh/v1beta1
+metadata: {name: closed}
+spec: {capability: {nvidia.com/gpu: 16, cpu: "64"}}
+status: {state: Closed, pending: 3, running: 1, allocated: {nvidia.com/gpu: "4"}}
+---
+kind: Queue
+apiVersion: scheduling.run.ai/v2
+metadata: {name: team}
+spec:
+  parentQueue: all
+  resources: {gpu: {quota: 8, limit: -1}, cpu: {quota: 4000}, memory: {quota: -1}}
+status: {allocated: {nvidia.com/gpu: "9"}}
+"""
+    closed, team = queues(world(text))
+    assert (closed.ref.name, closed.inactive, closed.pending, closed.admitted) == ("closed", "Closed", 3, 1)
+    assert [(quota.resource, quota.nominal, quota.used) for quota in closed.quotas] == [("nvidia.com/gpu", 16.0, 4.0), ("cpu", 64.0, None)]
+    assert (team.cohort, team.inactive) == ("all", "")
+    assert {quota.resource: (quota.nominal, quota.used, quota.full) for quota in team.quotas} == {
+        "cpu": (4.0, None, False),
+        "nvidia.com/gpu": (8.0, 9.0, True),
+    }
