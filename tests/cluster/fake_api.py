@@ -110,8 +110,8 @@ class FakeApi:
                 if reply.silent:
                     await reader.read()
                     return
-                if reply.after is not None:
-                    await reply.after.wait()
+                if reply.after is not None and await _hung_up(reader, reply.after):
+                    return
                 extra = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
                 length = len(reply.body) + reply.endless
                 head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{extra}\r\n"
@@ -128,6 +128,19 @@ class FakeApi:
         finally:
             self.open.discard(writer)
             writer.close()
+
+
+async def _hung_up(reader: asyncio.StreamReader, after: asyncio.Event) -> bool:
+    """Whether the other side closed the connection before the event was set."""
+    gone, told = asyncio.ensure_future(reader.read(1)), asyncio.ensure_future(after.wait())
+    try:
+        await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
+        return not told.done()
+    finally:
+        gone.cancel()
+        told.cancel()
+        # The stream takes no second reader while the first is still leaving.
+        await asyncio.wait({gone, told})
 
 
 def document(body: Any, code: int = 200, **headers: str) -> Reply:
