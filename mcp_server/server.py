@@ -40,6 +40,7 @@ from mcp_server.result import text_of
 from mcp_server.runbooks import page_names, read_page
 from mcp_server.schema import input_schema, output_schema
 from mcp_server.subscriptions import News, Subscriptions
+from mcp_server.tasks import Tasks
 from mcp_server.tools.remediation import ExecuteArguments
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ REFUSAL_LIMIT = 2_000
 DEADLINE_SECONDS = 240.0
 LIST_LIFETIME_MS = 300_000
 LISTINGS: tuple[CacheableMethod, ...] = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
+LONG_WORK = frozenset({"investigate"})
 # How long a user may think about a question; the answer to it is refused afterwards.
 STATE_SECONDS = 900.0
 RBAC_KEY = "smokejumper.dev/rbac"
@@ -139,6 +141,7 @@ def build_server(
     confirmation: Confirmation = "declared",
     state_keys: Sequence[str] = (),
     icon: str | None = None,
+    long_work: frozenset[str] = LONG_WORK,
 ) -> MCPServer:
     """A server of these tools. `context_factory` opens the reader, caller and ports of each call; `cluster` names it for people.
 
@@ -146,9 +149,11 @@ def build_server(
     changed, for whoever subscribed to one. `confirmation` says whose users are asked before anything is executed. What a client carries
     between the rounds of one question is sealed with the first of `state_keys` and opened with any of them, so replicas that share them
     continue each other's; without keys only this process does. `icon` is the address of a picture for clients to show.
+    `long_work` are the tools that clients which know tasks get as tasks.
     """
     subscriptions = Subscriptions()
     archive = Archive(subscriptions.changed)
+    tasks = Tasks(long_work)
 
     @asynccontextmanager
     async def keeping() -> AsyncIterator[ToolContext]:
@@ -157,7 +162,7 @@ def build_server(
 
     @asynccontextmanager
     async def running(_server: MCPServer) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as group:
+        async with tasks.running(), anyio.create_task_group() as group:
             if news is not None:
                 group.start_soon(subscriptions.follow, news)
             yield
@@ -174,7 +179,7 @@ def build_server(
         icons=[Icon(src=icon, mime_type="image/svg+xml", sizes=["any"])] if icon else None,
         # What is listed depends on the deployment alone and lasts as long as its process.
         cache_hints=dict.fromkeys(LISTINGS, CacheHint(ttl_ms=LIST_LIFETIME_MS, scope="private")),
-        extensions=[card()] if any(name in toolset for name in CARD_TOOLS) else [],
+        extensions=[tasks, *([card()] if any(name in toolset for name in CARD_TOOLS) else [])],
         request_state_security=(
             RequestStateSecurity(keys=list(state_keys), ttl=STATE_SECONDS)
             if state_keys
