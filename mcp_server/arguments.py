@@ -19,6 +19,7 @@ A = TypeVar("A", bound=BaseModel)
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 NAME_LIMIT = 253
 NAMES_SHOWN = 5
+WORD_LIMIT = 300
 DEFAULT_ROWS = 20
 MAXIMUM_ROWS = 200
 
@@ -93,18 +94,22 @@ def validated(model: type[A], name: str, arguments: dict[str, Any]) -> A:
 
 def _problem(model: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str | int))
+    # A key of an object that was given may be anything, and as long as the request.
+    shown = present(where, 60)
     match problem["type"]:
         case "extra_forbidden":
-            return f"unknown argument {present(where, 60)!r}; {nearest(where, model.model_fields, 'arguments')}"
+            return f"unknown argument {shown!r}; {nearest(where, model.model_fields, 'arguments')}"
         case "missing":
-            return f"argument {where!r} is required"
+            return f"argument {shown!r} is required"
         case _:
-            return f"argument {where!r}: {present(str(problem['msg']).removeprefix('Value error, '), 300)}"
+            return f"argument {shown!r}: {present(str(problem['msg']).removeprefix('Value error, '), 300)}"
 
 
 def nearest(word: str, known: Iterable[str], what: str) -> str:
     """The values most like `word`, best first; where none is alike, the first few of all."""
     names = sorted(set(known))
+    # Comparing takes time with the word's length, and no name is longer.
+    word = word[:WORD_LIMIT]
     alike = difflib.get_close_matches(word, names, NAMES_SHOWN, cutoff=0.5)
     alike += [name for name in names if word and word in name and name not in alike]
     if alike:

@@ -207,9 +207,10 @@ async def test_no_argument_of_a_wrong_kind_or_size_crashes_a_tool(reader: Record
     turns = itertools.cycle(WRONG)
     huge = "x" * 1_000_000
     async with Client(served(reader, context(reader).ports)) as connected:
-        unknown = await connected.call_tool("pods_list", {huge: 1})
-        assert unknown.is_error
-        assert len(said(unknown)) < REFUSAL_LIMIT
+        for name, wish in (("pods_list", {huge: 1}), ("metrics_query", {"labels": {huge: [1]}})):
+            unknown = await connected.call_tool(name, wish)
+            assert unknown.is_error
+            assert len(said(unknown)) < REFUSAL_LIMIT
         for tool in (await connected.list_tools()).tools:
             names = list(tool.input_schema.get("properties", {}))
             wishes = [{name: next(turns)} for name in names] + [dict.fromkeys(names, next(turns)), {names[-1]: huge}]
