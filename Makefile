@@ -55,6 +55,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.fleet_night
+	$(if $(shell command -v npm),$(BIN)/python -m benchmarks.mcp --pods 1000 --load 60)
 	$(BIN)/python -m benchmarks.dra
 	$(if $(CASES),$(BIN)/python -m benchmarks.diagnosis $(CASES) -o $(or $(OUT),predictions.jsonl) --repeat-check)
 

@@ -425,10 +425,11 @@ def report(results: Results, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _load_report(load: Load, callbacks: Callbacks, seconds: float) -> dict[str, Any]:
-    ordered = sorted(load.seconds)
+    # Nothing was answered in so short a time.
+    ordered = sorted(load.seconds) or [float("nan")]
     p50, p99 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
     quarters = [round(load.quarter_mb(number)) for number in range(4)]
-    print(f"\n{CLIENTS} clients for {seconds:g} s: {len(ordered)} calls, {load.hung_up} hung up, {len(load.errors)} errors")
+    print(f"\n{CLIENTS} clients for {seconds:g} s: {len(load.seconds)} calls, {load.hung_up} hung up, {len(load.errors)} errors")
     print(f"  p50 {p50:.2f} s, p99 {p99:.2f} s; memory by quarter {quarters} MB; {load.connections_left} connections left")
     print(f"  event loop: {callbacks.over} of {callbacks.count} callbacks over 100 ms of CPU, the longest {callbacks.longest_ms:.0f} ms")
     for name, milliseconds in callbacks.worst:
@@ -436,7 +437,7 @@ def _load_report(load: Load, callbacks: Callbacks, seconds: float) -> dict[str, 
     for error in load.errors[:5]:
         print(f"  error: {error}")
     return {
-        "calls": len(ordered),
+        "calls": len(load.seconds),
         "errors": load.errors[:10],
         "hung_up": load.hung_up,
         "p50_seconds": round(p50, 3),
