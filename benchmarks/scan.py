@@ -119,8 +119,8 @@ def fetch() -> int:
 
             async with anyio.create_task_group() as tasks:
                 for kind in (*KINDS, *CUSTOM_KINDS):
-                    if served.serves(kind) is not False and kind.plural != "endpoints":
-                        tasks.start_soon(one, kind)
+                    for found in served.served(kind) if kind.plural != "endpoints" else ():
+                        tasks.start_soon(one, found)
         return sum(totals)
 
     return asyncio.run(everything())
