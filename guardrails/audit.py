@@ -33,7 +33,7 @@ from guardrails.redact import present
 from guardrails.replay import Replay
 from guardrails.sqlite import lenient, scan
 from guardrails.store import Store, checkpoints, entries, heads
-from guardrails.tables import check, check_documents, rows
+from guardrails.tables import check, check_approvals, check_documents, rows
 
 SHOWN_MAX = 50
 WHAT_MAX = 400
@@ -122,10 +122,12 @@ async def _verify(
             leaves, hashed = Leaves(signed.sizes), None
             await connection.run_sync(_read_leaves, log, leaves)
     if hashed is None:
-        hashed = found(signed.note, leaves, [])
+        hashed = found(signed.note, leaves, [], votes=False)
         problems += await connection.run_sync(check_documents, log)
     else:
         problems += await connection.run_sync(check_documents, log, hashed.doubtful)
+    if not hashed.votes:
+        problems += await connection.run_sync(check_approvals, log, replay.stories)
     return _judge(signed, hashed, replay, problems, verifier, anchor, notes)
 
 

@@ -1,5 +1,5 @@
-"""The second process of a verification: it reads the entries of a ledger file and checks that they are as they were written, and the
-documents of proposals against their digests.
+"""The second process of a verification: it reads the entries of a ledger file and checks that they are as they were written, the documents
+of proposals against their digests, and approvals against the entries of the votes.
 
     python -m guardrails.hashing FILE LOG < asked.json
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -21,9 +21,10 @@ from urllib.parse import quote
 
 from msgspec import DecodeError, Struct, json
 
-from guardrails.leaves import COLUMNS, Leaves, Problem
+from guardrails.leaves import BODY_AT, COLUMNS, Leaves, Problem
 
 BATCH = 1024
+_APPROVER = '{"approver":"'
 
 
 class Asked(Struct, frozen=True):
@@ -36,7 +37,7 @@ class Asked(Struct, frozen=True):
 class Hashed(Struct, frozen=True):
     """What was found under a head: how many entries, the roots by size, the frontier, and what is wrong with entries.
 
-    `doubtful` are the proposals whose documents must be looked at more closely.
+    `doubtful` are the proposals whose documents must be looked at more closely; `votes`: the approvals need not be.
     """
 
     head: str
@@ -45,6 +46,7 @@ class Hashed(Struct, frozen=True):
     frontier: list[str]
     problems: list[Problem]
     doubtful: list[str] = []
+    votes: bool = False
 
 
 class _Document(Struct, gc=False):
@@ -59,10 +61,48 @@ def command(path: Path, log: str) -> list[str]:
     return [sys.executable, "-m", "guardrails.hashing", str(path), log]
 
 
-def found(head: str, leaves: Leaves, doubted: list[str]) -> Hashed:
+def found(head: str, leaves: Leaves, doubted: list[str], *, votes: bool) -> Hashed:
     """What is told of leaves."""
     roots = {size: root.hex() for size, root in leaves.roots.items()}
-    return Hashed(head, leaves.size, roots, leaves.frontier, leaves.problems, doubted)
+    return Hashed(head, leaves.size, roots, leaves.frontier, leaves.problems, doubted, votes)
+
+
+class Votes:
+    """Whether approvals, as (proposal, approver, approval, entry) in the order in which they were stored, are what entries say of votes.
+
+    What this cannot prove must be looked at more closely. It sees rows of `COLUMNS` that Leaves finds nothing wrong with, in order.
+    """
+
+    def __init__(self, approvals: Iterable[Any]) -> None:
+        self._approvals = iter(approvals)
+        self._proven = True
+
+    def take(self, rows: Sequence[Any]) -> None:
+        for row in [row for row in rows if row[3] == "approval.given"]:
+            if self._proven:
+                self._proven = _is_told(next(self._approvals, None), row)
+
+    def all(self) -> bool:
+        """Whether that was all, and proven."""
+        return self._proven and next(self._approvals, None) is None
+
+
+def _is_told(approval: Any, row: Any) -> bool:
+    """An approval is the body of its entry without `groups`, both in canonical JSON, whose quotes are escaped where they are no syntax."""
+    try:
+        subject, approver, text, number = approval
+        seq, _, _, _, proposal, entry, _ = row
+        if (subject, number) != (proposal, seq) or not text.startswith(_APPROVER):
+            return False
+        name = text[len(_APPROVER) : text.index('"', len(_APPROVER))]
+        if "\\" in name or name.casefold() != approver:
+            return False
+        cut, end = text.index(',"proposal_id":"'), entry.rindex(',"id":"')
+        before, after = f'","body":{text[:cut]},"groups":[', f"]{text[cut:]}"
+        apart = BODY_AT + len(before) <= end - len(after)
+        return bool(apart and entry.startswith(before, BODY_AT) and entry.endswith(after, 0, end))
+    except (TypeError, ValueError, AttributeError):
+        return False
 
 
 def doubtful(rows: Iterable[Any], domain: str) -> list[str]:
@@ -97,14 +137,17 @@ def main(arguments: list[str]) -> int:
         connection.execute("BEGIN")
         (head,) = connection.execute("SELECT note FROM ledger_head WHERE log = ?", (log,)).fetchone()
         leaves = Leaves(set(asked.sizes))
+        votes = Votes(connection.execute("SELECT proposal, approver, approval, entry FROM approval ORDER BY rowid"))
         cursor = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM ledger_entry WHERE log = ? ORDER BY seq", (log,))  # noqa: S608
         while rows := cursor.fetchmany(BATCH):
             leaves.take(rows)
+            votes.take(rows)
         cursor = connection.execute("SELECT id, digest, document, expires_at FROM proposal WHERE tenant = ?", (log,))
         doubted = []
         while rows := cursor.fetchmany(BATCH):
             doubted += doubtful(rows, asked.domain)
-    sys.stdout.buffer.write(json.encode(found(head, leaves, doubted)))
+        answer = found(head, leaves, doubted, votes=votes.all())
+    sys.stdout.buffer.write(json.encode(answer))
     return 0
 
 

@@ -10,6 +10,7 @@ import binascii
 import fcntl
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -20,6 +21,7 @@ from msgspec import Struct
 from guardrails.errors import BadLedger
 
 _ALGORITHM = b"\x01"  # Ed25519 in C2SP signed-note
+_public = lru_cache(16)(Ed25519PublicKey.from_public_bytes)
 
 
 class Checkpoint(Struct, frozen=True):
@@ -77,7 +79,7 @@ class Verifier(Struct, frozen=True):
                     # The last character has bits that decode to nothing.
                     if base64.b64encode(signed).decode() != parts[2]:
                         raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is not written as it was.")
-                    Ed25519PublicKey.from_public_bytes(self.raw).verify(signed[4:], f"{text}\n".encode())
+                    _public(self.raw).verify(signed[4:], f"{text}\n".encode())
                 except (InvalidSignature, ValueError) as error:
                     raise BadLedger(f"The signature of the checkpoint of size {lines[1]} is wrong.") from error
                 return Checkpoint(lines[0], int(lines[1]), root)

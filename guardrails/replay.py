@@ -101,16 +101,25 @@ class Replay:
         """Add entries by number, type, proposal and stored text; the number of each that cannot have happened, and why."""
         wrong: list[tuple[int, str]] = []
         stories, excuse = self.stories, self._excuse
+        # Entries about one proposal come in bursts, and looking it up among a hundred thousand misses the processor's caches.
+        last: object = object()
+        story: Story
         for seq, kind, proposal, entry in rows:
             try:
                 if kind == "proposal.moved":
-                    turn(stories[proposal], entry, excuse)
+                    if proposal != last:
+                        last, story = proposal, stories[proposal]
+                    if not turn(story, entry, excuse):
+                        continue
                 elif kind == "approval.given":
-                    agree(stories[proposal], seq, entry)
+                    if proposal != last:
+                        last, story = proposal, stories[proposal]
+                    agree(story, seq, entry)
                 elif kind == "proposal.created":
                     if proposal in stories:
                         raise BadLedger(f"{proposal} was created twice.")
-                    stories[proposal] = begin(entry)
+                    stories[proposal] = story = begin(entry)
+                    last = proposal
                 elif proposal is None:
                     self._tell_of_all(seq, kind, entry)
                 elif proposal not in stories:

@@ -25,8 +25,9 @@ from guardrails.proposal import TRANSITIONS, State, check_transition
 _REMEMBERED = 4096
 _LEGAL = {(before.value, after.value): (before, after) for before, ends in TRANSITIONS.items() for after in ends}
 _NONE = Raw(b"null")
-# What leads out of these carries a digest, which no two proposals share.
-_DECIDED_IN = frozenset({State.VALIDATING, State.APPROVED})
+# Python looks up the members of an Enum, and hashes them, by code of its own: a fifth of a replay's time.
+_VALIDATING, _PENDING, _APPROVED = State.VALIDATING, State.PENDING, State.APPROVED
+_EXECUTING, _VERIFYING, _FAILED = State.EXECUTING, State.VERIFYING, State.FAILED
 # Where the body of a canonical entry begins: after `{"at":"`, a time as `budget.stamp` writes it, and this.
 _BODY = '","body":'
 _BODY_AT, _BODY_FROM = 39, 48
@@ -38,7 +39,7 @@ Vote = tuple[tuple[str, int, str, str], tuple[str, ...]]
 class Story(Struct, gc=False):
     """What the entries so far say about one proposal. Digests are SHA-256; `requirement` is canonical JSON; `at` is when it was created.
 
-    `approvals` are the entry, the person and the digest of the approvals as the table must have them; `given` are the votes as they count.
+    `approvals` are the entry and the person of the approvals as the table must have them; `given` are the votes as they count.
     """
 
     at: str
@@ -55,7 +56,7 @@ class Story(Struct, gc=False):
     verdict: bytes | None = None
     effect: str = ""
     given: tuple[Vote, ...] = ()
-    approvals: tuple[tuple[int, str, bytes], ...] = ()
+    approvals: tuple[tuple[int, str], ...] = ()
     fence: int = 0
     automatic: bool = False
     claimed_at: str | None = None
@@ -163,17 +164,23 @@ def begin(entry: str) -> Story:
         draft = _encode(_EmergencyDraft(body.action, body.channel, body.emergency, body.evidence, body.reason, body.target))
     else:
         draft = _encode(_Draft(body.action, body.channel, body.evidence, body.reason, body.target))
-    return Story(told.at, intern(body.cluster), intern(body.requester), body.contributors, sha256(draft).digest(), body.emergency)
+    return Story(told.at, intern(body.cluster), intern(body.requester), body.contributors, _digest(draft), body.emergency)
 
 
 def agree(story: Story, seq: int, entry: str) -> None:
     """Add a vote. Raises BadLedger when it is on another digest than was decided, or none was asked."""
     body = _given(entry).body
-    if story.state is not State.PENDING or body.digest != story.digest:
+    if story.state is not _PENDING or body.digest != story.digest:
         raise BadLedger(f"an approval of {body.approver} on another digest, or when none was asked.")
-    ballot = Ballot(body.approver, body.assurance, body.at, body.channel, body.digest, body.proposal_id, body.verdict)
-    story.approvals = (*story.approvals, (seq, body.approver.casefold(), sha256(_encode(ballot)).digest()))
+    story.approvals = (*story.approvals, (seq, body.approver.casefold()))
     story.given = (*story.given, ((body.approver, body.assurance, body.channel, body.verdict), body.groups))
+
+
+def ballot(entry: str) -> bytes:
+    """The digest of the approval that the entry of a vote tells of, as the table must have it."""
+    body = _given(entry).body
+    told = Ballot(body.approver, body.assurance, body.at, body.channel, body.digest, body.proposal_id, body.verdict)
+    return sha256(_encode(told)).digest()
 
 
 def resume(story: Story, entry: str) -> None:
@@ -181,54 +188,75 @@ def resume(story: Story, entry: str) -> None:
     story.fence = _resumed(entry).body.fence
 
 
-def turn(story: Story, entry: str, excuse: Callable[[Story, str], None]) -> None:
-    """Change the state. Raises when the story so far does not allow it.
+def turn(story: Story, entry: str, excuse: Callable[[Story, str], None]) -> bool:
+    """Change the state; whether the entry may name texts. Raises when the story so far does not allow it.
 
     `excuse` is asked about a story for which nobody was asked, and a time; it raises when no emergency explains that.
     """
-    if story.state in _DECIDED_IN or not entry.startswith(_BODY, _BODY_AT):
+    state, named = story.state, True
+    # What leads out of these carries a digest, which no two proposals share.
+    if state is _VALIDATING or state is _APPROVED or not entry.startswith(_BODY, _BODY_AT):
         told = _moved(entry)
         move, at = told.body, told.at
+        before, after = _legal(move)
     else:
         # Quotes inside a text are escaped, so the last of these is the entry's own.
-        move, at = _common(entry[_BODY_FROM : entry.rfind(',"id":"')]), entry[_BODY_AT - 32 : _BODY_AT]
+        move, before, after, named = _common(entry[_BODY_FROM : entry.rfind(',"id":"')])
+        at = entry[_BODY_AT - 32 : _BODY_AT]
+    if before is not state:
+        raise BadLedger(f"it was {state}, not {before}.")
+    if before is _VALIDATING:
+        _decide(story, after, move)
+        _refuse_unfounded(story, story.at, excuse)
+    elif after is _APPROVED:
+        if not _agreed(story):
+            raise BadLedger("not enough people had agreed.")
+    elif after is _EXECUTING:
+        _execute(story, move, at, excuse)
+    elif after is _PENDING:
+        _ask_again(story, move)
+    elif before is _VERIFYING and after is _FAILED:
+        story.failed_at = at
+    story.state, story.version, story.reason = after, move.version, move.reason
+    return named
+
+
+def _legal(move: Move) -> tuple[State, State]:
+    """Raises when no proposal can move so."""
     legal = _LEGAL.get((move.before, move.after))
     if legal is None:
         check_transition(State(move.before), State(move.after))
         raise BadLedger(f"{move.before} does not lead to {move.after}.")
-    before, after = legal
-    if before is not story.state:
-        raise BadLedger(f"it was {story.state}, not {before}.")
-    if before is State.VALIDATING:
-        _decide(story, after, move)
-        _refuse_unfounded(story, story.at, excuse)
-    elif after is State.APPROVED and not _agreed(story):
-        raise BadLedger("not enough people had agreed.")
-    elif before is State.APPROVED and after is State.PENDING:
-        _ask_again(story, move)
-    elif after is State.EXECUTING:
-        _execute(story, move, at, excuse)
-    elif before is State.VERIFYING and after is State.FAILED:
-        story.failed_at = at
-    story.state, story.version, story.reason = after, move.version, move.reason
+    return legal
 
 
 @lru_cache(_REMEMBERED)
-def _common(body: str) -> Move:
-    """Most moves say the same of many proposals."""
-    return _move(body)
+def _common(body: str) -> tuple[Move, State, State, bool]:
+    """Most moves say the same of many proposals. The last is whether it may name texts."""
+    move = _move(body)
+    return move, *_legal(move), '"blobs":' in body
 
 
 def _decide(story: Story, after: State, move: Move) -> None:
-    decision, story.dry_run = bytes(move.decision), move.dry_run
+    decision, story.dry_run = bytes(move.decision), intern(move.dry_run)
     if decision != b"null":
-        story.verdict = sha256(decision).digest()
-    if after not in (State.PENDING, State.APPROVED):
+        story.verdict = _digest(decision)
+    if after is not _PENDING and after is not _APPROVED:
         return
     story.digest, story.requirement = move.digest, _text(move.requirement)
-    story.effect = intern(_decision(decision).effect)
-    if (after is State.APPROVED) != (story.effect == "auto"):
+    story.effect = _effect(decision)
+    if (after is _APPROVED) != (story.effect == "auto"):
         raise BadLedger(f"the decision was {story.effect}.")
+
+
+@lru_cache(_REMEMBERED)
+def _digest(text: bytes) -> bytes:
+    return sha256(text).digest()
+
+
+@lru_cache(_REMEMBERED)
+def _effect(decision: bytes) -> str:
+    return _decision(decision).effect
 
 
 def _ask_again(story: Story, move: Move) -> None:

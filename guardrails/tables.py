@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct, json
 from pydantic import ValidationError
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, Table, and_, func, or_, select
 
 from guardrails.blob import is_committed
 from guardrails.budget import stamp
@@ -23,7 +23,7 @@ from guardrails.leaves import Problem
 from guardrails.proposal import DIGEST_DOMAIN, Proposal
 from guardrails.replay import Replay
 from guardrails.store import approvals, blobs, checkpoints, delegations, emergencies, entries, proposals, spending, switches
-from guardrails.story import Story, is_same_requirement
+from guardrails.story import Story, ballot, is_same_requirement
 
 BATCH = 1024
 
@@ -42,6 +42,7 @@ _PROPOSAL = tuple(
     proposals.c[name]
     for name in (
         "id",
+        "tenant",
         "state",
         "version",
         "digest",
@@ -75,11 +76,11 @@ def rows(connection: Connection, query: Select[Any], batch: int = BATCH) -> Iter
 def check(connection: Connection, log: str, replay: Replay, *, alone: bool) -> list[Problem]:
     """What the tables have otherwise than the ledger tells; none of it is one entry's.
 
-    Where other tenants' ledgers are in the same database, not `alone`, their emergencies and switches are theirs to verify.
+    Where other tenants' ledgers are in the same database, not `alone`, their emergencies and switches are theirs to verify. Documents and
+    approvals are not looked at here.
     """
     found = [
-        *_check_proposals(connection, log, replay.stories),
-        *_check_approvals(connection, replay.stories),
+        *_check_proposals(connection, log, replay.stories, alone=alone),
         *_check_spending(connection, replay.stories),
         *_check_emergencies(connection, replay, alone=alone),
         *_check_loans(connection, replay, alone=alone),
@@ -89,41 +90,48 @@ def check(connection: Connection, log: str, replay: Replay, *, alone: bool) -> l
     return [Problem(-1, what) for what in found]
 
 
-def _check_proposals(connection: Connection, log: str, stories: dict[str, Story]) -> Iterator[str]:
-    missing = set(stories)
-    for batch in rows(connection, select(*_PROPOSAL).where(proposals.c.tenant == log)):
+def _check_proposals(connection: Connection, log: str, stories: dict[str, Story], *, alone: bool) -> Iterator[str]:
+    missing, strangers = set(stories), 0
+    query = select(*_PROPOSAL)
+    for batch in rows(connection, query if alone else query.where(proposals.c.tenant == log)):
         for row in batch:
             name = row[0]
+            if row[1] != log:
+                strangers += 1
+                continue
             story = stories.get(name)
             missing.discard(name)
             if story is None:
                 yield f"The proposal {name} is not in the ledger."
                 continue
             try:
-                what = _difference(name, row[1:], story)
+                what = _difference(row, story)
             except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
                 what = f"The row of {name} is damaged: {type(error).__name__}."
             if what:
                 yield what
     yield from (f"The proposal {name} is gone." for name in sorted(missing))
+    if strangers:
+        yield _strange(strangers, proposals)
 
 
-def _difference(name: str, row: tuple[Any, ...], story: Story) -> str:
+def _difference(row: tuple[Any, ...], story: Story) -> str:
     """What of a proposal's row is not as the ledger tells; empty when all is. Raises what damaged JSON raises."""
-    state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement, *times, dry_run, fence = row
+    name, _, state, version, digest, reason, cluster, requester, contributors, action, draft, verdict, requirement = row[:13]
+    created_at, claimed_at, failed_at, dry_run, fence = row[13:]
     if (state, digest, reason) != (story.state, story.digest, story.reason):
         return f"The proposal {name} is not as the ledger tells: {state}, there {story.state}."
     if not isinstance(version, int) or version < story.version or fence != story.fence:
         return f"The proposal {name} is older than the ledger tells."
     if (cluster, requester, _list(contributors)) != (story.cluster, story.requester, story.contributors):
         return f"The cluster or the people of {name} are not those of the ledger."
-    if tuple(times) != (story.at, story.claimed_at, story.failed_at):
+    if (created_at, claimed_at, failed_at) != (story.at, story.claimed_at, story.failed_at):
         return f"The times of {name} are not those of the ledger."
-    if _draft(draft).action.action != action or not is_same(draft, story.draft):
+    if _action(draft) != action or not _is_same(draft, story.draft):
         return f"What {name} asks for is not what the ledger tells."
-    if verdict is not None if story.verdict is None else not is_same(verdict, story.verdict):
+    if verdict is not None if story.verdict is None else not _is_same(verdict, story.verdict):
         return f"The verdict on {name} is not the one in the ledger."
-    if story.dry_run and sha256(dry_run.encode()).hexdigest() != story.dry_run:
+    if story.dry_run and _digest(dry_run) != story.dry_run:
         return f"What people were shown of {name} is not what the dry run said."
     if story.requirement and requirement != story.requirement and not is_same_requirement(requirement, story.requirement):
         return f"{name} requires another agreement than the ledger tells."
@@ -159,31 +167,50 @@ def _document_difference(name: str, digest: str | None, document: str | None, ex
     return ""
 
 
+# Many proposals ask for the same, are decided alike, and would do the same.
+_is_same = lru_cache(1024)(is_same)
+
+
+@lru_cache(1024)
+def _action(draft: str) -> str:
+    return _draft(draft).action.action
+
+
+@lru_cache(1024)
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
 @lru_cache(1024)
 def _list(text: str) -> tuple[str, ...]:
     return tuple(_decode(text))
 
 
-def _check_approvals(connection: Connection, stories: dict[str, Story]) -> Iterator[str]:
+def check_approvals(connection: Connection, log: str, stories: dict[str, Story]) -> list[Problem]:
+    """Which approvals are not those that people gave."""
+    return [Problem(-1, what) for what in _check_approvals(connection, log, stories)]
+
+
+def _check_approvals(connection: Connection, log: str, stories: dict[str, Story]) -> Iterator[str]:
     seen = set()
-    for batch in rows(connection, select(approvals.c.proposal, approvals.c.approver, approvals.c.approval, approvals.c.entry)):
-        for proposal, approver, approval, entry in batch:
+    told = approvals.outerjoin(entries, and_(entries.c.log == log, entries.c.seq == approvals.c.entry))
+    columns = (approvals.c.proposal, approvals.c.approver, approvals.c.approval, approvals.c.entry, entries.c.entry)
+    for batch in rows(connection, select(*columns).select_from(told)):
+        for proposal, approver, approval, number, entry in batch:
             story = stories.get(proposal)
             if story is None:
                 continue
-            for one, who, digest in story.approvals:
-                if one == entry and who == approver and _is(approval, digest):
-                    seen.add(entry)
-                    break
+            if (number, approver) in story.approvals and _is(approval, entry):
+                seen.add(number)
             else:
                 yield f"An approval of {proposal} is not in the ledger."
     for name, story in stories.items():
-        yield from (f"The approval of {name} by {who} is gone." for one, who, _ in story.approvals if one not in seen)
+        yield from (f"The approval of {name} by {who} is gone." for number, who in story.approvals if number not in seen)
 
 
-def _is(text: Any, digest: bytes) -> bool:
+def _is(approval: Any, entry: Any) -> bool:
     try:
-        return is_same(text, digest)
+        return is_same(approval, ballot(entry))
     except (ValueError, TypeError, AttributeError):
         return False
 
@@ -229,9 +256,8 @@ def _loaned(groups: Any) -> Any:
 
 
 def _check_strangers(connection: Connection, log: str) -> Iterator[str]:
-    """Rows under the name of a tenant who has no ledger here: a changed name would hide them from everybody."""
+    """Rows under the name of a tenant who has no ledger here: a changed name would hide them from everybody. Of proposals: above."""
     for table, column in (
-        (proposals, proposals.c.tenant),
         (entries, entries.c.log),
         (checkpoints, checkpoints.c.log),
         (blobs, blobs.c.log),
@@ -239,7 +265,11 @@ def _check_strangers(connection: Connection, log: str) -> Iterator[str]:
         # Not `!=`: for these an index is used.
         count = connection.execute(select(func.count()).select_from(table).where(or_(column < log, column > log))).scalar_one()
         if count:
-            yield f"{count} rows of the table {table.name} belong to a ledger that is not there."
+            yield _strange(count, table)
+
+
+def _strange(count: int, table: Table) -> str:
+    return f"{count} rows of the table {table.name} belong to a ledger that is not there."
 
 
 def _check_switches(connection: Connection, replay: Replay) -> Iterator[str]:

@@ -26,6 +26,8 @@ from guardrails.audit import Report, verify
 from guardrails.blob import Attachment
 from guardrails.directory import Directory
 from guardrails.gate import Gate
+from guardrails.hashing import Votes
+from guardrails.leaves import COLUMNS
 from guardrails.note import Verifier
 from guardrails.office import ANCHOR, DATABASE, PEOPLE, VERIFIER, Office, open_office
 from guardrails.store import Store, metadata
@@ -217,6 +219,39 @@ async def test_two_processes_see_what_one_sees(tamperer: Tamperer) -> None:
             one, two = await tamperer.report(), await tamperer.report(split_from=0)
             assert (one.status, one) == ("tampered", two)
             assert tamperer.set(table, column, line, value)
+
+
+async def test_no_byte_of_an_approval_can_be_flipped_and_still_be_proven_by_its_vote(tamperer: Tamperer) -> None:
+    entries = tamperer.file.execute(f"SELECT {', '.join(COLUMNS)} FROM ledger_entry ORDER BY seq").fetchall()
+    approvals = tamperer.file.execute("SELECT proposal, approver, approval, entry FROM approval ORDER BY rowid").fetchall()
+
+    def proven(rows: list[Any]) -> bool:
+        votes = Votes(rows)
+        votes.take(entries)
+        return votes.all()
+
+    assert approvals
+    assert proven(approvals)
+    assert not any(proven(rows) for rows in (approvals[1:], approvals[:-1], [*approvals, approvals[-1]], []))
+    for line, row in enumerate(approvals):
+        for column, value in enumerate(row):
+            for other in flipped(value):
+                changed = other.decode(errors="surrogateescape") if isinstance(other, bytes) else other
+                there = (*row[:column], changed, *row[column + 1 :])
+                assert not proven([*approvals[:line], there, *approvals[line + 1 :]]), there
+
+
+@pytest.mark.parametrize("split_from", [0, 10_000])
+async def test_approvals_that_an_older_version_stored_are_looked_at_more_closely_and_not_doubted(
+    tamperer: Tamperer, split_from: int
+) -> None:
+    for line, text in tamperer.file.execute("SELECT rowid, approval FROM approval").fetchall():
+        tamperer.set("approval", "approval", line, json.dumps(dict(sorted(json.loads(text).items(), reverse=True))))
+    assert (await tamperer.report(split_from=split_from)).problems == ()
+    tamperer.file.execute("UPDATE approval SET approval = replace(approval, '\"assurance\": 1', '\"assurance\": 2')")
+    assert "is not in the ledger" in (await tamperer.report(split_from=split_from)).problems[0].what
+    tamperer.file.execute("DELETE FROM approval")
+    assert "is gone" in (await tamperer.report(split_from=split_from)).problems[0].what
 
 
 @pytest.mark.parametrize("split_from", [0, 10_000])
