@@ -56,7 +56,10 @@ async def count(
     since = stamp(now - WINDOW)
     rehearsed = func.coalesce(proposals.c.dry_run, "").contains(REHEARSED)
     world = rehearsed if rehearsal else ~rehearsed
-    spent = select(func.count(), func.coalesce(func.sum(spending.c.automatic), 0)).join(proposals, proposals.c.id == spending.c.proposal)
+    # Outer: what was spent by a proposal that is not there counts, as live.
+    spent = select(func.count(), func.coalesce(func.sum(spending.c.automatic), 0)).outerjoin(
+        proposals, proposals.c.id == spending.c.proposal
+    )
     spent = spent.where(spending.c.cluster == cluster, spending.c.at > since, world)
     changes, automatic = (await connection.execute(spent)).one()
     alike = (proposals.c.cluster == cluster, proposals.c.action == action, world)
