@@ -307,7 +307,10 @@ def _check_note(
     except BadLedger as error:
         problems.append(Problem(-1 if size is None else size - 1, f"{what} is not valid: {error}"))
         return
-    if size is not None and checkpoint.size != size:
+    if size is not None and not note.endswith("\n"):
+        # Of a copy that people keep, a shell may have taken it away.
+        problems.append(Problem(size - 1, f"{what} of size {size} has lost its last newline."))
+    elif size is not None and checkpoint.size != size:
         problems.append(Problem(size - 1, f"{what} of size {size} was signed for size {checkpoint.size}."))
     elif checkpoint.size not in roots:
         problems.append(Problem(there, f"{what} covers {checkpoint.size} entries, which are not all there."))

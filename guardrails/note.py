@@ -68,7 +68,8 @@ class Verifier(Struct, frozen=True):
         lines = text.split("\n")
         if not separator or len(lines) != 3 or not (lines[1].isascii() and lines[1].isdigit()):
             raise BadLedger("A checkpoint is not of the form of a signed note.")
-        for line in signatures.splitlines():
+        # Not `splitlines`, for which a line ends with any of ten characters.
+        for line in signatures.split("\n"):
             parts = line.split(" ")
             if len(parts) == 3 and parts[0] == "—" and parts[1] == self.name:
                 try:

@@ -101,22 +101,21 @@ class Tamperer:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self._store = store
-        self._folder = folder
+        self.anchor = folder / ANCHOR
         self._verifier = Verifier.parse((folder / VERIFIER).read_text())
         self.file = sqlite3.connect(folder / DATABASE, isolation_level=None)
         self.file.execute("PRAGMA synchronous=OFF")
 
     async def report(self, *, split_from: int = 10_000) -> Report:
-        return await verify(self._store, self._verifier, anchor=self._folder / ANCHOR, split_from=split_from)
+        return await verify(self._store, self._verifier, anchor=self.anchor, split_from=split_from)
 
     async def report_beside(self, program: str) -> Report:
         """With another second process: a Python program, which is given the file and the log."""
-        anchor = self._folder / ANCHOR
 
         def second(path: Path, log: str) -> list[str]:
             return [sys.executable, "-c", program, str(path), log]
 
-        return await verify(self._store, self._verifier, anchor=anchor, split_from=0, second=second)
+        return await verify(self._store, self._verifier, anchor=self.anchor, split_from=0, second=second)
 
     def set(self, table: str, column: str, line: int, value: Any) -> bool:
         """Bytes are stored as text, whether they are any or not. False when the database refuses two rows of one name."""
@@ -208,6 +207,17 @@ async def flip(tamperer: Tamperer, places: list[tuple[str, str, int, Any, Any, i
         tamperer.set(table, column, line, value)
     assert unnoticed == []
     assert (await tamperer.report()).status == "intact"
+
+
+async def test_the_end_of_a_note_is_part_of_it_but_for_a_copy_that_people_keep(tamperer: Tamperer) -> None:
+    anchor = tamperer.anchor
+    kept = anchor.read_text()
+    for end in ("", "\x0b", "\u2028"):
+        assert tamperer.set("ledger_head", "note", 1, kept[:-1] + end)
+        assert (await tamperer.report()).status == "tampered"
+    assert tamperer.set("ledger_head", "note", 1, kept)
+    anchor.write_text(kept[:-1])
+    assert (await tamperer.report()).problems == ()
 
 
 async def test_two_processes_see_what_one_sees(tamperer: Tamperer) -> None:
