@@ -38,9 +38,7 @@ async def weigh(office: Office, action: Action, target: Target, *, cluster: str,
             requester,
             office.estate,
             cluster=cluster,
-            counters=await count(
-                connection, cluster, action.action, target.model_dump(mode="json"), now, rehearsal=examination.rehearsal
-            ),
+            counters=await count(connection, cluster, action.action, target.model_dump(mode="json"), now, rehearsal=examination.rehearsal),
             evidence=evidence,
             killed=await switched_on(connection, cluster, office.estate.tenant) is not None,
             proposed_at=now,

@@ -13,6 +13,7 @@ from mcp_server.availability import offered
 from mcp_server.errors import ToolRefusal
 from mcp_server.groups import DEFAULT_GROUPS, GROUPS
 from mcp_server.ownership import group_of, kinds_of, parse_groups
+from mcp_server.registry import ToolSpec
 from mcp_server.tools.catalogue import ALL, toolset
 from tests.mcp_server.incident import NOW
 
@@ -45,10 +46,10 @@ async def test_what_no_kind_and_no_source_backs_is_not_offered(tmp_path: Path) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("spec", [spec for spec in ALL if spec.kinds], ids=lambda spec: spec.name)
-async def test_one_kind_of_its_own_is_enough(tmp_path: Path, spec: object) -> None:
-    kinds, name = getattr(spec, "kinds", ()), getattr(spec, "name", "")
-    item = {"kind": kinds[-1], "apiVersion": BY_NAME[kinds[-1]].api_version, "metadata": {"name": "x", "namespace": "ml"}}
-    assert name in await offered(toolset(), recorded(tmp_path, item))
+async def test_one_kind_of_its_own_is_enough(tmp_path: Path, spec: ToolSpec) -> None:
+    kind = spec.kinds[-1]
+    item = {"kind": kind, "apiVersion": BY_NAME[kind].api_version, "metadata": {"name": "x", "namespace": "ml"}}
+    assert spec.name in await offered(toolset(), recorded(tmp_path, item))
 
 
 @pytest.mark.anyio

@@ -25,7 +25,7 @@ status: {capacity: {nvidia.com/gpu: "8"}, allocatable: {nvidia.com/gpu: "8"}, co
 def run(code: int, began: float, ended: float) -> str:
     """A trainer of four devices whose last run took from `began` to `ended` hours ago."""
     start, finish = ((NOW - timedelta(hours=ago)).isoformat() for ago in (began, ended))
-    ended = f'{{exitCode: {code}, startedAt: "{start}", finishedAt: "{finish}"}}'
+    last = f'{{exitCode: {code}, startedAt: "{start}", finishedAt: "{finish}"}}'
     return f"""
 kind: Pod
 metadata: {{name: train-0, namespace: ml, ownerReferences: [{{kind: Job, name: train, controller: true}}]}}
@@ -33,7 +33,7 @@ spec: {{nodeName: n1, containers: [{{name: c, resources: {{limits: {{nvidia.com/
 status:
   phase: Running
   containerStatuses:
-    - {{name: c, ready: true, restartCount: 1, lastState: {{terminated: {ended}}}}}
+    - {{name: c, ready: true, restartCount: 1, lastState: {{terminated: {last}}}}}
 ---
 kind: Job
 metadata: {{name: train, namespace: ml}}
