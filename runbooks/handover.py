@@ -16,9 +16,10 @@ from runbooks.finding import Cause, Diagnosis
 # NVSentinel commons/pkg/statemanager: drain-failed and remediation-failed are where it has given up.
 SENTINEL_LABEL = "dgxc.nvidia.com/nvsentinel-state"
 SENTINEL_ACTS = frozenset({"quarantined", "draining", "drain-succeeded", "remediating", "remediation-succeeded"})
-# NVIDIA k8s-operator-libs pkg/upgrade/consts.go: between these it cordons, drains, restarts the driver and uncordons by itself.
+# NVIDIA k8s-operator-libs pkg/upgrade/consts.go: in all other states it cordons, drains, restarts the driver and uncordons by itself;
+# in upgrade-required a node only waits for its turn, and a whole fleet may.
 UPGRADE_LABEL = "nvidia.com/gpu-driver-upgrade-state"
-UPGRADE_ENDED = frozenset({"", "upgrade-done", "upgrade-failed"})
+UPGRADE_RESTS = frozenset({"", "upgrade-required", "upgrade-done", "upgrade-failed"})
 _NODE_AREAS = ("gpu/", "node/", "scheduling/node-cordoned")
 _BUILT_IN = frozenset({"apps", "batch", ""})
 
@@ -39,7 +40,7 @@ def handover(cause: Cause, world: World) -> str:
                 "Leave the node to it, and look at its events on the node when it stops."
             )
         upgrade = fact.labels.get(UPGRADE_LABEL, "")
-        if upgrade not in UPGRADE_ENDED:
+        if upgrade not in UPGRADE_RESTS:
             return (
                 f"The GPU operator upgrades the driver of {fact.name} ({UPGRADE_LABEL}={upgrade}) and uncordons the node when it is done. "
                 "Leave the node to it; a step that does not end waits for a job or a disruption budget."

@@ -49,8 +49,10 @@ def _stopped(broken: set[tuple[str, str | None, str]], accused: ObjectRef, world
         if holder.workload.kind in GANGS and _is_broken(holder, broken) and not all(_ready(ref, world) for ref in holder.pods)
     }
     for offer in offers:
-        if accused.kind == Node.kind and offer.node == accused.name and offer.sick:
-            yield offer, float(offer.sick)
+        # A sick device of the accused node is counted once, as the node's; its holders' may be among them.
+        sick = float(offer.sick) if accused.kind == Node.kind and offer.node == accused.name else 0.0
+        if sick:
+            yield offer, sick
         for holder in offer.holders:
             if holder.workload.key in halted:
                 idle = len(holder.pods)
@@ -59,10 +61,10 @@ def _stopped(broken: set[tuple[str, str | None, str]], accused: ObjectRef, world
             else:
                 continue
             if idle:
-                # A sick device of the accused node is counted once, as the node's.
                 held = holder.count * idle / len(holder.pods)
-                sick = offer.sick if accused.kind == Node.kind and offer.node == accused.name else 0
-                yield offer, max(0.0, held - sick)
+                counted = min(sick, held)
+                sick -= counted
+                yield offer, held - counted
 
 
 def _is_broken(holder: Holder, broken: set[tuple[str, str | None, str]]) -> bool:

@@ -27,6 +27,7 @@ DAY = timedelta(hours=24)
 BUSY_PERCENT = 70.0
 _UTILISATION = re.compile(r"DCGM_FI_DEV_GPU_UTIL$")
 _REPLICATED = frozenset({"Deployment", "StatefulSet"})
+_SERVERS = _REPLICATED | {"DaemonSet"}
 
 
 class Lost(Struct, frozen=True):
@@ -53,12 +54,14 @@ def lost_hours(world: World, offers: Iterable[Offer], price: Callable[[Offer], f
     hourly = _hourly(offers, price)
     found: dict[ObjectRef, list[tuple[float, float | None]]] = defaultdict(list)
     for pod in world.all(Pod):
-        devices = _devices(pod)
-        for status in pod.status.container_statuses or () if devices else ():
-            hours = _failed_hours(world, status) * devices
+        # A server that crashes loses its requests, not the hours that it has served.
+        owner = world.top_owner(pod.ref)
+        held = {} if owner.kind in _SERVERS else _by_container(pod)
+        for status in pod.status.container_statuses or ():
+            hours = _failed_hours(world, status) * held.get(status.name, 0.0)
             if hours:
                 rate = hourly.get(pod.spec.node_name or "")
-                found[world.top_owner(pod.ref)].append((hours, None if rate is None else hours * rate))
+                found[owner].append((hours, None if rate is None else hours * rate))
     lost = (
         Lost(
             workload,
@@ -110,6 +113,15 @@ def _hourly(offers: Iterable[Offer], price: Callable[[Offer], float | None]) -> 
 
 def _devices(pod: Pod) -> float:
     return sum(amount for name, amount in requests_of(pod.spec).items() if vendor_of(name) is not None)
+
+
+def _by_container(pod: Pod) -> dict[str, float]:
+    """The devices that each container holds."""
+    found = {}
+    for container in pod.spec.containers:
+        names = {*(container.resources.requests or ()), *(container.resources.limits or ())}
+        found[container.name] = sum(container.resources.request(name) or 0.0 for name in names if vendor_of(name) is not None)
+    return found
 
 
 def _failed_hours(world: World, status: ContainerStatus) -> float:

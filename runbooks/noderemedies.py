@@ -16,6 +16,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.vocabulary import Suspend
 from runbooks.candidate import Candidate, evidence_of
+from runbooks.detectors.devices import PLUGIN_NAME
 from runbooks.finding import Cause
 
 SUSPENDABLE = frozenset(Suspend.traits.kinds)
@@ -25,8 +26,8 @@ _HARDWARE = frozenset({"gpu/xid-hardware", "gpu/ecc", "gpu/nvlink", "gpu/thermal
 _FAULT_AREAS = frozenset({"gpu", "node"})
 # What serves the devices of a node, by the names that the GPU operator and the plugins' own manifests give their DaemonSets.
 _OPERANDS: dict[str, re.Pattern[str]] = {
-    "gpu/device-plugin-down": re.compile(r"device-?plugin"),
-    "gpu/driver-mismatch": re.compile(r"nvidia-driver|container-toolkit|device-?plugin"),
+    "gpu/device-plugin-down": PLUGIN_NAME,
+    "gpu/driver-mismatch": re.compile(f"nvidia-driver|container-toolkit|{PLUGIN_NAME.pattern}"),
     "gpu/toolkit-missing": re.compile(r"container-toolkit"),
 }
 _OWNERS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"})

@@ -25,7 +25,8 @@ from runbooks.scheduling import Obstacle, Usage, requests_of, unmet_labels
 
 # Labels by which a node says that it has a device, set by feature discovery or the cloud, not by the device plugin.
 _PRESENT_LABELS = {"nvidia.com/gpu.present": "nvidia.com/gpu", "feature.node.kubernetes.io/pci-10de.present": "nvidia.com/gpu"}
-_PLUGIN_NAME = re.compile(r"device-?plugin")
+# Plugins of accelerators, as their projects' manifests name them: network cards and other devices have plugins on the same nodes.
+PLUGIN_NAME = re.compile(r"(?:nvidia|amd-?gpu|habana|gaudi|neuron|tpu|gpu)[\w.-]*plugin|^device-?plugin")
 # Conditions of health agents, True = fault (NVSentinel), and the class of hardware that each watches.
 _HEALTH = {
     "GpuMemWatch": "gpu.memory-fault",
@@ -120,7 +121,7 @@ def _is_nvidia(resource: str) -> bool:
 
 def _plugin_down(world: World, node: Node, resource: str, waiting: tuple[ObjectRef, ...]) -> Finding:
     capacity = node.capacity(resource)
-    pods = [pod for pod in world.pods_on(node.name) if _PLUGIN_NAME.search(pod.name)]
+    pods = [pod for pod in world.pods_on(node.name) if PLUGIN_NAME.search(pod.name)]
     broken = [pod for pod in pods if not pod.ready]
     evidence: list[Evidence] = [
         cite(
@@ -139,7 +140,7 @@ def _plugin_down(world: World, node: Node, resource: str, waiting: tuple[ObjectR
     elif pods:
         wants = tuple(LogWant(ContainerRef(pod.namespace or "", pod.name, item.name)) for pod in pods[:1] for item in pod.spec.containers)
         state += f"; its device plugin {pods[0].ref} runs, so it finds no healthy device or did not register again"
-    elif "Pod" in world.read_kinds and any(_PLUGIN_NAME.search(item.name) for item in world.all(DaemonSet)):
+    elif "Pod" in world.read_kinds and any(PLUGIN_NAME.search(item.name) for item in world.all(DaemonSet)):
         state += "; no device plugin pod runs on it"
     affects = (*waiting, *(pod.ref for pod in broken))
     text = f"Node {node.name} cannot hand out its devices: {state}."

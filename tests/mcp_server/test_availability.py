@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ async def test_what_no_kind_and_no_source_backs_is_not_offered(tmp_path: Path) -
 @pytest.mark.parametrize("spec", [spec for spec in ALL if spec.kinds], ids=lambda spec: spec.name)
 async def test_one_kind_of_its_own_is_enough(tmp_path: Path, spec: ToolSpec) -> None:
     kind = spec.kinds[-1]
-    item = {"kind": kind, "apiVersion": BY_NAME[kind].api_version, "metadata": {"name": "x", "namespace": "ml"}}
+    item: dict[str, Any] = {"kind": kind, "apiVersion": BY_NAME[kind].api_version, "metadata": {"name": "x", "namespace": "ml"}}
     assert spec.name in await offered(toolset(), recorded(tmp_path, item))
 
 

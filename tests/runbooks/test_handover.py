@@ -34,6 +34,7 @@ SENTINEL, UPGRADE = "dgxc.nvidia.com/nvsentinel-state", "nvidia.com/gpu-driver-u
         (f"{SENTINEL}: draining", "Leave the node to it"),
         (f"{SENTINEL}: drain-failed", ""),
         (f"{UPGRADE}: drain-required", "The GPU operator upgrades the driver"),
+        (f"{UPGRADE}: upgrade-required", ""),
         (f"{UPGRADE}: upgrade-done", ""),
         (f"{UPGRADE}: upgrade-failed", ""),
         ("zone: a", ""),

@@ -73,6 +73,14 @@ def test_a_sick_device_is_counted_once() -> None:
     assert found.text == "6 devices do no work because of it: 21.00 USD an hour"
 
 
+def test_sick_devices_are_taken_off_once_however_many_hold_devices_there() -> None:
+    second = ObjectRef("Job", "ml", "other")
+    jobs = [f"kind: Job\nmetadata: {{name: {job.name}, namespace: ml}}" for job in (TRAIN, second)]
+    pods = [pod(f"{job.name}-0", "n1", job, ready=False) for job in (TRAIN, second)]
+    text = "\n---\n".join((node("n1", 6), *jobs, *pods))
+    assert impact(broken(N1, TRAIN, second), world(text), USD) == Impact(6, 21.0, "USD")
+
+
 def test_what_works_costs_nothing_extra_and_a_price_is_never_guessed() -> None:
     assert impact(broken(N2), fleet(dead=False), USD) is None
     assert impact(broken(TRAIN), fleet(dead=False), USD) is None

@@ -53,6 +53,15 @@ def test_a_run_that_failed_within_a_day_lost_its_device_hours(code: int, began: 
         assert f"  {hours:g} device hours, {hours * 2:.2f} USD: Job/ml/train (1 run)" in summary(found, "USD")
 
 
+def test_neither_a_server_nor_a_container_without_devices_loses_hours_of_devices() -> None:
+    trainer = run(1, 5, 2)
+    server = trainer.replace("kind: Job, name: train", "kind: StatefulSet, name: train").replace("kind: Job", "kind: StatefulSet")
+    sidecar = trainer.replace("- {name: c, ready", "- {name: logger, ready")
+    assert server != trainer != sidecar
+    for text in (server, sidecar):
+        assert cost_report(world(NODE + "---" + text), USD).lost == ()
+
+
 def served(*busy: float | None) -> World:
     """A model server with a replica for each of the numbers, two devices each and that busy at most; None: not measured."""
     parts = [NODE, "kind: Deployment\nmetadata: {name: chat, namespace: ml}"]

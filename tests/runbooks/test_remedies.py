@@ -258,3 +258,4 @@ def test_a_plugin_that_runs_and_offers_nothing_is_restarted() -> None:
     running = PLUGIN.replace('[{type: Ready, status: "False"}]', '[{type: Ready, status: "True"}]')
     [restart] = remedies(world(running), N1, "gpu/device-plugin-down")
     assert "registers again" in restart.why
+    assert remedies(world(running.replace("nvidia-device-plugin-x1", "sriov-device-plugin-x1")), N1, "gpu/device-plugin-down") == ()
