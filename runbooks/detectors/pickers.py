@@ -34,15 +34,23 @@ def picker_blind(world: World) -> Iterator[Finding]:
         if stale >= 1:
             text = f"{workload} cannot read the metrics of {stale:.0f} model server(s) any more and routes as if they were full."
             yield _blind(world, workload, text, tuple(level.evidence for level in found.values()), Certainty.PROVEN)
+    told: set[tuple[ObjectRef, ObjectRef]] = set()
     for level in levels(world, _READY):
-        pool = _pool(world, level)
+        pool, known = _pool(world, level), level.series.samples[-1].value
         ready = [pod for pod in _pods_of(world, pool) if pod.ready] if pool is not None else []
-        if pool is None or level.value >= len(ready) or level.ref.kind != Pod.kind:
-            continue
         owner = world.top_owner(level.ref)
+        if pool is None or known >= len(ready) or level.ref.kind != Pod.kind or (owner, pool.ref) in told or _just_grown(level, ready):
+            continue
+        told.add((owner, pool.ref))
         proof = (level.evidence, cite(Source.FIELD, pool.ref, "spec.selector", f"{len(ready)} pods that it selects are ready"))
-        text = f"{owner} knows {level.value:.0f} of the {len(ready)} ready model servers of InferencePool {pool.namespace}/{pool.name}: "
+        text = f"{owner} knows {known:.0f} of the {len(ready)} ready model servers of InferencePool {pool.namespace}/{pool.name}: "
         yield _blind(world, owner, f"{text}port or selector of the pool do not reach the others.", proof, Certainty.LIKELY, pool.ref)
+
+
+def _just_grown(level: Level, ready: list[Pod]) -> bool:
+    """Whether a server became ready so late that the last two samples need not count it."""
+    since = [entry.last_transition_time for pod in ready if (entry := pod.condition("Ready")) is not None and entry.last_transition_time]
+    return bool(since) and max(since) >= level.series.samples[-2:][0].at
 
 
 def _blind(

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
+from cluster.reading import Sample, Series
 from runbooks.detectors.pickers import DETECTORS
-from tests.runbooks.measured import findings, flat, risen, told
+from tests.runbooks.measured import START, findings, flat, risen, told
 from tests.runbooks.test_utilisation import replicas
 
 POOL = "kind: InferencePool\nmetadata: {name: chat, namespace: ml}\nspec: {selector: {matchLabels: {app: chat}}}\n"
@@ -33,6 +36,23 @@ def test_servers_that_the_picker_does_not_know() -> None:
         assert told(DETECTORS, TEXT, flat(name, 1, name="chat", **PICKER)) == {("serving.picker-blind", "StatefulSet/ml/picker")}
         assert told(DETECTORS, TEXT, flat(name, 3, name="chat", **PICKER)) == set()
         assert told(DETECTORS, TEXT, flat(name, 1, name="another", **PICKER)) == set()
+
+
+def test_servers_that_have_just_come() -> None:
+    name = "llm_d_epp_ready_endpoints"
+    # The picker followed at once: what it knew before does not count.
+    followed = tuple(Sample(START + timedelta(minutes=at), 2 if at < 55 else 3) for at in range(61))
+    assert told(DETECTORS, TEXT, Series({"__name__": name, "name": "chat", **PICKER}, followed)) == set()
+    since = TEXT.replace('type: Ready, status: "True"', 'type: Ready, status: "True", lastTransitionTime: "2026-01-15T{}:00Z"')
+    assert told(DETECTORS, since.replace("{}", "11:59"), flat(name, 1, name="chat", **PICKER)) == set()
+    assert told(DETECTORS, since.replace("{}", "11:50"), flat(name, 1, name="chat", **PICKER)) == {
+        ("serving.picker-blind", "StatefulSet/ml/picker")
+    }
+
+
+def test_a_picker_with_both_names_is_told_once() -> None:
+    both = [flat(name, 1, name="chat", **PICKER) for name in ("llm_d_epp_ready_endpoints", "inference_pool_ready_pods")]
+    assert len(findings(DETECTORS, TEXT, both)) == 1
 
 
 def test_a_server_that_is_not_ready_need_not_be_known() -> None:
