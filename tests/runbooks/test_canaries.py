@@ -59,6 +59,13 @@ def test_a_canary_of_its_own() -> None:
     assert told(DETECTORS, behind("chat-canary"), *series) == {("serving.bad-canary", "Deployment/ml/chat-canary")}
 
 
+def test_two_fleets_that_differ_for_good() -> None:
+    slower, failing = measured("vllm:inter_token_latency_seconds", 0.015, 0.05), measured("request_failures_ratio", 0.0, 0.3)
+    assert told(DETECTORS, behind("chat-l4"), *slower) == set()
+    for owner in ("chat", "chat-l4"):
+        assert told(DETECTORS, behind(owner, born="2026-01-14T11:00:00Z"), *slower, *failing) == set()
+
+
 def test_a_pod_that_has_just_begun_proves_nothing() -> None:
     series = measured("vllm:inter_token_latency_seconds", 0.02, 0.2)
     short = [Series(one.labels, one.samples[-5:]) if one.labels["pod"].startswith("new") else one for one in series]
