@@ -210,7 +210,8 @@ def preemption_loop(world: World) -> Iterable[Finding]:
     """Workloads that are admitted and preempted again and again, and lose their work each time."""
     for item in _workloads(world):
         events = [event for event in world.events(item.ref, *_PREEMPTED) if event.last_seen and world.now - event.last_seen < RECENT]
-        times = sum(event.times for event in events)
+        # One preemption is told by both reasons.
+        times = max(sum(event.times for event in events if event.reason == reason) for reason in _PREEMPTED)
         if times < LOOP_TIMES or item.condition("Finished") is not None:
             continue
         owner, last = world.top_owner(item.ref), events[-1]

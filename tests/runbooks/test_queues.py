@@ -89,13 +89,13 @@ spec: {admissionChecksStrategy: {admissionChecks: [{name: capacity}]}}
 """
 
 
-def preempted(times: int) -> str:
+def preempted(times: int, reason: str = "EvictedDueToPreempted") -> str:
     return f"""
 ---
 kind: Event
-metadata: {{name: e, namespace: ml}}
+metadata: {{name: {reason.lower()}, namespace: ml}}
 involvedObject: {{kind: Workload, name: job-train, namespace: ml}}
-reason: EvictedDueToPreempted
+reason: {reason}
 message: Preempted to accommodate a workload due to reclamation within the cohort
 count: {times}
 lastTimestamp: "2026-01-15T11:55:00Z"
@@ -162,7 +162,8 @@ NEAR: dict[str, str] = {
     "queue.deactivated": FIRES["queue.requeued-too-often"][1],
     # The queue looks past what does not fit.
     "queue.head-of-line": STRICT % "BestEffortFIFO" + QUEUE + workload(NEVER) + BEHIND,
-    "queue.preemption-loop": workload(f"{ADMITTED[1:-1]}") + preempted(2),
+    # Kueue says the same preemption twice.
+    "queue.preemption-loop": workload(f"{ADMITTED[1:-1]}") + preempted(2) + preempted(2, "Preempted"),
 }
 
 
