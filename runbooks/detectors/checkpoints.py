@@ -25,6 +25,7 @@ from runbooks.scheduling import requests_of
 
 # transformers "Saving model checkpoint to …", Megatron-LM "successfully saved checkpoint at iteration …", torchtitan and others.
 _SAVED = re.compile(r"(?i)sav(?:ed|ing)\b.{0,40}\bcheckpoint|checkpoint.{0,60}\bsaved\b")
+_FAILED = re.compile(r"(?i)error|fail|could not|unable|exception")
 LONG = timedelta(hours=1)
 LOST_HOURS = 24.0
 
@@ -71,7 +72,7 @@ def _unsaved(pod: Pod, container: str, log: LogText) -> _Span | None:
     dated = [(moment, line) for line in log.lines if (moment := moment_in(line)) is not None]
     if not dated:
         return None
-    saves = [(moment, line) for moment, line in dated if _SAVED.search(line)]
+    saves = [(moment, line) for moment, line in dated if _SAVED.search(line) and not _FAILED.search(line)]
     if not saves and log.cut is not None:
         return None
     begin, line = saves[-1] if saves else dated[0]

@@ -31,6 +31,12 @@ def test_hours_since_the_last_checkpoint() -> None:
     assert finding.evidence[0].quote == SAVED
 
 
+def test_a_checkpoint_that_was_not_saved_saves_nothing() -> None:
+    for said in ("error saving checkpoint to /ckpt/step_900: No space left on device", "checkpoint could not be saved: quota exceeded"):
+        [finding] = found(f"{SAVED}\n2026-01-15 11:10:04,000 {said}\n{LATER}")
+        assert finding.evidence[0].quote == SAVED
+
+
 def test_a_log_without_checkpoints() -> None:
     [finding] = found(f"2026-01-15 05:20:04 INFO step 0\n{LATER}")
     assert "48 accelerator-hours" in finding.explanation
