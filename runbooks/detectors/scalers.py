@@ -27,7 +27,8 @@ def scaler_blind(world: World) -> Iterator[Finding]:
     """ScaledObjects that are not ready or fall back because a trigger cannot be read, by their conditions, events and errors."""
     failing = _errors(world)
     for item in world.custom("ScaledObject"):
-        if not isinstance(item, CustomObject):
+        # One that somebody paused is meant to stand still.
+        if not isinstance(item, CustomObject) or _true(item.condition("Paused")):
             continue
         bad = _bad(item)
         events = world.events(item.ref, *_FAILED_EVENTS)
@@ -53,14 +54,15 @@ def scaler_blind(world: World) -> Iterator[Finding]:
 
 
 def _bad(item: CustomObject) -> Condition | None:
-    """The condition that says that a trigger cannot be read. A ScaledObject that somebody paused is meant to stand still."""
-    paused = item.condition("Paused")
-    if paused is not None and paused.status == "True":
-        return None
+    """The condition that says that a trigger cannot be read."""
     ready, fallback = item.condition("Ready"), item.condition("Fallback")
     if ready is not None and ready.status == "False":
         return ready
-    return fallback if fallback is not None and fallback.status == "True" else None
+    return fallback if _true(fallback) else None
+
+
+def _true(condition: Condition | None) -> bool:
+    return condition is not None and condition.status == "True"
 
 
 def _errors(world: World) -> dict[tuple[str | None, str], Series]:

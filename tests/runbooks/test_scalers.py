@@ -32,6 +32,7 @@ def test_what_cannot_be_read() -> None:
 
 def test_one_that_is_paused_is_meant_to_stand_still() -> None:
     assert told(DETECTORS, scaled(PAUSED)) == set()
+    assert told(DETECTORS, scaled(PAUSED), flat("keda_scaler_detail_errors_rate", 0.2, namespace="ml", scaledObject="chat")) == set()
 
 
 def test_errors_that_keda_counts() -> None:
