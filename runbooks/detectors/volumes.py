@@ -16,6 +16,7 @@ from cluster.world import World
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.levels import since
 from runbooks.measurement import NAME_LABEL, Locator, change_of
+from runbooks.volumeclaims import claims_of
 
 _USED = "kubelet_volume_stats_used_ratio"
 _FILES = "kubelet_volume_stats_inodes_used_ratio"
@@ -67,8 +68,7 @@ def _claim(world: World, series: Series) -> PersistentVolumeClaim | None:
 
 
 def _users(world: World, claim: PersistentVolumeClaim) -> tuple[ObjectRef, ...]:
-    volumes = ((pod, volume.persistent_volume_claim) for pod in world.pods_in(claim.namespace) for volume in pod.spec.volumes or ())
-    return tuple(dict.fromkeys(pod.ref for pod, source in volumes if source is not None and source.claim_name == claim.name))
+    return tuple(pod.ref for pod in world.pods_in(claim.namespace) if claim.name in claims_of(pod))
 
 
 def _expandable(world: World, claim: PersistentVolumeClaim) -> str:

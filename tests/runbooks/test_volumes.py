@@ -41,6 +41,13 @@ def test_a_volume_without_room() -> None:
     assert told(DETECTORS, TEXT, flat(USED, 0.9, **LABELS), flat(FILES, 0.2, **LABELS)) == set()
 
 
+def test_a_volume_that_was_made_for_a_pod() -> None:
+    made = TEXT.replace("name: models, namespace: ml}\nspec", "name: chat-0-v, namespace: ml}\nspec")
+    made = made.replace("persistentVolumeClaim: {claimName: models}", "ephemeral: {volumeClaimTemplate: {spec: {}}}")
+    [finding] = findings(DETECTORS, made, [flat(USED, 0.991, namespace="ml", persistentvolumeclaim="chat-0-v")])
+    assert [str(ref) for ref in finding.affects] == ["Pod/ml/chat-0"]
+
+
 def test_a_volume_that_will_have_none() -> None:
     assert told(DETECTORS, TEXT, grown(USED, 0.80, 0.90, **LABELS)) == {("storage.volume-filling", CLAIM)}
     # So slowly that nobody has to get up for it, and quickly with much room left.
