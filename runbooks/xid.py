@@ -40,7 +40,6 @@ class Xid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     asks: str
 
 
-# Families that are no fault of a device.
 @cache
 def table() -> dict[int, Xid]:
     """Every known XID by its number."""
