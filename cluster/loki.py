@@ -87,7 +87,7 @@ class Loki:
                 return Reading(LogText(), (self._client.unexpected(answer).missing(what),), cost)
             try:
                 lines = sorted(_lines(msgspec.json.decode(answer.body, type=_Envelope)))
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, TypeError) as error:
                 return Reading(LogText(), (Missing(what, Why.MALFORMED, present(str(error), DETAIL_LIMIT)),), cost)
             if lines:
                 break
@@ -116,7 +116,7 @@ def _parameters(layout: str, container: ContainerRef, start: datetime, end: date
 
 
 def _lines(envelope: _Envelope) -> list[_Line]:
-    """Every line of every stream. Raises ValueError for what is no stream of lines."""
+    """Every line of every stream. Raises ValueError or TypeError for what is no stream of lines."""
     if envelope.data.result_type not in ("streams", ""):
         raise ValueError(f"the result is a {envelope.data.result_type}, not lines")
     found: list[_Line] = []
@@ -128,14 +128,20 @@ def _lines(envelope: _Envelope) -> list[_Line]:
 
 
 def _run(lines: list[_Line], *, previous: bool) -> tuple[list[_Line], str]:
-    """The lines of the run that is meant, and in words which that is. A collector that names no runs gives all of them."""
+    """The lines of the run that is meant, and in words which that is. A collector that names no runs gives all of them.
+
+    The run before the last may be one of an earlier pod of that name, as where a StatefulSet makes its pod anew.
+    """
     if not lines:
         return [], ""
-    uid, newest = lines[-1].run
-    if newest < 0:
+    last = lines[-1].run
+    if last[1] < 0:
         return lines, "where runs of a container are not told apart"
-    wanted = (uid, newest - 1) if previous else (uid, newest)
-    return [line for line in lines if line.run == wanted], f"run {wanted[1]} of the container"
+    wanted = next((line.run for line in reversed(lines) if line.run != last and line.run[1] >= 0), None) if previous else last
+    if wanted is None:
+        return [], ""
+    whose = "the container" if wanted[0] == last[0] else "the container in an earlier pod of that name"
+    return [line for line in lines if line.run == wanted], f"run {wanted[1]} of {whose}"
 
 
 def _quoted(value: str) -> str:

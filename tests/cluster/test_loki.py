@@ -64,8 +64,18 @@ async def test_the_run_before_the_last() -> None:
     assert (reading.value.lines, reading.value.cut) == (("first run dies",), "read from Loki, run 2 of the container")
     reading, _ = await read(streams(now, before, other))
     assert reading.value.lines == ("second run",)
-    reading, _ = await read(streams(now, other), previous=True)
+    reading, _ = await read(streams(now), previous=True)
     assert [(gap.why, gap.detail) for gap in reading.missing] == [(Why.NOT_FOUND, "it has no line of the run before the last")]
+
+
+async def test_the_run_before_the_last_of_a_pod_that_was_made_anew() -> None:
+    now, before = stream((5, "begins"), filename=FILE.format(0)), stream((60, "dies"), filename="/var/log/pods/ml_chat-0_0000/main/4.log")
+    older = stream((90, "died earlier"), filename="/var/log/pods/ml_chat-0_0000/main/3.log")
+    reading, _ = await read(streams(now, before, older), previous=True)
+    assert (reading.value.lines, reading.value.cut) == (
+        ("dies",),
+        "read from Loki, run 4 of the container in an earlier pod of that name",
+    )
 
 
 async def test_labels_of_opentelemetry() -> None:
@@ -114,6 +124,7 @@ async def test_secrets_in_lines_are_taken_out() -> None:
         (Reply(200, b"<html>log in</html>"), Why.UNREACHABLE, "with a web page; Check that this is the address of a Loki"),
         (Reply(200, b'{"data": {"resultType": "matrix", "result": []}}'), Why.MALFORMED, "a matrix, not lines"),
         (Reply(200, b'{"data": {"result": [{"values": [["soon", "x"]]}]}}'), Why.MALFORMED, "invalid literal"),
+        (Reply(200, b'{"data": {"result": [{"values": [[null, "x"]]}]}}'), Why.MALFORMED, "int() argument must be"),
     ],
 )
 async def test_what_goes_wrong_is_said(reply: Reply, why: Why, said: str) -> None:
