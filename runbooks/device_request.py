@@ -28,6 +28,7 @@ from runbooks.scheduling import Usage, matches_selector
 
 # Devices tried in all searches of one inquiry, some ten seconds of them.
 WORK_LIMIT = 200_000
+_PARTIAL = "claims of other namespaces were not read: their devices look free"
 _DRIVER = re.compile(r"device\.driver\s*==\s*[\"']([^\"']+)[\"']")
 
 
@@ -206,6 +207,7 @@ class _Inquiry:
     def __init__(self, world: World, claims: tuple[Claimed, ...], pod: Pod | None, held: tuple[ResourceClaim, ...]) -> None:
         self.world, self.claims, self.pod = world, claims, pod
         self.devices = world.once(Devices)
+        self.partial = ResourceClaim.kind not in world.read_kinds or bool(world.scope.namespaces)
         self.selection = world.once(selection)
         self.wanted = tuple(wanted_of(world, claim) for claim in claims)
         self.asks = tuple(ask for claim in self.wanted for alternatives in claim.requests for ask in alternatives)
@@ -223,9 +225,10 @@ class _Inquiry:
             return Explanation(Verdict.PENDING, absent)
         verdict = self._verdict(frozenset())
         funnels = tuple(self.tally.funnel(ask) for ask in self.asks)
-        unknown = self.tally.unknown()
+        unevaluated = self.tally.unknown()
+        unknown = (*unevaluated, *([_PARTIAL] if self.partial else []))
         if verdict is Outcome.FITS:
-            certain = not unknown or self._verdict(frozenset(), Answer.NO) is Outcome.FITS
+            certain = not self.partial and (not unevaluated or self._verdict(frozenset(), Answer.NO) is Outcome.FITS)
             nodes = tuple(node.name for view in self.open if self._on(view, frozenset()) is Outcome.FITS for node in view.nodes)
             return Explanation(Verdict.ALLOCATABLE if certain else Verdict.UNKNOWN, (), funnels, nodes, unknown)
         if verdict is Outcome.UNDECIDED:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from cluster.facts.dra import ResourceClaim
 from cluster.facts.pod import Pod
+from cluster.reference import Scope
+from cluster.world import World
 from runbooks.device_request import Explanation, Reason, Verdict, explain, pod_claims
 from tests.runbooks.worlds import world
 
@@ -55,7 +62,10 @@ status: {{phase: Pending}}
 
 
 def explained(text: str) -> Explanation:
-    made = world(text)
+    return explained_in(world(text))
+
+
+def explained_in(made: World) -> Explanation:
     asked = made.get(Pod, "ml", "p")
     assert asked is not None
     claims, held = pod_claims(made, asked)
@@ -132,3 +142,17 @@ def test_the_form_of_v1beta1_is_read_as_that_of_v1() -> None:
 def test_what_was_not_read_is_said() -> None:
     found = explained(TWO + claim(wants()) + pod())
     assert (found.verdict, found.unknown) == (Verdict.UNKNOWN, ("DeviceClass objects were not read",))
+
+
+@pytest.mark.parametrize("some", [Scope("test", ("ml",)), None])
+def test_devices_look_free_where_the_claims_of_others_were_not_read(some: Scope | None) -> None:
+    def partly(text: str) -> Explanation:
+        made = world(text)
+        return explained_in(replace(made, scope=some) if some else replace(made, read_kinds=made.read_kinds - {ResourceClaim.kind}))
+
+    said = "claims of other namespaces were not read: their devices look free"
+    found = partly(CLASS + TWO + claim(wants()) + pod())
+    assert (found.verdict, found.nodes, found.unknown) == (Verdict.UNKNOWN, ("n1", "n2"), (said,))
+    found = partly(CLASS + TWO + claim(wants(", count: 2")) + pod())
+    assert (found.verdict, found.unknown) == (Verdict.PENDING, (said,))
+    assert explained(CLASS + TWO + claim(wants()) + pod()).unknown == ()
