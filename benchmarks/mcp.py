@@ -12,7 +12,8 @@ the same facts in the structured channel are counted apart.
 Timings take turns, so that a busy machine is busy for all. The peer runs twice: as it is, held by its client library to five requests
 a second, and unbound. Both kubeconfigs ask for answers without compression. `--load SECONDS` puts 64 clients with mixed calls on our
 server, one in twenty of them hung up, and reports the longest that a callback held the event loop (CPU time). The last line is one JSON
-object. Exit 1 when a call failed, a broken Deployment was not explained, or an aim of the table was missed.
+object. Exit 1 when a call failed, a broken Deployment was not explained, or an aim of the table was missed. Longer than most modules: what
+is asked of the one server and of the other stands side by side, so that a reader can judge whether they are asked the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Generated device claims: what drivers publish, who holds it, and a pod that wants some, as manifests for a real control plane.
 
 Every case has drivers of its own and a slot of three nodes, so that cases of other slots do not touch it. A case says nothing about
-the answer: that is the scheduler's.
+the answer: that is the scheduler's. Longer than most modules: it is a list, one short generator for each theme.
 """
 
 from __future__ import annotations
