@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from cluster.facts.meta import Condition, Fact, condition
 from cluster.reference import ObjectRef
+from cluster.timestamps import parse_time
 
 
 class _Part(Struct, frozen=True, gc=False, rename="camel", kw_only=True):
@@ -111,6 +112,7 @@ class CustomObject(Fact, frozen=True, kw_only=True):
                 status=str(entry.get("status", "Unknown")),
                 reason=entry.get("reason"),
                 message=entry.get("message"),
+                last_transition_time=parse_time(entry.get("lastTransitionTime")),
             )
             for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, dict) and "type" in entry

@@ -14,8 +14,10 @@ from typing import Any
 from cluster.facts.event import CustomObject
 from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef
+from cluster.timestamps import parse_time
 from cluster.world import World
 from guardrails.accelerator import vendor_of
+from runbooks.detectors.jobs import STALE
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.scheduling import requests_of
 
@@ -32,12 +34,19 @@ def training_failed(world: World) -> Iterator[Finding]:
             failed = item.condition("Failed")
             if failed is not None and failed.status == "True":
                 said = f"{failed.reason or 'Failed'}: {failed.message or 'no message'}"
-                yield _failed(world, item, cite(Source.FIELD, item.ref, "status.conditions[Failed]", said), said)
+                at = failed.last_transition_time
+                yield _failed(world, item, cite(Source.FIELD, item.ref, "status.conditions[Failed]", said, at), said)
     for item in _custom(world, "RayJob"):
         status = _mapping(item.status)
         if status.get("jobDeploymentStatus") in _RAY_FAILED or status.get("jobStatus") == "FAILED":
             said = f"{status.get('reason') or status.get('jobDeploymentStatus')}: {status.get('message') or 'no message'}"
-            yield _failed(world, item, cite(Source.FIELD, item.ref, "status.jobDeploymentStatus", said), said)
+            at = parse_time(status.get("endTime"))
+            yield _failed(world, item, cite(Source.FIELD, item.ref, "status.jobDeploymentStatus", said, at), said)
+
+
+def _certainty(world: World, at: datetime | None) -> Certainty:
+    """What failed long ago is kept, but hardly what is wrong now."""
+    return Certainty.POSSIBLE if at is not None and world.now - at > STALE else Certainty.PROVEN
 
 
 def _failed(world: World, item: CustomObject, said: Evidence, words: str) -> Finding:
@@ -56,7 +65,7 @@ def _failed(world: World, item: CustomObject, said: Evidence, words: str) -> Fin
     return Finding(
         "training.failed",
         item.ref,
-        Certainty.PROVEN,
+        _certainty(world, said.at),
         tuple(evidence),
         text,
         affects=tuple(pod.ref for pod in pods[:20]),
@@ -116,7 +125,8 @@ def workflow_failed(world: World) -> Iterator[Finding]:
         steps = [node for node in nodes if node.get("type") == "Pod" and node.get("phase") in ("Failed", "Error")]
         first = min(steps, key=lambda node: (str(node.get("finishedAt") or "9"), str(node.get("displayName"))), default=None)
         why = f"{status['phase']}: {status.get('message') or 'no message'}"
-        evidence = [cite(Source.FIELD, item.ref, "status.phase", why)]
+        at = parse_time(status.get("finishedAt"))
+        evidence = [cite(Source.FIELD, item.ref, "status.phase", why, at)]
         text = f"Workflow {item.namespace}/{item.name} did not succeed ({why[:_TEXT]})."
         pods: tuple[Pod, ...] = ()
         if first is not None:
@@ -127,7 +137,7 @@ def workflow_failed(world: World) -> Iterator[Finding]:
         yield Finding(
             "workflow.step-failed",
             item.ref,
-            Certainty.PROVEN,
+            _certainty(world, at),
             tuple(evidence),
             text,
             affects=tuple(pod.ref for pod in pods),

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.world import World
 from runbooks.detectors.trainings import DETECTORS
-from runbooks.finding import Finding, LogWant
+from runbooks.finding import Certainty, Finding, LogWant
 from tests.runbooks.worlds import world
 
 
@@ -14,8 +14,9 @@ def found(made: World) -> list[Finding]:
     return [finding for detector in DETECTORS for finding in detector(made)]
 
 
-def job(kind: str, status: str = "True", condition: str = "Failed") -> str:
+def job(kind: str, status: str = "True", condition: str = "Failed", at: str = "2026-01-15T11:31:00Z") -> str:
     said = f"type: {condition}, status: '{status}', reason: FailedJobs, message: jobset failed due to one or more job failures"
+    said += f", lastTransitionTime: '{at}'"
     return f"\n---\nkind: {kind}\nmetadata: {{name: train, namespace: ml}}\nstatus: {{conditions: [{{{said}}}]}}\n"
 
 
@@ -89,6 +90,16 @@ def test_the_step_that_failed_first() -> None:
 def test_a_workflow_without_a_failed_step() -> None:
     [finding] = found(world(workflow("Error", "")))
     assert "child failed" in finding.explanation
+
+
+@pytest.mark.parametrize(("at", "certainty"), [("2026-01-15T11:31:00Z", Certainty.PROVEN), ("2025-10-01T01:00:00Z", Certainty.POSSIBLE)])
+def test_what_failed_long_ago_is_hardly_what_is_wrong_now(at: str, certainty: Certainty) -> None:
+    failed = (
+        job("JobSet", at=at),
+        ray("RayJob", f"jobDeploymentStatus: Failed, jobStatus: FAILED, endTime: '{at}'"),
+        ray("Workflow", f"phase: Failed, finishedAt: '{at}'"),
+    )
+    assert [finding.certainty for text in failed for finding in found(world(text))] == [certainty] * 3
 
 
 def test_a_group_that_is_rebuilt() -> None:
