@@ -17,7 +17,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.accelerator import vendor_of
 from runbooks.detectors.devices import uses_device
-from runbooks.finding import Certainty, Detector, Finding, Source, cite
+from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.pending import waiting_for
 
 # Of the operator's driver upgrade (k8s-operator-libs upgrade/consts.go): what it waits for in each state.
@@ -105,53 +105,52 @@ def operand_paused(world: World) -> Iterator[Finding]:
 
 
 def node_keeps_failing(world: World) -> Iterator[Finding]:
-    """GPU nodes on which pods of several owners die while their like do well elsewhere: the scheduler chooses the node again and again."""
+    """GPU nodes on which pods of several owners die and none does well: the scheduler chooses such a node again and again. Likely only
+    where a program that dies there does well on another node."""
     nodes: dict[str, dict[ObjectRef, list[Pod]]] = defaultdict(lambda: defaultdict(list))
     elsewhere: dict[ObjectRef, set[str]] = defaultdict(set)
-    well: set[ObjectRef] = set()
+    well: dict[ObjectRef, set[str]] = defaultdict(set)
     for pod in world.all(Pod):
         if not pod.spec.node_name or not uses_device(pod):
             continue
         owner = world.top_owner(pod.ref)
-        if _died(world, pod):
+        if _died(world, pod) is not None:
             nodes[pod.spec.node_name][owner].append(pod)
             elsewhere[owner].add(pod.spec.node_name)
         elif pod.ready or pod.status.phase == "Succeeded":
-            well.add(ObjectRef(Node.kind, None, pod.spec.node_name))
-    others = {ref.name for ref in well}
+            well[owner].add(pod.spec.node_name)
+    others = {node for places in well.values() for node in places}
     for name, owners in nodes.items():
         died = [pod for pods in owners.values() for pod in pods]
         only_here = [owner for owner in owners if elsewhere[owner] == {name}]
         if len(died) < FAILURES or len(only_here) < OWNERS or len(only_here) != len(owners) or name in others or not others:
             continue
+        proven = any(well[owner] for owner in owners)
+        blame = "the node is to blame, not the programs" if proven else "the node is to blame, or each of these programs"
         yield Finding(
             "gpu.node-keeps-failing",
             ObjectRef(Node.kind, None, name),
-            Certainty.LIKELY,
-            tuple(cite(Source.FIELD, pod.ref, "status.containerStatuses", _how(pod)) for pod in died[:5]),
+            Certainty.LIKELY if proven else Certainty.POSSIBLE,
+            tuple(proof for pod in died[:5] if (proof := _died(world, pod)) is not None),
             f"{len(died)} GPU pods of {len(owners)} owners died on node {name} in the last {RECENT.total_seconds() / 3600:.0f} h and none "
-            f"of theirs elsewhere, while GPU pods of {len(others)} other node(s) do well: the node is to blame, not the programs.",
+            f"of theirs elsewhere, while GPU pods of {len(others)} other node(s) do well: {blame}.",
             affects=tuple(dict.fromkeys(ref for pod in died for ref in (pod.ref, world.top_owner(pod.ref)))),
             lacks="what its GPUs report: DCGM, a health agent or its kernel log",
         )
 
 
-def _died(world: World, pod: Pod) -> bool:
-    """Whether a container of it ended badly of late, for no reason of its own that is known."""
+def _died(world: World, pod: Pod) -> Evidence | None:
+    """How a container of it ended badly of late, for no reason of its own that is known."""
     if _OWN_FAULT.search(pod.status.reason or ""):
-        return False
+        return None
     for status in pod.all_statuses:
         ended = status.state.terminated or status.last_state.terminated
         if ended is None or ended.exit_code == 0 or _OWN_FAULT.search(ended.reason or ""):
             continue
         if not status.ready and ended.finished_at is not None and world.now - ended.finished_at <= RECENT:
-            return True
-    return False
-
-
-def _how(pod: Pod) -> str:
-    ended = next((item for status in pod.all_statuses if (item := status.state.terminated or status.last_state.terminated)), None)
-    return f"{ended.reason or 'ended'}, exit code {ended.exit_code}" if ended is not None else "ended"
+            quote = f"{ended.reason or 'ended'}, exit code {ended.exit_code}"
+            return cite(Source.FIELD, pod.ref, f"status.containerStatuses[{status.name}]", quote, ended.finished_at)
+    return None
 
 
 DETECTORS: tuple[Detector, ...] = (upgrade_failed, upgrade_stuck, operand_paused, node_keeps_failing)

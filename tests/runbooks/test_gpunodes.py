@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from runbooks.detectors.gpunodes import DETECTORS
-from tests.runbooks.measured import told
+from runbooks.finding import Certainty
+from tests.runbooks.measured import findings, told
 
 NODE = """
 kind: Node
@@ -69,6 +70,21 @@ def test_a_node_that_fails_one_workload_after_another() -> None:
     assert told(DETECTORS, deaths("n0", "n0")) == set()
     assert told(DETECTORS, deaths("n0", "n0", "n0", status=died(ago="01:00"))) == set()
     assert told(DETECTORS, deaths("n0", "n0", "n0", status=died(137, "OOMKilled"))) == set()
+
+
+def test_programs_that_ran_well_nowhere_may_be_to_blame_themselves() -> None:
+    [doubtful] = findings(DETECTORS, deaths("n0", "n0", "n0"), [])
+    assert doubtful.certainty is Certainty.POSSIBLE
+    assert doubtful.explanation.endswith("or each of these programs.")
+    [likely] = findings(DETECTORS, "---".join((deaths("n0", "n0", "n0"), pod("fit-9", "n1", RUNS, owner="fit-1"))), [])
+    assert likely.certainty is Certainty.LIKELY
+    assert likely.explanation.endswith("the node is to blame, not the programs.")
+
+
+def test_how_the_program_ended_is_cited_and_not_its_init_container() -> None:
+    began = "initContainerStatuses: [{name: init, ready: true, state: {terminated: {exitCode: 0, reason: Completed}}}], "
+    [finding] = findings(DETECTORS, deaths("n0", "n0", "n0", status=died().replace("containerS", f"{began}containerS", 1)), [])
+    assert {item.quote for item in finding.evidence} == {"Error, exit code 1"}
 
 
 def test_a_program_that_fails_wherever_it_runs_is_one_owner() -> None:
