@@ -165,23 +165,25 @@ def _configuration(observed: Observed) -> Risk:
 
 
 def _bounds(action: SetReplicaBounds, observed: Observed) -> Risk:
-    """The pods that must go or come for the workload to be within the new bounds; what it may grow to stands in `replicas`.
+    """The pods that must go or come for the workload to be within the new bounds; what it may newly grow to stands in `replicas`.
 
-    The devices are those of all pods that the change makes or lets be made.
+    The devices are those of all pods that the change makes, or lets be made that nothing let before.
     """
     raw = observed.object
     current = int(raw.get("status", {}).get("currentReplicas", 0))
-    maximum = action.maximum or int(raw.get("spec", {}).get("maxReplicas") or 1)
+    allowed = int(raw.get("spec", {}).get("maxReplicas") or 1)
+    maximum = action.maximum or allowed
     forced = min(max(current, action.minimum or 0), maximum)
+    most = maximum if maximum > allowed else forced
     scaled = next(iter(observed.related), {})
     per_pod = pod_accelerators(scaled.get("spec", {}).get("template") or {})
     return Risk(
         pods_affected=abs(forced - current),
-        gpus=per_pod * max(abs(forced - current), maximum - current),
+        gpus=per_pod * max(abs(forced - current), most - current),
         uses_gpu=per_pod > 0,
         controlled=_controlled(raw),
         serving_after=min(current, maximum) if current else UNKNOWN,
-        replicas=Replicas(current, maximum),
+        replicas=Replicas(current, most),
     )
 
 

@@ -65,7 +65,8 @@ def _scale(action: Scale, observed: Observed) -> Change:
 def _bounds_of(raw: dict[str, Any]) -> tuple[int, int]:
     """Least and most replicas; an autoscaler that names no least has one (autoscaling/v2, spec.minReplicas)."""
     spec = raw.get("spec", {})
-    return int(spec.get("minReplicas") or 1), int(spec.get("maxReplicas") or 1)
+    least = spec.get("minReplicas")
+    return 1 if least is None else int(least), int(spec.get("maxReplicas") or 1)
 
 
 def _bounds(action: SetReplicaBounds, observed: Observed) -> Change:
@@ -84,7 +85,8 @@ def _bounds(action: SetReplicaBounds, observed: Observed) -> Change:
         raise Impossible(f"{on} would have a minimum of {after[0]} and a maximum of {after[1]}.", next_step="Name both bounds.")
 
     def body(bounds: tuple[int, int]) -> dict[str, Any]:
-        return {"spec": {"minReplicas": bounds[0], "maxReplicas": bounds[1]}}
+        named = {"minReplicas": (action.minimum, bounds[0]), "maxReplicas": (action.maximum, bounds[1])}
+        return {"spec": {name: value for name, (wanted, value) in named.items() if wanted is not None}}
 
     return Change(
         requests=(patch(on, body(after)),),

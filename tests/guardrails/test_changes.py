@@ -201,9 +201,10 @@ def test_what_the_node_controllers_mark_matters_only_to_who_sends_the_whole_list
     ("action", "stopped", "limit", "gpus"),
     [
         (SetReplicaBounds(maximum=9), 0, 9, 10),
+        (SetReplicaBounds(maximum=5), 0, 4, 0),
         (SetReplicaBounds(maximum=3), 1, 3, 2),
         (SetReplicaBounds(minimum=6), 2, 6, 4),
-        (SetReplicaBounds(minimum=3), 0, 6, 4),
+        (SetReplicaBounds(minimum=3), 0, 4, 0),
     ],
 )
 def test_bounds_put_at_stake_what_they_force_and_what_they_allow(action: SetReplicaBounds, stopped: int, limit: int, gpus: int) -> None:
