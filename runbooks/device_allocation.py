@@ -14,13 +14,13 @@ from collections.abc import Hashable, Iterable, Mapping
 from msgspec import Struct
 
 from cluster.facts.dra import CapacityPolicy, CapacityRequirements, Device, DeviceConstraint, DeviceTaint, DeviceToleration, ExactRequest
-from runbooks.device_pools import Counters, Devices, Offer, Pool, View, consumption, number
+from runbooks.device_pools import Counters, Devices, Offer, Pool, View, consumption, likeness, number
 from runbooks.device_selector import Answer, Selection
 
 # resourceapi.AllocationResultsMaxSize.
 CLAIM_LIMIT = 32
-# Devices tried in one search. The scheduler itself gives up after ten seconds (DRASchedulerFilterTimeout).
-WORK_LIMIT = 20_000
+# Devices looked at or tried in one search. The scheduler itself gives up after ten seconds (DRASchedulerFilterTimeout).
+WORK_LIMIT = 50_000
 
 
 class Rule(enum.Enum):
@@ -93,7 +93,7 @@ class _TooManyError(Exception):
 
 
 class Allocation(Struct, frozen=True):
-    """What a search found: the devices by ask, when they fit. `work` is how many devices were tried."""
+    """What a search found: the devices by ask, when they fit. `work` is how often a device was looked at or tried."""
 
     outcome: Outcome
     given: tuple[tuple[str, Offer], ...] = ()
@@ -108,9 +108,14 @@ def allocate(
     waived: frozenset[Waiver] = frozenset(),
     *,
     unknown: Answer = Answer.YES,
+    names: frozenset[str] | None = None,
+    limit: int = WORK_LIMIT,
 ) -> Allocation:
-    """Whether one node's devices satisfy all claims. A selector that cannot be evaluated counts as answering `unknown`."""
-    search = _Search(view, claims, devices, selection, waived, unknown)
+    """Whether one node's devices satisfy all claims. A selector that cannot be evaluated counts as answering `unknown`.
+
+    `names` are the attributes that the claims name, None for any; `limit` is the most work to do.
+    """
+    search = _Search(view, claims, devices, selection, waived, unknown, names, limit)
     try:
         outcome = Outcome.FITS if search.run() else Outcome.FAILS
     except _AbortError:
@@ -131,7 +136,10 @@ class _Search:
         selection: Selection,
         waived: frozenset[Waiver],
         unknown: Answer,
+        names: frozenset[str] | None,
+        limit: int,
     ) -> None:
+        self.names, self.limit = names, limit
         self.claims, self.devices, self.selection, self.unknown = claims, devices, selection, unknown
         self.rules = {item.rule for item in waived if item.request is None and item.position is None}
         self.waived = waived
@@ -211,6 +219,7 @@ class _Search:
         tried: set[Hashable] = set()
         for place in range(start, len(self.listed)):
             pool, offer = self.listed[place]
+            self._spend()
             if self._busy(ask, claim, offer):
                 continue
             alike = (pool.key, self._likeness(offer))
@@ -223,8 +232,13 @@ class _Search:
 
     def _likeness(self, offer: Offer) -> Hashable:
         if offer.key not in self._alike:
-            self._alike[offer.key] = _frozen(offer.device)
+            self._alike[offer.key] = likeness(offer.device, self.names)
         return self._alike[offer.key]
+
+    def _spend(self) -> None:
+        self.work += 1
+        if self.work > self.limit:
+            raise _UndecidedError
 
     def _all(self, ask: Ask) -> Iterable[tuple[Pool, Offer]]:
         """The devices of a request for all, which an unfinished pool makes impossible."""
@@ -232,6 +246,7 @@ class _Search:
             if not pool.usable and Rule.POOL not in self.rules:
                 raise _AbortError
             for offer in pool.offers:
+                self._spend()
                 if self._selects(ask, offer) and self._fits(ask, offer, {}):
                     yield pool, offer
 
@@ -275,9 +290,7 @@ class _Search:
 
     def _try(self, claim: int, request: int, ask: Ask, index: int, place: int, pool: Pool, offer: Offer, *, must: bool = False) -> bool:
         """Gives one device and goes on; takes it back where that leads nowhere."""
-        self.work += 1
-        if self.work > WORK_LIMIT:
-            raise _UndecidedError
+        self._spend()
         device = offer.device
         shareable = bool(device.allow_multiple_allocations)
         if must and (self._busy(ask, claim, offer) or not self._roomy(ask, offer)):
@@ -350,15 +363,6 @@ class _Search:
                 return None
             found.append(key)
         return found
-
-
-def _frozen(device: Device) -> Hashable:
-    return (
-        tuple((device.attributes or {}).items()),
-        tuple((name, item.value) for name, item in (device.capacity or {}).items()),
-        device.taints,
-        tuple(consumption(device.consumes_counters).items()),
-    )
 
 
 def lookup(offer: Offer, attribute: str) -> object | None:

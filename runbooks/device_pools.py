@@ -116,24 +116,21 @@ class Devices:
             known = self._views[node.name] = View(node, tuple(pool for pool in found if pool is not None), (node,))
         return known
 
-    def views(self, nodes: Iterable[Node]) -> tuple[View, ...]:
-        """What these nodes can use, those with the same devices put together."""
+    def views(self, nodes: Iterable[Node], names: frozenset[str] | None = None) -> tuple[View, ...]:
+        """What these nodes can use, those with the same devices put together: the same but for attributes other than `names`."""
         groups: dict[Hashable, list[View]] = defaultdict(list)
         for node in nodes:
             view = self.view(node)
-            groups[tuple(self._likeness(pool) for pool in view.pools)].append(view)
+            groups[tuple(self._likeness(pool, names) for pool in view.pools)].append(view)
         return tuple(View(views[0].node, views[0].pools, tuple(view.node for view in views)) for views in groups.values())
 
-    def _likeness(self, pool: Pool) -> Hashable:
+    def _likeness(self, pool: Pool, names: frozenset[str] | None) -> Hashable:
         devices = tuple(
             (
-                tuple((offer.device.attributes or {}).items()),
-                tuple((name, item.value) for name, item in (offer.device.capacity or {}).items()),
-                offer.device.taints,
+                likeness(offer.device, names),
                 offer.device.allow_multiple_allocations,
                 offer.key in self.holders,
                 tuple(sorted(self.shared[offer.key].items())) if offer.key in self.shared else None,
-                tuple(consumption(offer.device.consumes_counters).items()),
             )
             for offer in pool.offers
         )
@@ -167,6 +164,16 @@ class Devices:
 
 def number(amount: Quantity | None) -> float:
     return parse_quantity(amount) or 0.0
+
+
+def likeness(device: Device, names: frozenset[str] | None = None) -> Hashable:
+    """What a request can tell devices of one pool apart by; of the attributes, those with one of these short names, None for all."""
+    return (
+        tuple((name, item) for name, item in (device.attributes or {}).items() if names is None or name.rpartition("/")[2] in names),
+        tuple((name, item.value) for name, item in (device.capacity or {}).items()),
+        device.taints,
+        tuple(consumption(device.consumes_counters).items()),
+    )
 
 
 def consumption(consumes: tuple[CounterConsumption, ...] | None) -> Counters:

@@ -11,7 +11,7 @@ import enum
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -20,14 +20,15 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
-from runbooks.device_allocation import CLAIM_LIMIT, Ask, Outcome, Rule, Waiver, Wanted, allocate, untolerated
+from runbooks.device_allocation import CLAIM_LIMIT, WORK_LIMIT, Ask, Outcome, Rule, Waiver, Wanted, allocate, untolerated
 from runbooks.device_pools import Devices, View, consumption
 from runbooks.device_selector import Answer, attributes_named
 from runbooks.device_tally import Funnel, Tally, counted, listed, selection, values_of
 from runbooks.scheduling import Usage, matches_selector
 
-# Devices tried in all searches of one inquiry, some ten seconds of them.
-WORK_LIMIT = 200_000
+# Devices looked at or tried: in all searches of one inquiry, and in all inquiries about one world, ten microseconds each.
+INQUIRY_LIMIT = 200_000
+WORLD_LIMIT = 400_000
 _PARTIAL = "claims of other namespaces were not read: their devices look free"
 _DRIVER = re.compile(r"device\.driver\s*==\s*[\"']([^\"']+)[\"']")
 
@@ -135,7 +136,22 @@ def explain(world: World, claims: tuple[Claimed, ...], pod: Pod | None = None, h
         return Explanation(
             Verdict.UNKNOWN, unknown=tuple(f"{kind} objects were not read" for kind in gaps) or ("a DeviceClass was not read",)
         )
-    return _Inquiry(world, claims, pod, tuple(held)).answer()
+    budget = world.once(Budget)
+    key = (pod.ref.key if pod else None, tuple((claim.name, claim.ref.key) for claim in claims), world.read_kinds)
+    if key not in budget.found:
+        if budget.left <= 0:
+            return Explanation(Verdict.UNKNOWN, unknown=("not looked at in the time that is spent on all claims together",))
+        budget.found[key] = _Inquiry(world, claims, pod, tuple(held), budget).answer()
+    return budget.found[key]
+
+
+class Budget:
+    """The work that is left for all inquiries about one world, and their answers; use it through `world.once(Budget)`."""
+
+    def __init__(self, _world: World) -> None:
+        self.left = WORLD_LIMIT
+        # By pod, claims and the kinds that were read.
+        self.found: dict[Hashable, Explanation] = {}
 
 
 def _requests(claims: Iterable[Claimed]) -> Iterator[ExactRequest]:
@@ -204,8 +220,8 @@ def _smallest_first(groups: Iterable[list[Waiver]]) -> tuple[frozenset[Waiver], 
 class _Inquiry:
     """The questions about one pod's claims, put to the search one after the other."""
 
-    def __init__(self, world: World, claims: tuple[Claimed, ...], pod: Pod | None, held: tuple[ResourceClaim, ...]) -> None:
-        self.world, self.claims, self.pod = world, claims, pod
+    def __init__(self, world: World, claims: tuple[Claimed, ...], pod: Pod | None, held: tuple[ResourceClaim, ...], budget: Budget) -> None:
+        self.world, self.claims, self.pod, self.budget = world, claims, pod, budget
         self.devices = world.once(Devices)
         self.partial = ResourceClaim.kind not in world.read_kinds or bool(world.scope.namespaces)
         self.selection = world.once(selection)
@@ -214,9 +230,12 @@ class _Inquiry:
         every = tuple(node for node in self.devices.nodes if all(_at(claim, node) for claim in held))
         hurdles = world.once(Usage).hurdles(pod) if pod is not None else {}
         self.barred = {node.name: "; ".join(item.detail for item in hurdles[node.name]) for node in every if hurdles.get(node.name)}
-        self.open = self.devices.views(node for node in every if node.name not in self.barred)
-        self.every = self.devices.views(every) if self.barred else self.open
-        self.work = 0
+        self.names = self._names()
+        self.open = self.devices.views((node for node in every if node.name not in self.barred), self.names)
+        self.every = self.devices.views(every, self.names) if self.barred else self.open
+        # The tally goes over all devices for each request.
+        self.budget.left -= len(self.devices.offers) * len(self.asks)
+        self.left = min(INQUIRY_LIMIT, self.budget.left)
         self.tally = Tally(self.devices, self.selection, self.asks, self.every)
 
     def answer(self) -> Explanation:
@@ -251,6 +270,13 @@ class _Inquiry:
                     text = f"request {name} needs driver {drivers[0]}, and no node publishes devices of it."
                     yield Decision(Reason.NO_DEVICES, text, claim.name, alternatives[0].name, drivers[0] or "")
 
+    def _names(self) -> frozenset[str] | None:
+        """The short names of all attributes by which the claims can tell devices apart; None where it may be any."""
+        named = [self.selection.names(text) for ask in self.asks for text in ask.expressions]
+        bound = (item.match_attribute or item.distinct_attribute or "" for claim in self.wanted for item in claim.constraints)
+        known = [names for names in named if names is not None]
+        return frozenset(name.rpartition("/")[2] for name in bound).union(*known) if len(known) == len(named) else None
+
     # -- the search
 
     def _verdict(self, waived: frozenset[Waiver], unknown: Answer = Answer.YES) -> Outcome:
@@ -260,12 +286,14 @@ class _Inquiry:
         return next((item for item in (Outcome.ABORTS, Outcome.FITS, Outcome.UNDECIDED) if item in found), Outcome.FAILS)
 
     def _on(self, view: View, waived: frozenset[Waiver], unknown: Answer = Answer.YES) -> Outcome:
-        found = allocate(view, self.wanted, self.devices, self.selection, waived, unknown=unknown)
-        self.work += found.work
+        limit = min(WORK_LIMIT, self.left)
+        found = allocate(view, self.wanted, self.devices, self.selection, waived, unknown=unknown, names=self.names, limit=limit)
+        self.left -= found.work
+        self.budget.left -= found.work
         return found.outcome
 
     def _fits(self, waived: frozenset[Waiver]) -> bool:
-        return self.work < WORK_LIMIT and self._verdict(waived) is Outcome.FITS
+        return self.left > 0 and self._verdict(waived) is Outcome.FITS
 
     def _levers(self) -> tuple[tuple[frozenset[Waiver], ...], ...]:
         """The rules that can be left out, in the order of preference: each with the ways to do so, the smallest first, all of it last."""
@@ -305,7 +333,7 @@ class _Inquiry:
                 whole = frozenset().union(*(ways[-1] for ways in chosen))
                 if self._fits(whole):
                     return self._fewest(chosen, whole)
-        return None if self.work >= WORK_LIMIT else ()
+        return None if self.left <= 0 else ()
 
     def _fewest(self, chosen: tuple[tuple[frozenset[Waiver], ...], ...], whole: frozenset[Waiver]) -> tuple[Waiver, ...]:
         """What of some levers is needed: their smallest ways that will do, then each waiver put back that is not needed."""

@@ -54,11 +54,15 @@ class Selection:
             self._answers[key] = known
         return known
 
-    def _alike(self, expression: str, device: Device, driver: str) -> Hashable:
-        """What the answer rests on: the driver, and of the device what the expression names, or everything."""
+    def names(self, expression: str) -> frozenset[str] | None:
+        """The short names that an expression asks devices for; None where it may ask for any."""
         if expression not in self._names:
             self._names[expression] = _names(expression)
-        names = self._names[expression]
+        return self._names[expression]
+
+    def _alike(self, expression: str, device: Device, driver: str) -> Hashable:
+        """What the answer rests on: the driver, and of the device what the expression names, or everything."""
+        names = self.names(expression)
         attributes = tuple(
             (name, item) for name, item in (device.attributes or {}).items() if names is None or name.rpartition("/")[2] in names
         )
@@ -69,7 +73,6 @@ class Selection:
 
 
 def _names(expression: str) -> frozenset[str] | None:
-    """The short names that an expression asks devices for; None where it may ask for any."""
     rest = _SPELLED.sub("", expression)
     if "attributes" in rest or "capacity" in rest or re.search(r"\bdevice\b(?!\.(?:driver|allowMultipleAllocations)\b)", rest):
         return None

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from cluster.world import World
 from runbooks.device_allocation import Ask, Rule, has_room, untolerated
-from runbooks.device_pools import DeviceKey, Devices, Offer, View, consumption
+from runbooks.device_pools import Counters, DeviceKey, Devices, Offer, PoolKey, View, consumption
 from runbooks.device_selector import Answer, Selection, attributes_named
 
 NAMES_SHOWN = 3
@@ -50,6 +50,11 @@ class Tally:
     def __init__(self, devices: Devices, selection: Selection, asks: tuple[Ask, ...], views: tuple[View, ...]) -> None:
         self.devices, self.selection, self.asks, self.views = devices, selection, asks, views
         self._failing: dict[tuple[str, DeviceKey], tuple[int, Answer] | None] = {}
+        self._counters: dict[PoolKey, Counters] = {}
+        for view in views:
+            for node in view.nodes:
+                for pool in devices.view(node).pools:
+                    self._counters.setdefault(pool.key, pool.counters)
 
     def unknown(self) -> tuple[str, ...]:
         """The selectors that cannot be evaluated on some device."""
@@ -95,12 +100,9 @@ class Tally:
         return False
 
     def _counters_short(self, offer: Offer) -> bool:
+        left = self._counters.get(offer.key[:2])
         taken = consumption(offer.device.consumes_counters)
-        for view in self.views:
-            for pool in view.pools:
-                if pool.key == offer.key[:2]:
-                    return any(value > pool.counters.get(key, 0.0) for key, value in taken.items())
-        return False
+        return left is not None and any(value > left.get(key, 0.0) for key, value in taken.items())
 
     def best(self, ask: Ask) -> tuple[str | None, int]:
         counts = {view.nodes[0].name: self.passing(ask, view) for view in self.views}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -81,7 +82,8 @@ class Program:
         if len(expression) > EXPRESSION_LIMIT or re.search(r"[\"']", _STRING.sub("", expression)):
             raise UnknownAnswerError("it is too long, or a string in it does not end")
         try:
-            self._tree = _environment().compile(expression)
+            with _COMPILING:
+                self._tree = _environment().compile(expression)
         except (CELParseError, RecursionError) as error:
             raise UnknownAnswerError("its syntax is not known here") from error
         _check(self._tree)
@@ -144,6 +146,10 @@ def _put(domains: _Domains, name: str, driver: str, value: Any) -> None:
     if key not in domains:
         domains[key] = celtypes.MapType()
     domains[key][celtypes.StringType(short)] = value
+
+
+# The library's parser keeps the text that it parses in a field that threads share (celpy.celparser.CELParser.parse).
+_COMPILING = threading.Lock()
 
 
 @functools.cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import anyio.to_thread
+
 from cluster.facts.dra import DeviceClaim, DeviceClass, DeviceRequest, ExactRequest, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
@@ -44,7 +46,7 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
         raise ToolRefusal("argument 'namespace' is required for a pod or a claim")
     read = await read_kinds(context, KINDS)
     asked = request("dra_diagnose", context.reader.cluster, arguments)
-    answers = _answers(read.world(context), arguments)
+    answers = await anyio.to_thread.run_sync(_answers, read.world(context), arguments)
     counts = Counter(explanation.verdict.value for _, _, explanation in answers)
     reasons = Counter(item.reason.value for _, _, explanation in answers for item in explanation.decisions[:1])
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no pod waits for device claims"

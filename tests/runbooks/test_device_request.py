@@ -10,7 +10,7 @@ from cluster.facts.dra import ResourceClaim
 from cluster.facts.pod import Pod
 from cluster.reference import Scope
 from cluster.world import World
-from runbooks.device_request import Explanation, Reason, Verdict, explain, pod_claims
+from runbooks.device_request import Budget, Explanation, Reason, Verdict, explain, pod_claims
 from tests.runbooks.worlds import world
 
 CLASS = """
@@ -156,3 +156,58 @@ def test_devices_look_free_where_the_claims_of_others_were_not_read(some: Scope 
     found = partly(CLASS + TWO + claim(wants(", count: 2")) + pod())
     assert (found.verdict, found.unknown) == (Verdict.PENDING, (said,))
     assert explained(CLASS + TWO + claim(wants()) + pod()).unknown == ()
+
+
+def unique(name: str, more: str = "") -> str:
+    return f"{{name: {name}, attributes: {{model: {{string: H100}}, uuid: {{string: GPU-{name}}}}}{more}}}"
+
+
+def spent(devices: str, request: str) -> int:
+    """The work for one claim on three nodes with such devices."""
+    made = world(
+        CLASS + "".join(slice_(f"n{place}", devices.replace("GPU-", f"GPU-{place}-")) for place in range(3)) + claim(request) + pod()
+    )
+    before = made.once(Budget).left
+    assert explained_in(made).verdict is Verdict.PENDING
+    return before - made.once(Budget).left
+
+
+def test_what_no_selector_names_makes_no_devices_different() -> None:
+    several = [f"d{place}" for place in range(4)]
+    alike = spent(", ".join(f"{{name: {name}, attributes: {{model: {{string: H100}}}}}}" for name in several), wants(", count: 9"))
+    assert spent(", ".join(map(unique, several)), wants(", count: 9")) == alike
+    named = '{cel: {expression: \'device.attributes["d.example.com"].uuid != "x"\'}}'
+    by_uuid = f"{{name: r, exactly: {{deviceClassName: gpu, selectors: [{named}], count: 9}}}}"
+    assert spent(", ".join(map(unique, several)), by_uuid) > alike
+
+
+def test_devices_that_a_selector_rejects_cost_work_too() -> None:
+    few, many = (", ".join(unique(f"d{place}") for place in range(count)) for count in (2, 20))
+    assert spent(many, wants(model="B200")) > spent(few, wants(model="B200"))
+
+
+def test_one_budget_for_all_claims_of_a_world_and_no_question_twice() -> None:
+    made = world(CLASS + TWO + claim(wants()) + pod() + pod().replace("name: p,", "name: q,"))
+    found = explained_in(made)
+    budget = made.once(Budget)
+    budget.left = 0
+    assert explained_in(made) == found
+    other = made.get(Pod, "ml", "q")
+    assert other is not None
+    refused = explain(made, pod_claims(made, other)[0], other)
+    assert (refused.verdict, refused.unknown) == (Verdict.UNKNOWN, ("not looked at in the time that is spent on all claims together",))
+
+
+def test_a_search_that_is_too_long_is_not_decided() -> None:
+    made = world(CLASS + TWO + claim(wants()) + pod())
+    made.once(Budget).left = 4
+    found = explained_in(made)
+    assert (found.verdict, found.unknown) == (Verdict.UNKNOWN, ("there are more combinations of devices than are tried here",))
+
+
+def test_counters_are_counted_on_every_node_of_those_that_are_alike() -> None:
+    cut = ", consumesCounters: [{counterSet: s, counters: {slices: {value: '5'}}}]"
+    sets = "nodeName: {0}\n  sharedCounters: [{{name: s, counters: {{slices: {{value: '4'}}}}}}]"
+    text = CLASS + "".join(slice_(name, unique(f"{name}-a", cut), where=sets.format(name)) for name in ("n1", "n2"))
+    [funnel] = explained(text + claim(wants()) + pod()).funnels
+    assert [(step.test, step.left) for step in funnel.steps][-1] == ("counters left", 0)
