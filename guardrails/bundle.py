@@ -34,7 +34,7 @@ TESTS = "policy_test.yaml"
 BYTES_MAX = 1 << 20
 # 500 nested parentheses are fine in cedarpy 4.12.2, 1,000 end the process with SIGSEGV.
 NESTING_MAX = 64
-PARSE_SECONDS = 20
+PARSE_SECONDS = 60
 
 # The C loader is four times as fast; a PyYAML built without libyaml has only the other.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
