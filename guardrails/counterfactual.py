@@ -1,7 +1,7 @@
 """What would have been enough: the policy asked again with one fact changed and, where no single one is enough, with two.
 
 It asks about this moment and this bundle, changes facts that nobody can change (an object has the GPUs that it has), and proposes
-nothing. How many questions it asks is bounded by the number of facts. Pure.
+nothing. How many questions it asks is bounded by the square of the number of facts. Pure.
 """
 
 from __future__ import annotations

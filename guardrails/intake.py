@@ -11,6 +11,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+from anyio import to_thread
 from pydantic import ValidationError
 
 from guardrails.action import Action, Target
@@ -112,7 +113,7 @@ class Intake:
         examination = await examine(self._office.port(record.cluster), action, target, requester, now=record.created_at)
         async with self._office.store.read() as connection:
             asked = await inquire(self._office, connection, record, action, examination, requester)
-        return near_misses(self._office.bundles.policy, asked)
+        return await to_thread.run_sync(near_misses, self._office.bundles.policy, asked)
 
     def person(self, name: str) -> Person:
         """Who that is by the directory as it stands; somebody without groups when it knows nobody. Raises InvalidAction."""

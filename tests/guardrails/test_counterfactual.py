@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from msgspec import structs
 
@@ -83,3 +85,9 @@ def test_three_are_too_many_and_what_is_automatic_needs_none(policy: Policy, clo
     assert near_misses(closed, structs.replace(STAGING, action="scale", circumstances=thrice)) == ()
     assert decide(policy, STAGING).effect == "auto"
     assert all(len(miss.changes) == 1 for miss in near_misses(policy, STAGING))
+
+
+def test_another_thread_finds_the_same(policy: Policy) -> None:
+    # Servers ask on a thread of their own, so that hundreds of questions keep nobody else waiting.
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(near_misses, policy, STAGING).result() == near_misses(policy, STAGING) != ()
