@@ -54,7 +54,7 @@ class Subscriptions(InMemorySubscriptionBus):
     @property
     def watched(self) -> bool:
         """Whether anybody listens."""
-        return self._streams > 0 or bool(self._connections)
+        return self._streams > 0 or any(self._connections.values())
 
     async def changed(self, uri: str) -> None:
         """Tell everybody who asked that this resource changed."""
@@ -63,10 +63,11 @@ class Subscriptions(InMemorySubscriptionBus):
     async def publish(self, event: ServerEvent) -> None:
         await super().publish(event)
         if isinstance(event, ResourceUpdated):
-            for connection in [connection for connection, wanted in self._connections.items() if event.uri in wanted]:
-                # A client that does not read delays nobody for long.
-                with anyio.move_on_after(SEND_SECONDS):
-                    await connection.send_resource_updated(event.uri)
+            # Clients that do not read delay nobody for long, however many they are.
+            with anyio.move_on_after(SEND_SECONDS):
+                async with anyio.create_task_group() as group:
+                    for connection in [connection for connection, wanted in self._connections.items() if event.uri in wanted]:
+                        group.start_soon(connection.send_resource_updated, event.uri)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         end = super().subscribe(listener)
@@ -87,22 +88,20 @@ class Subscriptions(InMemorySubscriptionBus):
 
         async def begin(context: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
             connection = _connection(context)
-            if connection not in self._connections:
-                self._connections[connection] = set()
-                connection.exit_stack.callback(self._connections.pop, connection, None)
-            wanted = self._connections[connection]
+            wanted = self._connections.get(connection, set())
             if len(wanted) >= PER_CONNECTION or len(params.uri) > URI_LIMIT:
                 raise MCPError(INVALID_PARAMS, f"at most {PER_CONNECTION} resources of at most {URI_LIMIT} characters are subscribed to")
+            if connection not in self._connections:
+                # Kept, even empty, until the connection ends: each beginning anew would leave one more thing to do then.
+                self._connections[connection] = wanted
+                connection.exit_stack.callback(self._connections.pop, connection, None)
             wanted.add(params.uri)
             self._somebody.set()
             return EmptyResult()
 
         async def end(context: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
             connection = _connection(context)
-            wanted = self._connections.get(connection, set())
-            wanted.discard(params.uri)
-            if not wanted:
-                self._connections.pop(connection, None)
+            self._connections.get(connection, set()).discard(params.uri)
             return EmptyResult()
 
         server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, begin)
@@ -118,7 +117,7 @@ class Subscriptions(InMemorySubscriptionBus):
                         for proposal in await changed():
                             await self.changed(proposal_uri(proposal))
                         await anyio.sleep(POLL_SECONDS)
-            except GuardrailsError as error:
+            except (GuardrailsError, OSError) as error:
                 log.warning("nobody hears of changed proposals for now: %s", error)
                 await anyio.sleep(RETRY_SECONDS)
             if not self.watched:

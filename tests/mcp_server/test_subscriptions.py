@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 from mcp.client import Client
+from mcp.server.connection import Connection
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
@@ -99,11 +100,49 @@ async def test_a_client_cannot_subscribe_without_end(reader: RecordedReader) -> 
             await client.subscribe_resource("x" * 501)
 
 
-async def test_records_that_cannot_be_read_end_no_server(caplog: pytest.LogCaptureFixture) -> None:
+async def test_who_comes_and_goes_leaves_nothing_behind() -> None:
+    subscriptions, server = Subscriptions(), MCPServer("lab")
+    subscriptions.serve(server)
+    async with Client(server, mode="legacy") as client:
+        with pytest.raises(MCPError, match="500 characters"):
+            await client.subscribe_resource("x" * 501)
+        assert not subscriptions.watched
+        for _ in range(20):
+            await client.subscribe_resource(proposal_uri("p1"))
+            assert subscriptions.watched
+            await client.unsubscribe_resource(proposal_uri("p1"))
+            assert not subscriptions.watched
+        [connection] = subscriptions._connections
+        assert len(connection.exit_stack._exit_callbacks) == 1
+    assert subscriptions._connections == {}
+
+
+async def test_a_client_that_does_not_read_holds_up_no_other() -> None:
+    class Line:
+        def __init__(self, *, stuck: bool) -> None:
+            self.stuck, self.told = stuck, anyio.Event()
+
+        async def send_resource_updated(self, uri: str) -> None:
+            if self.stuck:
+                await anyio.sleep_forever()
+            self.told.set()
+
+    subscriptions = Subscriptions()
+    lines = [*(Line(stuck=True) for _ in range(10)), Line(stuck=False)]
+    subscriptions._connections = {cast("Connection", line): {proposal_uri("p1")} for line in lines}
+    async with anyio.create_task_group() as group:
+        group.start_soon(subscriptions.changed, proposal_uri("p1"))
+        await anyio.wait_all_tasks_blocked()
+        assert lines[-1].told.is_set()
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("error", [BadStore("the disk is full"), OSError("the disk is full")])
+async def test_records_that_cannot_be_read_end_no_server(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     @asynccontextmanager
     async def broken() -> AsyncIterator[Callable[[], Awaitable[tuple[str, ...]]]]:
         async def ask() -> tuple[str, ...]:
-            raise BadStore("the disk is full")
+            raise error
 
         yield ask
 
