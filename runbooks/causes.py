@@ -30,9 +30,13 @@ ADVISORY_LIMIT = 50
 UNLINKED_LIMIT = 20
 TEXT_LIMIT = 2_000
 NO_COST = Cost()
-_HEALTH_RESTS_ON = frozenset(
-    kind.kind for kind in (Pod, Event, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, Service, EndpointSlice, PersistentVolumeClaim)
+_BUILT_IN = (Pod, Event, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, Service, EndpointSlice, PersistentVolumeClaim)
+# Of these the object alone says that it waits or failed: it may have no pod. One that is refused is there: an absent kind is not asked for.
+_JOBS_AND_SERVERS = (
+    *("Workload", "PodGroup", "JobSet", "TrainJob", "PyTorchJob", "MPIJob", "RayJob", "RayCluster", "RayService", "Workflow"),
+    *("InferenceService", "LLMInferenceService", "InferencePool", "LeaderWorkerSet"),
 )
+_HEALTH_RESTS_ON = frozenset((*(kind.kind for kind in _BUILT_IN), *_JOBS_AND_SERVERS))
 # Not among them: a kind that the cluster does not have, and one that a recording does not hold.
 _HIDDEN = frozenset({Why.FORBIDDEN, Why.UNAUTHENTICATED, Why.UNREACHABLE, Why.TIMEOUT, Why.TRUNCATED, Why.MALFORMED})
 # Events and transitions of one fault are stamped by different components; this much disorder is normal.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from msgspec import structs
 
 from cluster.reading import Missing, Why
@@ -128,6 +129,16 @@ def test_nothing_found_is_healthy_only_when_nothing_that_matters_was_hidden() ->
     assert not explain(refused, ()).healthy
     absent = shop().with_facts("HTTPRoute", (), complete=False, missing=(Missing("httproutes", Why.ABSENT_KIND, kind="HTTPRoute"),))
     assert explain(absent, ()).healthy
+
+
+@pytest.mark.parametrize("kind", ["Workload", "JobSet", "InferenceService"])
+def test_a_queue_a_training_or_a_server_that_may_not_be_listed_is_no_proof_of_health(kind: str) -> None:
+    def seen(why: Why) -> bool:
+        return explain(shop().with_facts(kind, (), complete=False, missing=(Missing(kind, why, kind=kind),)), ()).healthy
+
+    assert (seen(Why.FORBIDDEN), seen(Why.TIMEOUT)) == (False, False)
+    # The cluster has no such kind, or a recording does not hold it.
+    assert (seen(Why.ABSENT_KIND), seen(Why.NO_SOURCE)) == (True, True)
 
 
 def test_what_detectors_quote_of_the_cluster_is_made_fit_to_show() -> None:
