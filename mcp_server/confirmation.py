@@ -24,7 +24,7 @@ Confirmation = Literal["declared", "required"]
 KEY = "go_ahead"
 ANSWER_SECONDS = 300.0
 MESSAGE_LIMIT = 800
-UNDECIDED = ("proposed", "validating", "pending")
+UNDECIDED = ("proposed", "validating")
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -48,9 +48,10 @@ async def confirm(
     if ports is None:
         raise ToolRefusal("this caller can neither propose nor execute: no gate is attached")
     document = await ports.status(proposal_id, held.caller)
-    if document["state"] in UNDECIDED:
+    # Waiting again with all its approvals, after a refusal that passes, it is the gate's to decide, as an approved one is.
+    if document["state"] in UNDECIDED or (document["state"] == "pending" and document.get("missing")):
         raise ToolRefusal(f"{proposal_id} is {document['state']} and needs approval first. {document.get('next_step', '')}".strip())
-    if document["state"] != "approved" or document["digest"] != digest.removeprefix("sha256:"):
+    if document["state"] not in ("approved", "pending") or document["digest"] != digest.removeprefix("sha256:"):
         return None
     if not asks:
         await _note(ports, held, proposal_id, digest, "cannot be asked")

@@ -19,6 +19,8 @@ from mcp_types import (
 )
 
 from cluster.recorded import RecordedReader
+from guardrails.proposal import State
+from guardrails.record import load, move
 from mcp_server.confirmation import KEY, can_ask, question
 from tests.mcp_server.test_gate import Desk, open_desk
 
@@ -101,6 +103,26 @@ async def test_consent_is_no_approval(tmp_path: Path, reader: RecordedReader, mo
         assert (await desk.gate.status(proposal["id"])).approvals == ()
         assert desk.port.requests == []
     assert user.asked == []
+
+
+@ERAS
+async def test_what_was_held_back_for_a_while_is_asked_about_and_executed(tmp_path: Path, reader: RecordedReader, mode: str) -> None:
+    user = User(GO)
+    async with open_desk(tmp_path / "state", reader, mode=mode, elicitation_callback=user) as desk:
+        proposal = await desk.approved()
+        async with desk.office.ledger.transaction() as writing:
+            # As a claim leaves it which the policy refused for the moment: its approvals stay.
+            record = await load(writing.connection, proposal["id"])
+            assert record.requirement is not None
+            required = record.requirement.model_dump(mode="json")
+            reason = "The policy no longer allows it: too many changes in the last hour."
+            await move(writing, record, State.PENDING, by="policy", reason=reason, body={"requirement": required})
+        shown = await desk.gate.status(proposal["id"])
+        assert (shown.state, shown.missing) == (State.PENDING, {})
+        done, text = await desk.execute(proposal)
+        assert done, text
+        assert len(desk.port.requests) == 1
+    assert len(user.asked) == 1
 
 
 @ERAS
