@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tests.lab.stories import Variant
 
 # A variant takes a second, and there are hundreds: with every commit the first story of each family, all of them in `make soak`.
 FIRST = {name.partition("/")[0]: name for name in reversed(stories.names())}
+# Judged in two minutes where a variant takes four seconds.
+BATCH = 30
 ALL = tuple(
     pytest.param(variant, marks=() if name in FIRST.values() else pytest.mark.soak)
     for name in stories.names()
@@ -26,36 +28,65 @@ ALL = tuple(
 )
 
 
+class Stage:
+    """The variants that this run has tests of, a batch at a time: set when its first test comes, gone when the next batch is.
+
+    What a variant says of the present moment so is minutes old at most when it is judged, however many there are.
+    """
+
+    def __init__(self, lab: Lab, prometheus: Prometheus, chosen: Sequence[str]) -> None:
+        self._lab, self._prometheus, self._client = lab, prometheus, lab.client("lab:loader")
+        self._waiting = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+        self._applied: tuple[Variant, ...] = ()
+        self._set: dict[str, Variant] = {}
+
+    def variant(self, name: str) -> Variant:
+        if name not in self._set:
+            self.clear()
+            batch = next((names for names in self._waiting if name in names), ())
+            assert batch, "its batch was tried before, and could not be set"
+            self._waiting.remove(batch)
+            self._load(frozenset(batch))
+        return self._set[name]
+
+    def _load(self, names: frozenset[str]) -> None:
+        now = datetime.now(UTC)
+        told = (variant for story in sorted({name.rpartition("/")[0] for name in names}) for variant in stories.read(story, now))
+        made = self._applied = tuple(variant for variant in told if variant.name in names)
+        self._prometheus.write(line for variant in made for line in stories.series_of(variant, now))
+        stories.load(self._client, self._lab.container_logs, made, now)
+        self._set = {variant.name: variant for variant in made}
+
+    def clear(self) -> None:
+        applied, self._applied, self._set = self._applied, (), {}
+        if applied:
+            stories.unload(self._client, applied)
+
+
 @pytest.fixture(scope="module")
-def staged(lab: Lab, prometheus: Prometheus, request: pytest.FixtureRequest) -> Iterator[dict[str, Variant]]:
-    """The variants that this run has tests of, set."""
-    chosen = {item.callspec.params["name"] for item in request.session.items if _of_here(item)}  # type: ignore[attr-defined]
-    now = datetime.now(UTC)
-    told = (variant for story in stories.names() for variant in stories.read(story, now))
-    made = [variant for variant in told if variant.name in chosen]
-    client = lab.client("lab:loader")
+def stage(lab: Lab, prometheus: Prometheus, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    chosen = [item.callspec.params["name"] for item in request.session.items if _of_here(item)]  # type: ignore[attr-defined]
+    made = Stage(lab, prometheus, chosen)
     try:
-        prometheus.write(line for variant in made for line in stories.series_of(variant, now))
-        stories.load(client, lab.container_logs, made, now)
-        yield {variant.name: variant for variant in made}
+        yield made
     finally:
-        stories.unload(client, made)
+        made.clear()
 
 
 def _of_here(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and {"staged", "name"} <= set(item.fixturenames)
+    return isinstance(item, pytest.Function) and {"stage", "name"} <= set(item.fixturenames)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_told(
     name: str,
-    staged: dict[str, Variant],
+    stage: Stage,
     lab: Lab,
     prometheus: Prometheus,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    variant = staged[name]
+    variant = stage.variant(name)
     arguments = ("--state", str(tmp_path / "state"), "--kubeconfig", str(lab.kubeconfig("reader")))
     code = run([*arguments, "diagnose", "-n", variant.namespace, "--prometheus", prometheus.url, "-o", "json"])
     printed = capsys.readouterr()
@@ -116,6 +147,6 @@ near: {like: {not: like it, metrics: []}}
     assert {10, 21} <= ages
 
 
-def test_no_kubelet_failed_to_play(staged: dict[str, Variant], lab: Lab) -> None:
-    assert staged
+@pytest.mark.usefixtures("stage")
+def test_no_kubelet_failed_to_play(lab: Lab) -> None:
     assert lab.stage_errors() == []
