@@ -40,15 +40,21 @@ NEVER = frozenset(
         Deed("*", "*", "*"),
     }
 )
+# What the API server fills in where a policy or binding leaves it out; all else that it fills in is empty
+# (k8s.io/kubernetes, pkg/apis/admissionregistration/v1/defaults.go).
+FILLED_IN = {"matchPolicy": "Equivalent", "scope": "*"}
 IMPERSONATING = frozenset({Deed("", "users", "impersonate"), Deed("", "groups", "impersonate")})
 
 
 async def account_lines(settings: Settings, namespace: str | None) -> AsyncIterator[Line]:
     """What is to be said of each account, then of the fence. Raises ClusterError where the reader's context is none."""
     inventory = fleet(settings)
+    only_reads = _only_reads(settings)
     reading = inventory.target(settings.context).context
     writing = settings.executor_context or reading
-    contexts = {READER: reading, DRY_RUN: settings.dry_run_context or writing, EXECUTOR: writing}
+    contexts = {READER: reading}
+    if not only_reads:
+        contexts |= {DRY_RUN: settings.dry_run_context or writing, EXECUTOR: writing}
     opened: dict[str, Connection] = {}
     users: dict[str, str] = {}
     async with AsyncExitStack() as stack:
@@ -64,11 +70,22 @@ async def account_lines(settings: Settings, namespace: str | None) -> AsyncItera
                     yield line
             except ClusterError as error:
                 yield Line(Mark.BROKEN, what, str(error))
+        if only_reads:
+            detail = "not asked about, nor the fence: mcp.groups is without remediation, and no executor_context or dry_run_context is set"
+            step = "To propose and execute with the command line all the same, set both; without, they would go as the account that reads."
+            yield Line(Mark.GOOD, "accounts that try and write", detail, step)
+            return
         if writing == reading:
             step = "Set executor_context and dry_run_context to accounts with the roles that smokejumper rbac prints."
             yield Line(Mark.MISSING, "separate accounts", "one account reads and writes, so who takes over what reads can write", step)
         async for line in _fence(opened, [users[context] for role, context in contexts.items() if role != READER and context in users]):
             yield line
+
+
+def _only_reads(settings: Settings) -> bool:
+    """Whether somebody said so: `smokejumper rbac` prints the reader alone then. An account set for writing is meant to write."""
+    groups = settings.mcp.groups
+    return groups is not None and "remediation" not in groups and not settings.executor_context and not settings.dry_run_context
 
 
 async def _rights(
@@ -124,8 +141,8 @@ async def _fence(opened: dict[str, Connection], users: list[str]) -> AsyncIterat
             unseen.append(name)
         elif not found:
             absent.append(f"{kind} {name}")
-        elif kind.endswith("Policy") and found.get("spec", {}).get("validations") != document["spec"]["validations"]:
-            other.append(name)
+        elif not holds(document["spec"], found.get("spec")):
+            other.append(f"{kind} {name}")
     if absent:
         step = "smokejumper fence | kubectl apply --server-side -f -"
         yield Line(Mark.MISSING, "fence", f"{', '.join(absent)} not installed: nothing in the cluster bounds our accounts but RBAC", step)
@@ -137,11 +154,31 @@ async def _fence(opened: dict[str, Connection], users: list[str]) -> AsyncIterat
         yield Line(Mark.MISSING, "fence", f"{', '.join(other)} is not what this version prints", step)
     else:
         yield Line(Mark.GOOD, "fence", "installed" + await _parameters(opened.values()))
-    strangers = sorted({user for user in users if not user.startswith(OURS)})
-    if strangers and not absent:
-        named = present(", ".join(strangers), 300)
+    if (outside := strangers(users)) and not absent:
+        named = present(", ".join(outside), 300)
         step = f"Let Smokejumper write as the accounts {OURS}* that smokejumper rbac prints."
         yield Line(Mark.MISSING, "fence", f"it holds only {OURS}*, and not {named}", step)
+
+
+def strangers(users: Iterable[str]) -> list[str]:
+    """Those whom the fence does not hold; a user that the cluster does not tell (empty) may be one or not."""
+    return sorted({user for user in users if user and not user.startswith(OURS)})
+
+
+def holds(printed: object, found: object) -> bool:
+    """Whether a spec in the cluster is the printed one: all of it in its order, and nothing more than the API server fills in.
+
+    More would narrow it: a selector, `matchResources`, `excludeResourceRules`, names of resources.
+    """
+    if isinstance(printed, dict):
+        return (
+            isinstance(found, dict)
+            and all(key in found and holds(value, found[key]) for key, value in printed.items())
+            and all(not value or value == FILLED_IN.get(key) for key, value in found.items() if key not in printed)
+        )
+    if isinstance(printed, list):
+        return isinstance(found, list) and len(printed) == len(found) and all(map(holds, printed, found))
+    return printed == found
 
 
 async def _parameters(connections: Iterable[Connection]) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from oncall.cli import run
-from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, READER
+from oncall.fence import BOUNDS
+from oncall.roles import ACCOUNTS, ADMISSION, DRY_RUN, EXECUTOR, NAMESPACE, READER
 from tests.deploy.conftest import Fenced, Run
 
 
@@ -65,3 +66,36 @@ def test_the_doctor_says_what_an_account_lacks(smokejumper: Run, monkeypatch: py
     assert " more in namespace default: " in said
     ((mark, said),) = found(out, "separate accounts")
     assert (mark, "one account reads and writes" in said) == ("missing", True)
+
+
+def test_the_doctor_asks_nothing_of_writers_where_the_server_only_reads(
+    accounts: Fenced, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMOKEJUMPER_MCP__GROUPS", '["core", "gpu"]')
+    arguments = ["--state", str(tmp_path / "state"), "--kubeconfig", str(accounts.kubeconfig(tmp_path))]
+    assert run([*arguments, "doctor", "--context", ACCOUNTS[READER]]) == 0
+    out = capsys.readouterr().out
+    ((mark, said),) = found(out, "account that reads")
+    assert (mark, said) == ("ok", f"system:serviceaccount:{NAMESPACE}:reader (context reader)")
+    assert [mark for mark, _ in found(out, "accounts that try and write")] == ["ok"]
+    assert found(out, "fence") == found(out, "separate accounts") == []
+    # Who sets an account that writes means it to write.
+    monkeypatch.setenv("SMOKEJUMPER_EXECUTOR_CONTEXT", ACCOUNTS[EXECUTOR])
+    assert run([*arguments, "doctor", "--context", ACCOUNTS[READER]]) == 0
+    out = capsys.readouterr().out
+    assert len(found(out, "account that tries and writes")) == len(found(out, "fence")) == 1
+
+
+def test_the_doctor_knows_a_fence_that_holds_nobody(smokejumper: Run, fenced: Fenced) -> None:
+    """A binding with `matchResources` still stands, and binds only what it selects."""
+    kind = "ValidatingAdmissionPolicyBinding"
+    narrowed = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "nowhere"}}}
+    try:
+        fenced.admin.patch(f"{ADMISSION}/v1", kind, BOUNDS, {"spec": {"matchResources": narrowed}})
+        _, out, _ = smokejumper("doctor")
+    finally:
+        fenced.admin.patch(f"{ADMISSION}/v1", kind, BOUNDS, {"spec": {"matchResources": None}})
+    ((mark, said),) = found(out, "fence")
+    assert mark == "missing"
+    assert said.startswith(f"{kind} {BOUNDS} is not what this version prints")
+    assert found(smokejumper("doctor")[1], "fence") == [("ok", "installed")]
