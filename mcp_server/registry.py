@@ -182,7 +182,7 @@ class ToolSpec:
     """One tool. `arguments` is its input model (pydantic, extra fields forbidden), `output` the model of its structured content.
 
     `uses` names the tools whose readings it composes: what they need, it needs, beside its own `rbac`. It is of no use where none of
-    `kinds` is served, nor without its `source`.
+    `kinds` is served, nor without its `source`. It is offered where its `group` is and, if it has one, the group `beside` too.
     """
 
     name: str
@@ -197,6 +197,7 @@ class ToolSpec:
     uses: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     source: Literal["metrics", "telemetry"] | None = None
+    beside: Group | None = None
 
 
 class Toolset:

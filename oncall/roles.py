@@ -18,6 +18,7 @@ from cluster.kinds import CUSTOM_KINDS, KINDS, Kind
 from guardrails.action import TARGET_RESOURCES, WORDS, AccessRule, NamespaceName, Target, access, target
 from mcp_server.groups import GROUPS, Group
 from mcp_server.ownership import group_of
+from mcp_server.registry import Access
 
 NAMESPACE = "smokejumper"
 READER = "smokejumper-reader"
@@ -125,7 +126,8 @@ def _custom_kinds(groups: frozenset[Group]) -> tuple[Kind, ...]:
     from mcp_server.tools.catalogue import toolset
 
     tools = toolset(groups)
-    read = {(rule.api_group, name) for spec in tools for rule in tools.rules(spec.name) for name in rule.resources}
+    reading = (rule for spec in tools if spec.access is Access.READ for rule in tools.rules(spec.name))
+    read = {(rule.api_group, name) for rule in reading for name in rule.resources}
     return tuple(kind for kind in CUSTOM_KINDS if group_of(kind) in {"core", *groups} or (kind.group, kind.plural) in read)
 
 

@@ -46,4 +46,4 @@ ALL: tuple[ToolSpec, ...] = (
 def toolset(groups: Iterable[str] | None = None) -> Toolset:
     """The tools of some groups; of all groups without any said."""
     chosen = GROUPS if groups is None else tuple(groups)
-    return Toolset(ALL).only(lambda spec: spec.group in chosen)
+    return Toolset(ALL).only(lambda spec: {spec.group, spec.beside or spec.group} <= set(chosen))

@@ -54,7 +54,9 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(
         name="policy_explain",
         title="Explain what the policy would say",
-        group="investigation",
+        # It sends dry runs, which are writes to RBAC: whoever does without remediation has no account that may send them.
+        group="remediation",
+        beside="investigation",
         description="Verdict, rules, approvals and the facts that would change it, for a change that nobody has proposed. Stores nothing.",
         arguments=ChangeArguments,
         output=ProposalOutput,

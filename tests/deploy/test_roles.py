@@ -151,6 +151,10 @@ def test_roles_are_those_of_the_enabled_groups_only(capsys: pytest.CaptureFixtur
     assert may(reading, READER, Ask("list", "", "pods"))
     assert not may(reading, READER, Ask("list", "serving.kserve.io", "inferenceservices"))
     assert {d["metadata"]["name"] for d in documents(("ml",), groups=("core",)) if d["kind"] == "Role"} == {READER}
+    for group in ("investigation", "remediation"):
+        # What is only tried or written is the executor's to read.
+        assert not may(documents(groups=(group,)), READER, Ask("list", "jobset.x-k8s.io", "jobsets"))
+    assert may(documents(groups=("training",)), READER, Ask("list", "jobset.x-k8s.io", "jobsets"))
     assert documents(groups=GROUPS) == WHOLE
     assert run(["rbac", "--groups", "core,queueing"]) == 0
     assert capsys.readouterr().out == text(RBAC_HEAD, reading)

@@ -62,6 +62,11 @@ def test_a_composed_tool_needs_what_its_parts_need() -> None:
 def test_groups_select_tools() -> None:
     assert {spec.group for spec in toolset(frozenset({"core"}))} == {"core"}
     assert len(tuple(toolset())) == len(ALL)
+    # A verdict without a proposal sends dry runs: it takes both groups.
+    offered = {
+        groups: "policy_explain" in toolset(groups) for groups in (("investigation",), ("remediation",), ("investigation", "remediation"))
+    }
+    assert list(offered.values()) == [False, False, True]
 
 
 def test_no_tool_approves_and_no_reading_tool_may_write() -> None:
@@ -71,6 +76,10 @@ def test_no_tool_approves_and_no_reading_tool_may_write() -> None:
             verbs = {verb for rule in toolset().rules(spec.name) for verb in rule.verbs}
             assert verbs <= {"get", "list"}
     assert [spec.name for spec in ALL if spec.access is Access.GATED] == ["remediation_execute"]
+
+
+def test_only_tools_of_remediation_do_more_than_read() -> None:
+    assert {spec.group for spec in ALL if spec.access is not Access.READ} == {"remediation"}
 
 
 def test_no_tool_needs_secrets() -> None:

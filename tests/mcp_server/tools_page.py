@@ -61,6 +61,8 @@ async def _tool(reader: RecordedReader, spec: ToolSpec) -> str:
         lines.append(f"Offered where one of these is served: {', '.join(spec.kinds)}.\n")
     if spec.source:
         lines.append("Offered where monitoring is configured or was recorded.\n")
+    if spec.beside:
+        lines.append(f"Offered where the group `{spec.beside}` is too.\n")
     schema = input_schema(spec.arguments)
     if schema["properties"]:
         lines += ["| argument | type | |", "|---|---|---|"]
