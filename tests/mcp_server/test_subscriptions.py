@@ -106,14 +106,15 @@ async def test_who_comes_and_goes_leaves_nothing_behind() -> None:
     async with Client(server, mode="legacy") as client:
         with pytest.raises(MCPError, match="500 characters"):
             await client.subscribe_resource("x" * 501)
-        assert not subscriptions.watched
+        watched = [subscriptions.watched]
         for _ in range(20):
             await client.subscribe_resource(proposal_uri("p1"))
-            assert subscriptions.watched
+            watched.append(subscriptions.watched)
             await client.unsubscribe_resource(proposal_uri("p1"))
-            assert not subscriptions.watched
+            watched.append(subscriptions.watched)
+        assert watched == [False, *[True, False] * 20]
         [connection] = subscriptions._connections
-        assert len(connection.exit_stack._exit_callbacks) == 1
+        assert len(vars(connection.exit_stack)["_exit_callbacks"]) == 1
     assert subscriptions._connections == {}
 
 
