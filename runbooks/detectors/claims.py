@@ -16,7 +16,7 @@ from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.device_pools import Devices
-from runbooks.device_request import Claimed, Decision, Explanation, Reason, Verdict, claim_of, explain, pod_claims
+from runbooks.device_request import Claimed, Decision, Explanation, Reason, claim_of, explain, pod_claims
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.pending import Group, pending_groups
 from runbooks.scheduling import Obstacle
@@ -67,7 +67,7 @@ def _unsatisfied(world: World, group: Group) -> Iterator[Finding]:
     claims, held = pod_claims(world, group.sample)
     if claims:
         explanation = explain(world, claims, group.sample, held)
-        if explanation.verdict is Verdict.PENDING and not _about_nodes_only(group, explanation):
+        if explanation.decisions and not _about_nodes_only(group, explanation):
             yield _explained(world, group, claims, explanation)
 
 

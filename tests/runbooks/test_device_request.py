@@ -10,6 +10,7 @@ from cluster.facts.dra import ResourceClaim
 from cluster.facts.pod import Pod
 from cluster.reference import Scope
 from cluster.world import World
+from runbooks.detectors.claims import unsatisfied_claims
 from runbooks.device_request import Budget, Explanation, Reason, Verdict, explain, pod_claims
 from tests.runbooks.worlds import world
 
@@ -211,3 +212,13 @@ def test_counters_are_counted_on_every_node_of_those_that_are_alike() -> None:
     text = CLASS + "".join(slice_(name, unique(f"{name}-a", cut), where=sets.format(name)) for name in ("n1", "n2"))
     [funnel] = explained(text + claim(wants()) + pod()).funnels
     assert [(step.test, step.left) for step in funnel.steps][-1] == ("counters left", 0)
+
+
+def test_nothing_is_found_where_the_reason_is_not_found_in_time() -> None:
+    told = []
+    for left in range(60):
+        made = world(CLASS + TWO + claim(wants(", count: 2")) + pod())
+        made.once(Budget).left = left
+        told.append((explained_in(made).verdict, [item.code for item in unsatisfied_claims(made)]))
+    assert (Verdict.PENDING, []) in told
+    assert told[-1] == (Verdict.PENDING, ["dra.no-matching-device"])
