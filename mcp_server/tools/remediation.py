@@ -6,6 +6,8 @@ refused, whatever a client claims.
 
 from __future__ import annotations
 
+import json
+from itertools import accumulate
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -24,6 +26,9 @@ EVIDENCE_LIMIT = 20
 REASON_LIMIT = 1_000
 # What decides the next step is read first.
 FIRST = ("id", "state", "effect", "reason", "needs", "detail", "next_step", "digest", "summary", "missing")
+# What people who are asked to approve look at comes next; of a document that is cut, as much of it as there is room for.
+NEXT = ("cluster", "requester", "stake", "verdict", "requirement", "approvals", "reversibility", "changes", "requests")
+ORDER = {key: place for place, key in enumerate((*FIRST, *NEXT))}
 DIGEST = r"^(sha256:)?[0-9a-f]{64}$"
 
 
@@ -122,14 +127,34 @@ def document_answer(document: dict[str, Any], detail: Detail) -> Answer:
 
     def render() -> Page:
         redacted: dict[str, Any] = redact_object(document)
-        safe = {key: redacted[key] for key in sorted(redacted, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))}
+        safe = {key: redacted[key] for key in sorted(redacted, key=lambda key: ORDER.get(key, len(ORDER)))}
         lines, cut = flattened(safe, budget_bytes - TAIL_BYTES)
         more = f"{cut}; remediation_status with detail=full shows more" if cut and detail == "summary" else cut
-        # What is cut from the text is cut from the data too: neither says more than the other.
-        shown = safe if not cut else {key: safe[key] for key in FIRST if key in safe}
+        # What is cut from the text is cut from the data too, to the same size.
+        shown = safe if not cut else _fitting(safe, budget_bytes - TAIL_BYTES)
         return Page(tuple(lines), {"proposal": shown, "cut": cut}, cut=more, budget_bytes=budget_bytes)
 
     return Answer(render)
+
+
+def _fitting(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
+    """What decides the next step, whole, and of what people look at next as much as fits; of a list its first items."""
+    shown = {key: document[key] for key in FIRST if key in document}
+    left = budget_bytes - _size(shown)
+    for key in (key for key in NEXT if key in document):
+        value, room = document[key], left - _size(key) - len(": , ")
+        if isinstance(value, list):
+            sizes = accumulate(_size(item) + len(", ") for item in value)
+            value = value[: sum(size <= room for size in sizes)]
+        # Of a list of which nothing fits, an empty one would say that there is nothing.
+        if _size(value) <= room and (value or not document[key]):
+            shown[key] = value
+            left = room - _size(value)
+    return shown
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, default=str, ensure_ascii=False).encode())
 
 
 def _executor_rules() -> tuple[RBACRule, ...]:

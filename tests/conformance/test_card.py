@@ -15,6 +15,7 @@ from mcp.server.apps import APP_MIME_TYPE
 
 from cluster.recorded import RecordedReader
 from mcp_server.card import TOOLS, URI, card_page
+from mcp_server.tools.remediation import document_answer
 from tests.conformance.node import Node, find_or_install
 from tests.mcp_server.incident import open_incident
 from tests.mcp_server.test_gate import open_desk
@@ -86,6 +87,27 @@ async def test_a_proposal_of_the_gate_is_shown_whole(node: Node, tmp_path: Path,
     for words in (proposal["summary"], proposal["digest"], "pods affected", "1 of sre-oncall must agree", proposal["next_step"], "PATCH"):
         assert words in found["text"], words
     assert "Nothing on this card approves" in found["text"]
+
+
+def test_what_was_cut_is_said(node: Node, tmp_path: Path) -> None:
+    whole = {
+        **{"id": "p-1", "state": "pending", "summary": "Drain n1", "digest": "0" * 64, "stake": {"pods_affected": 80}},
+        **{"verdict": {"effect": "approve", "reason": "Needs approval"}, "requirement": {"approvals": {"sre-oncall": 1}}},
+        "changes": [{"path": f"/spec/taints/{number}", "before": None, "after": "x" * 40} for number in range(300)],
+    }
+    page = document_answer(whole, "summary").render()
+    assert page.structured["cut"]
+    found = shown(node, tmp_path, {"structuredContent": page.structured})
+    only_words(found)
+    for words in (
+        "pods affected: 80",
+        "Needs approval",
+        "1 of sre-oncall must agree",
+        "/spec/taints/0",
+        f"Left out here: {page.structured['cut']}",
+    ):
+        assert words in found["text"], words
+    assert "Left out here" not in shown(node, tmp_path, {"structuredContent": {"proposal": whole, "cut": ""}})["text"]
 
 
 def test_hostile_words_are_words(node: Node, tmp_path: Path) -> None:

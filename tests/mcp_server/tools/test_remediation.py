@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cluster.recorded import RecordedReader
+from mcp_server.diagnosis import TAIL_BYTES
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Access, Caller
+from mcp_server.result import DEFAULT_BYTES
 from mcp_server.tools.catalogue import toolset
-from mcp_server.tools.remediation import EXECUTOR_RULES
+from mcp_server.tools.remediation import EXECUTOR_RULES, document_answer
 from tests.mcp_server.incident import call, context
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +84,25 @@ async def test_the_state_of_a_proposal_is_shown_redacted(reader: RecordedReader)
     assert "hunter2" not in str(page)
     assert "\x1b" not in "\n".join(page.lines)
     assert "state: pending" in page.lines
+
+
+async def test_of_a_document_that_is_cut_people_still_see_what_they_decide_by() -> None:
+    changes = [{"path": f"/spec/{number}", "before": None, "after": "x" * 40} for number in range(300)]
+    whole = {"checks": ["y" * 200] * 9, "changes": changes, "stake": {"pods": 80}, "approvals": [], "id": "p1", "summary": "Drain n1"}
+    page = document_answer(whole, "summary").render()
+    shown = page.structured["proposal"]
+    assert page.structured["cut"]
+    assert (shown["id"], shown["summary"], shown["stake"]) == ("p1", "Drain n1", {"pods": 80})
+    assert 0 < len(shown["changes"]) < len(changes)
+    assert shown["changes"] == changes[: len(shown["changes"])]
+    assert "checks" not in shown
+    crowded = document_answer({**whole, "stake": {"pods": "z" * (DEFAULT_BYTES - TAIL_BYTES - 120)}}, "summary").render()
+    assert "changes" not in crowded.structured["proposal"]
+    assert len(json.dumps(shown)) <= DEFAULT_BYTES
+    assert document_answer({"id": "p1", "checks": ["y"]}, "summary").render().structured == {
+        "proposal": {"id": "p1", "checks": ["y"]},
+        "cut": "",
+    }
 
 
 async def test_an_unknown_proposal_is_refused(reader: RecordedReader) -> None:
