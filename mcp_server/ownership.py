@@ -7,7 +7,7 @@ from mcp_server.arguments import nearest
 from mcp_server.errors import ToolRefusal
 from mcp_server.groups import GROUPS, Group
 
-# Whose custom resources a group is about, by API group; of an API group that is not here, the core's diagnoses speak.
+# Whose custom resources a group is about, by API group or by kind; of what is not here, the core's diagnoses speak.
 _OWNERS: dict[str, Group] = {
     "serving.kserve.io": "inference",
     "inference.networking.k8s.io": "inference",
@@ -25,7 +25,7 @@ _OWNERS: dict[str, Group] = {
     "trainer.kubeflow.org": "training",
     "jobset.x-k8s.io": "training",
     "kubeflow.org": "training",
-    "argoproj.io": "training",
+    "workflows.argoproj.io": "training",
     "snapshot.storage.k8s.io": "storage",
     "objectstorage.k8s.io": "storage",
 }
@@ -42,7 +42,7 @@ def parse_groups(text: str) -> tuple[Group, ...]:
 
 def group_of(kind: Kind) -> Group:
     """The group whose tools read that custom kind."""
-    return _OWNERS.get(kind.group, "core")
+    return _OWNERS.get(f"{kind.plural}.{kind.group}") or _OWNERS.get(kind.group, "core")
 
 
 def kinds_of(group: Group) -> tuple[Kind, ...]:

@@ -16,6 +16,7 @@ from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.catalogue import Role, code_of
 from runbooks.causes import merged
+from runbooks.changes import DEPLOYERS
 from runbooks.finding import Certainty, Finding, LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
 from runbooks.graph import Graph
 from runbooks.traffic import is_system
@@ -24,8 +25,9 @@ REPLICA_LOGS = 2
 FOCUS_LOGS = 24
 FOCUS_PODS = 2
 LAST_RESORT_WORKLOADS = 40
-# Deprecated since Kubernetes 1.33 in favour of EndpointSlices; only read where those are missing.
-_ON_DEMAND = frozenset({Endpoints.kind})
+# Endpoints are deprecated since Kubernetes 1.33 in favour of EndpointSlices and only read where those are missing; what deploys is read
+# by whoever asks what changed.
+_ON_DEMAND = frozenset({Endpoints.kind, *DEPLOYERS})
 
 
 def base_wants() -> tuple[Want, ...]:

@@ -79,7 +79,7 @@ TOOLS: tuple[ToolSpec, ...] = (
         arguments=ChangesListArguments,
         output=TableOutput,
         access=Access.READ,
-        rbac=rules_of(BY_NAME[kind] for kind in KINDS),
+        rbac=rules_of(BY_NAME[kind] for kind in (*KINDS, *DEPLOYERS)),
         run=_changes_list,
     ),
 )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from cluster.kinds import BY_NAME
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
+from runbooks.changes import DEPLOYERS
 from runbooks.finding import Certainty, Finding, LogWant, ObjectsWant, Source, Want, cite
 from runbooks.plans import REPLICA_LOGS, base_wants, focus_wants, last_resort, next_wants
 from tests.runbooks.worlds import world
@@ -41,6 +43,9 @@ def test_pods_are_read_first_and_each_kind_once() -> None:
     wants = base_wants()
     assert wants[0] == ObjectsWant("Pod")
     assert len(set(wants)) == len(wants)
+    # What deploys is known, and read by whoever asks what changed.
+    assert not {ObjectsWant(name) for name in DEPLOYERS} & set(wants)
+    assert set(DEPLOYERS) <= set(BY_NAME)
 
 
 def test_replicas_of_one_workload_are_not_all_read() -> None:
