@@ -185,8 +185,14 @@ ALIASES: dict[str, str] = {
 
 
 def find_kind(word: str) -> Kind | None:
-    """The kind that a person means by `deploy`, `deployments`, `Deployment`; None when there is no such kind here."""
-    lowered = word.lower()
-    if lowered in ALIASES:
-        return BY_NAME[ALIASES[lowered]]
-    return next((kind for kind in BY_NAME.values() if lowered in (kind.name.lower(), kind.plural)), None)
+    """The kind that a person means by `deploy`, `deployments`, `Deployment`, or as kubectl prints it: `deployment.apps`,
+    `deployments.v1.apps`; None when there is no such kind here."""
+    name, _, qualifier = word.lower().partition(".")
+    if name in ALIASES:
+        found: Kind | None = BY_NAME[ALIASES[name]]
+    else:
+        found = next((kind for kind in BY_NAME.values() if name in (kind.name.lower(), kind.plural)), None)
+    if found is None or not qualifier:
+        return found
+    groups = (found.group, *found.also)
+    return found if qualifier in {*groups, *(f"{found.version}.{group}" for group in groups)} else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -23,12 +25,14 @@ GAP_NAMES_SHOWN = 6
 STYLES = {Certainty.PROVEN: "bold green", Certainty.LIKELY: "bold yellow", Certainty.POSSIBLE: "bold"}
 
 
-def print_diagnosis(console: Console, diagnosis: Diagnosis, remedies: Sequence[tuple[Candidate, ...]]) -> None:
-    """The whole diagnosis, bounded; `remedies` are the candidates of each cause, in the same order."""
+def print_diagnosis(
+    console: Console, diagnosis: Diagnosis, remedies: Sequence[tuple[Candidate, ...]], recording: Path | None = None
+) -> None:
+    """The whole diagnosis, bounded; `remedies` are the candidates of each cause, in the same order, of a cluster or of a recording."""
     console.print(_headline(diagnosis))
     for number, (cause, candidates) in enumerate(zip(diagnosis.causes[:CAUSES_SHOWN], remedies, strict=False), start=1):
         console.print()
-        _print_cause(console, number, cause, candidates, diagnosis.now)
+        _print_cause(console, number, cause, candidates, diagnosis.now, recording)
     _rest(console, "causes", max(0, len(diagnosis.causes) - CAUSES_SHOWN), "-o json shows all")
     if diagnosis.advisories:
         console.print("\nadvisories (nothing fails because of these)", style="bold")
@@ -73,12 +77,13 @@ def missing_line(missing: Missing) -> str:
     return f"{missing.what} ({missing.why.value}{detail}){step}"
 
 
-def propose_command(candidate: Candidate) -> str:
-    """The command line that proposes a candidate."""
+def propose_command(candidate: Candidate, recording: Path | None = None) -> str:
+    """The command line that proposes a candidate, or rehearses it on the recording that it was found in."""
     target = candidate.target
     where = f" -n {target.namespace}" if target.namespace else ""
     options = "".join(_option(name, value) for name, value in candidate.parameters.items() if value is not None)
-    return f"smokejumper propose {candidate.action} {target.kind}/{target.name}{where}{options}"
+    rehearsed = f" --recording {shlex.quote(str(recording))}" if recording is not None else ""
+    return f"smokejumper propose {candidate.action} {target.kind}/{target.name}{where}{options}{rehearsed}"
 
 
 def _option(name: str, value: object) -> str:
@@ -108,7 +113,9 @@ def _headline(diagnosis: Diagnosis) -> Text:
     return Text.assemble((diagnosis.scope, "bold"), "  ", (verdict, style), f"  at {diagnosis.now.isoformat(timespec='seconds')}")
 
 
-def _print_cause(console: Console, number: int, cause: Cause, candidates: tuple[Candidate, ...], now: datetime) -> None:
+def _print_cause(
+    console: Console, number: int, cause: Cause, candidates: tuple[Candidate, ...], now: datetime, recording: Path | None
+) -> None:
     since = f"  since {age(cause.since, now)}" if cause.since else ""
     console.print(
         Text.assemble(
@@ -133,7 +140,7 @@ def _print_cause(console: Console, number: int, cause: Cause, candidates: tuple[
         console.print(_indented(f"hand over: {cause.handover}"))
     for candidate in candidates[:2]:
         console.print(_indented(f"fix: {candidate.why}"))
-        console.print(Padding(Text(propose_command(candidate), style="cyan"), (0, 0, 0, 5), expand=False), soft_wrap=True)
+        console.print(Padding(Text(propose_command(candidate, recording), style="cyan"), (0, 0, 0, 5), expand=False), soft_wrap=True)
 
 
 def _evidence_line(item: Evidence, now: datetime) -> str:

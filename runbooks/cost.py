@@ -162,8 +162,10 @@ def report(
         node = ObjectRef(Node.kind, None, offer.node)
         for holder in offer.holders:
             whose = team(holder.workload.namespace) or holder.workload.namespace or NOBODY
-            use = "idle" if holder.workload.key in idle else "working" if _works(world, holder) else "not ready"
-            count(use, holder.workload, whose, holder.count * weight, offer)
+            at_work = 0.0 if holder.workload.key in idle else holder.count * weight * _working(world, holder)
+            rest = "idle" if holder.workload.key in idle else "not ready"
+            count("working", holder.workload, whose, at_work, offer)
+            count(rest, holder.workload, whose, holder.count * weight - at_work, offer)
         unused = "closed" if offer.closed else "stranded" if offer.strands else "free"
         count(unused, node, NOBODY, offer.free * weight, offer)
         count("sick", node, NOBODY, offer.sick * weight, offer)
@@ -181,7 +183,7 @@ def report(
     )
 
 
-def _works(world: World, holder: Holder) -> bool:
-    """Whether any of its pods does; of pods that were not seen nothing bad is said."""
+def _working(world: World, holder: Holder) -> float:
+    """The share of its pods that are ready; of pods that were not seen nothing bad is said."""
     pods = [pod for ref in holder.pods if (pod := world.get(Pod, ref.namespace, ref.name)) is not None]
-    return not pods or any(pod.ready for pod in pods)
+    return sum(pod.ready for pod in pods) / len(pods) if pods else 1.0

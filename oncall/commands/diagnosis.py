@@ -65,7 +65,7 @@ def diagnose(
         investigation = random_id("inv")
         with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
             concluded = asyncio.run(_diagnose(invocation, asked, investigation))
-    _print(concluded, output)
+    _print(concluded, output, recording)
     if exit_code and concluded.diagnosis.causes:
         raise typer.Exit(1)
 
@@ -122,7 +122,7 @@ def resume(
     invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus).with_loki(loki)
     with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
         concluded = asyncio.run(_resume(invocation, investigation, recording, now))
-    _print(concluded, output)
+    _print(concluded, output, recording)
 
 
 async def _resume(invocation: Invocation, investigation: str, recording: Path | None, now: str | None) -> Conclusion:
@@ -152,7 +152,7 @@ async def _remediation(settings: Settings, reader: Reader) -> AsyncIterator[Reme
         yield remediation(desk, person, "cli")
 
 
-def _print(concluded: Conclusion, output: Output) -> None:
+def _print(concluded: Conclusion, output: Output, recording: Path | None) -> None:
     if output is Output.JSON:
         import json
 
@@ -166,7 +166,7 @@ def _print(concluded: Conclusion, output: Output) -> None:
         from oncall.render import print_diagnosis
         from oncall.screen import console
 
-        print_diagnosis(console(), concluded.diagnosis, concluded.remedies)
+        print_diagnosis(console(), concluded.diagnosis, concluded.remedies, recording)
     if concluded.proposal is not None and concluded.proposal.id:
         proposal = concluded.proposal
         typer.echo(f"proposed {proposal.id}: {proposal.summary} ({proposal.state}). {proposal.detail}", err=True)

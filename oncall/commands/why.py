@@ -75,7 +75,7 @@ async def _why(settings: Settings, complaint: Complaint, name: str, namespace: s
         subject, pods = await _find(reader, name, namespace)
         scope = Scope(reader.cluster, (namespace,), subject)
         concluded = await investigate(settings, reader, scope, QUESTIONS[complaint].format(name=name))
-    return told(subject, pods, concluded)
+    return told(subject, pods, concluded, recording)
 
 
 async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, tuple[Pod, ...]]:
@@ -102,14 +102,14 @@ async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, t
     raise UsageError(f"nothing that can be seen in {namespace} is called {name!r}{seen}.{unseen}{more}")
 
 
-def told(subject: ObjectRef, pods: tuple[Pod, ...], concluded: Conclusion) -> list[str]:
+def told(subject: ObjectRef, pods: tuple[Pod, ...], concluded: Conclusion, recording: Path | None = None) -> list[str]:
     """The answer, in the asker's terms: how it stands, why, how that is known, who can change it, what helps."""
     from oncall.render import gaps
 
     diagnosis = concluded.diagnosis
     lines = [f"{subject.name} ({subject.kind} in {subject.namespace}): {standing(pods)}"]
     for cause, candidates in list(zip(diagnosis.causes, concluded.remedies, strict=False))[:CAUSES_SHOWN]:
-        lines += ["", *_cause(cause, candidates, subject)]
+        lines += ["", *_cause(cause, candidates, subject, recording)]
     if len(diagnosis.causes) > CAUSES_SHOWN:
         lines.append(f"… {len(diagnosis.causes) - CAUSES_SHOWN} more causes; smokejumper diagnose shows them")
     if not diagnosis.causes:
@@ -122,7 +122,7 @@ def told(subject: ObjectRef, pods: tuple[Pod, ...], concluded: Conclusion) -> li
     return lines
 
 
-def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef) -> list[str]:
+def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef, recording: Path | None) -> list[str]:
     from oncall.render import propose_command
 
     lines = [f"{'Because' if cause.certainty.word == 'proven' else 'Probably because'}: {cause.title} ({cause.certainty.word})"]
@@ -135,7 +135,7 @@ def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef) 
         lines.append(f"  who acts on it: {cause.handover}")
     if candidates:
         lines.append(f"  what helps: {candidates[0].why}")
-        lines.append(f"  to ask for it: {propose_command(candidates[0])}")
+        lines.append(f"  to ask for it: {propose_command(candidates[0], recording)}")
     return lines
 
 

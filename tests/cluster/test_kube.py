@@ -297,7 +297,9 @@ async def test_custom_kinds_are_found_by_the_word_people_use(api: FakeApi, reade
     assert isinstance(fact, CustomObject)
     assert (fact.ref.kind, fact.spec) == ("Widgets", {"size": 3})
     assert await reader.find_kind("gadgets") is None
-    assert await reader.find_kind("deploy") is BY_NAME["Deployment"]
+    for word in ("deploy", "deployment.apps", "deployments.apps", "Deployment.v1.apps"):
+        assert await reader.find_kind(word) is BY_NAME["Deployment"]
+    assert await reader.find_kind("deployments.example.com") is None
 
 
 @pytest.mark.anyio

@@ -41,7 +41,7 @@ def test_a_diagnosis_names_the_rollout_with_event_and_both_revisions(smokejumper
     assert "event Failed" in out
     assert "v0.33.0-cu13x" in out
     assert "revision 1" in out
-    assert "smokejumper propose rollout_undo Deployment/serve -n ml --to-revision 1" in out
+    assert f"smokejumper propose rollout_undo Deployment/serve -n ml --to-revision 1 --recording {RECORDING}" in out.replace("\n", "")
 
 
 def test_json_is_the_documented_form(smokejumper: Run) -> None:

@@ -90,8 +90,8 @@ def test_what_it_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("SMOKEJUMPER_PRICES__CURRENCY", "EUR")
     assert run(["--state", str(tmp_path), "cost", "--recording", ROLLOUT]) == 0
     out = capsys.readouterr().out
-    assert "working    4 devices, 10.00 EUR" in out
-    assert "ml: working 4 devices, 10.00 EUR" in out
+    assert "working    3 devices, 7.50 EUR" in out
+    assert "ml: working 3 devices, 7.50 EUR; not ready 1 device, 2.50 EUR" in out
     assert run(["--state", str(tmp_path), "cost", "--recording", ROLLOUT, "-o", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["currency"] == "EUR"

@@ -124,11 +124,13 @@ class Storm:
             if time.monotonic() - since >= SLEEP_SECONDS:
                 del self._asleep[pid]
                 self._awake[pid] = process
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def _strike(self, pid: int) -> None:
         self.weather.bolts += 1
-        os.kill(pid, signal.SIGKILL)
+        # It may have ended since it was looked at; then the fork server has reaped it.
+        self._awake[pid].kill()
 
 
 def set_scene(client: ApiClient, items: tuple[Item, ...]) -> None:
