@@ -74,7 +74,8 @@ def stage(lab: Lab, prometheus: Prometheus, request: pytest.FixtureRequest) -> I
 
 
 def _of_here(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and {"stage", "name"} <= set(item.fixturenames)
+    """Scenes have fixtures of the same names."""
+    return isinstance(item, pytest.Function) and item.path == Path(__file__) and {"stage", "name"} <= set(item.fixturenames)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -55,5 +55,5 @@ async def test_a_target_that_is_not_there_is_refused_in_words(settings: Settings
 
 async def test_prices_are_the_configured_ones(settings: Settings) -> None:
     page = await asked(settings, "cost_report")
-    assert "working    4 devices, 10.00 EUR" in page.lines
+    assert "working    3 devices, 7.50 EUR" in page.lines
     assert not [line for line in page.lines if line.startswith("without a price")]
