@@ -84,9 +84,11 @@ class ControlPlane:
         return (self.logs / f"{program}.log").read_text("utf-8", errors="replace")
 
     def stage_errors(self) -> list[str]:
-        """What kwok could not play: templates that fail are told nowhere but in its log. Objects deleted meanwhile are no errors."""
+        """What kwok could not play: templates that fail are told nowhere but in its log. Objects deleted meanwhile, and what would be made
+        in a namespace that goes, are no errors."""
         records = (json.loads(line) for line in self.log_text("kwok").splitlines() if line.startswith("{"))
-        failed = (record for record in records if record.get("level") == "ERROR" and "not found" not in record.get("err", ""))
+        gone = ("not found", "because it is being terminated")
+        failed = (item for item in records if item.get("level") == "ERROR" and not any(words in item.get("err", "") for words in gone))
         return [f"{record.get('stage')}: {record['msg']}: {record.get('err')}" for record in failed]
 
     def kubeconfig(self, user: str) -> Path:
