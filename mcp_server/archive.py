@@ -23,12 +23,16 @@ from mcp_server.diagnosis import diagnosis_page
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Caller, Investigated, ToolContext
 from mcp_server.result import age, fence, text_of
-from mcp_server.subscriptions import investigation_uri
 from runbooks.finding import QUOTE_LIMIT, Evidence
 
 KEPT = 200
 KEPT_FOR = timedelta(hours=8)
 STEP_LIMIT = 500
+
+
+def investigation_uri(investigation_id: str) -> str:
+    """The resource of an investigation."""
+    return f"smokejumper://investigations/{investigation_id}"
 
 
 class Phase(enum.Enum):

@@ -37,11 +37,6 @@ def proposal_uri(proposal_id: str) -> str:
     return f"smokejumper://proposals/{proposal_id}"
 
 
-def investigation_uri(investigation_id: str) -> str:
-    """The resource of an investigation."""
-    return f"smokejumper://investigations/{investigation_id}"
-
-
 class Subscriptions(InMemorySubscriptionBus):
     """The listen streams of the newer era, which the SDK keeps, and the subscribed connections of the older one."""
 

@@ -38,3 +38,13 @@ def test_help_imports_nothing_heavy() -> None:
 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_investigation_imports_no_server() -> None:
+    code = (
+        "import sys; import agent.investigation, oncall.assembly, oncall.commands.diagnosis; "
+        "heavy = {'mcp', 'starlette', 'uvicorn', 'sqlalchemy', 'cedarpy', 'celpy'} & set(sys.modules); "
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
