@@ -20,7 +20,7 @@ from cluster.world import World
 from guardrails.accelerator import vendor_of
 from runbooks.inventory import Offer
 from runbooks.levels import levels
-from runbooks.scheduling import requests_of
+from runbooks.scheduling import accelerators_of
 
 DAY = timedelta(hours=24)
 # Serving needs room for bursts: above this share of busy time queues grow quickly.
@@ -80,7 +80,7 @@ def surplus_replicas(world: World, offers: Iterable[Offer], price: Callable[[Off
     held: dict[ObjectRef, list[Pod]] = defaultdict(list)
     for pod in world.all(Pod):
         owner = world.top_owner(pod.ref)
-        if owner.kind in _REPLICATED and pod.ready and _devices(pod):
+        if owner.kind in _REPLICATED and pod.ready and accelerators_of(pod.spec):
             held[owner].append(pod)
     found = []
     for workload, pods in held.items():
@@ -95,9 +95,9 @@ def surplus_replicas(world: World, offers: Iterable[Offer], price: Callable[[Off
         cost = (
             None
             if any(rate is None for rate in rates)
-            else sum(_devices(pod) * (rate or 0.0) for pod, rate in zip(extra, rates, strict=True))
+            else sum(accelerators_of(pod.spec) * (rate or 0.0) for pod, rate in zip(extra, rates, strict=True))
         )
-        devices = sum(_devices(pod) for pod in extra)
+        devices = sum(accelerators_of(pod.spec) for pod in extra)
         found.append(Surplus(workload, len(pods), enough, devices, None if cost is None else round(cost, 2)))
     return tuple(sorted(found, key=lambda item: (-item.devices, str(item.workload))))
 
@@ -109,10 +109,6 @@ def _hourly(offers: Iterable[Offer], price: Callable[[Offer], float | None]) -> 
         if not offer.part:
             rates[offer.node].add(price(offer))
     return {node: rate for node, found in rates.items() if len(found) == 1 and (rate := next(iter(found))) is not None}
-
-
-def _devices(pod: Pod) -> float:
-    return sum(amount for name, amount in requests_of(pod.spec).items() if vendor_of(name) is not None)
 
 
 def _by_container(pod: Pod) -> dict[str, float]:

@@ -19,6 +19,7 @@ from cluster.facts.pod import NodeSelector, NodeSelectorTerm, Pod, PodAffinityTe
 from cluster.facts.storage import PersistentVolume, PersistentVolumeClaim
 from cluster.quantity import parse_quantity
 from cluster.world import World
+from guardrails.accelerator import vendor_of
 
 
 class Obstacle(enum.Enum):
@@ -184,6 +185,11 @@ def requests_of(spec: PodSpec) -> dict[str, float]:
 def _requested(requests: Mapping[str, str | int | float] | None, limits: Mapping[str, str | int | float] | None) -> list[tuple[str, float]]:
     merged = {**(limits or {}), **(requests or {})}
     return [(resource, value) for resource, quantity in merged.items() if (value := parse_quantity(quantity)) is not None]
+
+
+def accelerators_of(spec: PodSpec) -> float:
+    """How many accelerators a pod asks for, of all vendors."""
+    return sum(amount for name, amount in requests_of(spec).items() if vendor_of(name) is not None)
 
 
 def amount_text(resource: str, value: float) -> str:

@@ -17,11 +17,10 @@ from cluster.facts.pod import Pod
 from cluster.reading import LogText
 from cluster.reference import ObjectRef
 from cluster.world import World
-from guardrails.accelerator import vendor_of
 from runbooks.detectors.models import TRAINING, TRAINING_KINDS
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.logs import moment_in
-from runbooks.scheduling import requests_of
+from runbooks.scheduling import accelerators_of
 
 # transformers "Saving model checkpoint to …", Megatron-LM "successfully saved checkpoint at iteration …", torchtitan and others.
 _SAVED = re.compile(r"(?i)sav(?:ed|ing)\b.{0,40}\bcheckpoint|checkpoint.{0,60}\bsaved\b")
@@ -52,7 +51,7 @@ def work_unsaved(world: World) -> Iterator[Finding]:
         if span is not None and (job not in found or (span.saved, span.begin) > (found[job].saved, found[job].begin)):
             found[job] = span
     for job, span in found.items():
-        held = sum(_accelerators(pod) for pod in world.pods_of(job))
+        held = sum(accelerators_of(pod.spec) for pod in world.pods_of(job))
         age = span.end - span.begin
         lost = held * age.total_seconds() / 3600
         if age < LONG or lost < LOST_HOURS:
@@ -81,11 +80,7 @@ def _unsaved(pod: Pod, container: str, log: LogText) -> _Span | None:
 
 def _trains(world: World, pod: Pod) -> bool:
     words = (" ".join((*(item.command or ()), *(item.args or ()))) for item in pod.spec.containers)
-    return bool(_accelerators(pod)) and (world.top_owner(pod.ref).kind in TRAINING_KINDS or any(map(TRAINING.search, words)))
-
-
-def _accelerators(pod: Pod) -> float:
-    return sum(amount for name, amount in requests_of(pod.spec).items() if vendor_of(name) is not None)
+    return bool(accelerators_of(pod.spec)) and (world.top_owner(pod.ref).kind in TRAINING_KINDS or any(map(TRAINING.search, words)))
 
 
 DETECTORS: tuple[Detector, ...] = (work_unsaved,)

@@ -16,10 +16,9 @@ from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef
 from cluster.timestamps import parse_time
 from cluster.world import World
-from guardrails.accelerator import vendor_of
 from runbooks.detectors.jobs import STALE
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
-from runbooks.scheduling import requests_of
+from runbooks.scheduling import accelerators_of
 
 # How each kind says that it gave up: a condition by this name.
 _BY_CONDITION = ("JobSet", "TrainJob", "PyTorchJob", "MPIJob")
@@ -52,7 +51,7 @@ def _certainty(world: World, at: datetime | None) -> Certainty:
 def _failed(world: World, item: CustomObject, said: Evidence, words: str) -> Finding:
     pods = world.pods_of(item.ref)
     bad = sorted((pod for pod in pods if _ended(pod) is not None), key=lambda pod: (str(_ended(pod)), pod.name))
-    accelerators = sum(_accelerators(pod) for pod in pods)
+    accelerators = sum(accelerators_of(pod.spec) for pod in pods)
     text = f"{item.ref.kind} {item.namespace}/{item.name} failed ({words[:_TEXT]})."
     wants: tuple[LogWant, ...] = ()
     evidence = [said]
@@ -93,10 +92,6 @@ def _exit(pod: Pod) -> Evidence:
             quote = f"exit code {ended.exit_code} {ended.reason or ''}".strip()
             return cite(Source.FIELD, pod.ref, f"status.containerStatuses[{status.name}].state.terminated", quote, ended.finished_at)
     return cite(Source.FIELD, pod.ref, "status.phase", f"{pod.status.phase} {pod.status.reason or ''}".strip())
-
-
-def _accelerators(pod: Pod) -> float:
-    return sum(amount for name, amount in requests_of(pod.spec).items() if vendor_of(name) is not None)
 
 
 def ray_cluster_broken(world: World) -> Iterator[Finding]:

@@ -16,13 +16,12 @@ from cluster.facts.pod import Pod
 from cluster.reading import Series
 from cluster.reference import ObjectRef
 from cluster.world import World
-from guardrails.accelerator import vendor_of
 from runbooks.detectors.models import TRAINING, TRAINING_KINDS
 from runbooks.detectors.throttling import CLOCK_SHARE
 from runbooks.finding import Certainty, Detector, Finding, Source, cite
 from runbooks.levels import Level, levels
 from runbooks.measurement import NAME_LABEL
-from runbooks.scheduling import requests_of
+from runbooks.scheduling import accelerators_of
 
 _CLOCK = re.compile(r"DCGM_FI_DEV_SM_CLOCK$")
 _BUSY = re.compile(r"DCGM_FI_DEV_GPU_UTIL$|DCGM_FI_PROF_GR_ENGINE_ACTIVE$")
@@ -64,7 +63,7 @@ def idle_devices(world: World) -> Iterator[Finding]:
             grouped[level.ref].append(level.series)
     for ref, series in grouped.items():
         pod = world.get(Pod, ref.namespace, ref.name)
-        devices = sum(amount for name, amount in requests_of(pod.spec).items() if vendor_of(name) is not None) if pod is not None else 0
+        devices = accelerators_of(pod.spec) if pod is not None else 0
         samples = [item for one in series for item in one.samples]
         span = max(item.at for item in samples) - min(item.at for item in samples)
         busiest = max(_percent(one, item.value) for one in series for item in one.samples)
