@@ -23,7 +23,8 @@ from msgspec import DecodeError, Struct, json
 
 from guardrails.leaves import BODY_AT, COLUMNS, Leaves, Problem
 
-BATCH = 1024
+# So that a batch stays in the cache of a processor: with four times as many, hashing takes a tenth longer.
+BATCH = 256
 _APPROVER = '{"approver":"'
 
 

@@ -25,7 +25,8 @@ from guardrails.replay import Replay
 from guardrails.store import approvals, blobs, checkpoints, delegations, emergencies, entries, proposals, spending, switches
 from guardrails.story import Story, ballot, is_same_requirement
 
-BATCH = 1024
+# As in `guardrails.hashing`.
+BATCH = 256
 
 
 class _Action(Struct, gc=False):
