@@ -67,23 +67,28 @@ class Catalogue(Struct, frozen=True):
     def served(self, kind: Kind) -> tuple[Kind, ...]:
         """The kind as this server serves it, once for each group it lives in; none where it is absent.
 
-        Facts of a built-in kind know one version. Of a custom kind any is read: ours, else the server's own choice. What only a
-        request can tell is answered as if it were served.
+        Facts of a built-in kind know one version, and those that it calls `earlier`. Of a custom kind any is read: ours, else the server's
+        own choice. What only a request can tell is answered as if it were served.
         """
         if not kind.group or self.groups is None:
             return (kind,)
         groups = ((group, self._version(kind, group)) for group in (kind.group, *kind.also))
-        return tuple(msgspec.structs.replace(kind, group=group, version=version, also=()) for group, version in groups if version)
+        return tuple(
+            msgspec.structs.replace(kind, group=group, version=version, also=(), earlier=()) for group, version in groups if version
+        )
 
     def _version(self, kind: Kind, group: str) -> str | None:
         known = (self.groups or {}).get(group, ())
-        ours = [item for item in known if group == kind.group and item.version == kind.version]
+        wanted = (kind.version, *kind.earlier) if group == kind.group else ()
+        ours = [item for version in wanted for item in known if item.version == version]
         others = [item for item in known if item not in ours] if kind.fact is CustomObject else []
         return next((item.version for item in (*ours, *others) if _may_have(item, kind.plural)), None)
 
     def other_versions(self, kind: Kind) -> tuple[str, ...]:
-        """Versions of the kind's group other than the one we read."""
-        return tuple(item.version for item in (self.groups or {}).get(kind.group, ()) if item.version != kind.version)
+        """Versions of the kind's group other than those that we read, and that may have the kind."""
+        read = {kind.version, *kind.earlier}
+        known = (self.groups or {}).get(kind.group, ())
+        return tuple(item.version for item in known if item.version not in read and _may_have(item, kind.plural))
 
     def find(self, word: str) -> Kind | None:
         """A kind that this server serves and that we have no facts for, by kind, plural, singular or short name (`pods.example.org`

@@ -13,7 +13,8 @@ from cluster.facts.meta import Fact
 class Kind(Struct, frozen=True):
     """One kind: `group` is "" for core; `plural` is the resource name in the API path; `fact` is what its objects decode into.
 
-    `also` are further groups in which the same thing lives: an earlier group of it, or another project's kind of that name.
+    `also` are further groups in which the same thing lives: an earlier group of it, or another project's kind of that name. `earlier`
+    are versions, newest first, that the fact reads too, for servers that have no better one.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Kind(Struct, frozen=True):
     namespaced: bool
     fact: type[Fact]
     also: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -39,8 +41,12 @@ class Kind(Struct, frozen=True):
         return f"{self.path}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
-def _kind(fact: type[Fact], group: str, version: str, plural: str, *, namespaced: bool = True) -> Kind:
-    return Kind(fact.kind, group, version, plural, namespaced, fact)
+def _kind(fact: type[Fact], group: str, version: str, plural: str, *, namespaced: bool = True, earlier: tuple[str, ...] = ()) -> Kind:
+    return Kind(fact.kind, group, version, plural, namespaced, fact, earlier=earlier)
+
+
+# Before 1.34 (resource.k8s.io/v1) a server has v1beta2 (1.33) or v1beta1 (1.32).
+_DRA_BETAS = ("v1beta2", "v1beta1")
 
 
 KINDS: tuple[Kind, ...] = (
@@ -97,10 +103,10 @@ KINDS: tuple[Kind, ...] = (
         namespaced=False,
     ),
     _kind(config.APIService, "apiregistration.k8s.io", "v1", "apiservices", namespaced=False),
-    _kind(dra.ResourceClaim, "resource.k8s.io", "v1", "resourceclaims"),
-    _kind(dra.ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates"),
-    _kind(dra.ResourceSlice, "resource.k8s.io", "v1", "resourceslices", namespaced=False),
-    _kind(dra.DeviceClass, "resource.k8s.io", "v1", "deviceclasses", namespaced=False),
+    _kind(dra.ResourceClaim, "resource.k8s.io", "v1", "resourceclaims", earlier=_DRA_BETAS),
+    _kind(dra.ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", earlier=_DRA_BETAS),
+    _kind(dra.ResourceSlice, "resource.k8s.io", "v1", "resourceslices", namespaced=False, earlier=_DRA_BETAS),
+    _kind(dra.DeviceClass, "resource.k8s.io", "v1", "deviceclasses", namespaced=False, earlier=_DRA_BETAS),
 )
 
 

@@ -317,7 +317,8 @@ class KubeReader:
 
     async def documents(self, kind: Kind, scope: Scope) -> Reading[tuple[dict[str, Any], ...]]:
         """All objects of a kind, whole except for managedFields and the last-applied copy. For recordings; facts are for diagnosis."""
-        typed = {"apiVersion": kind.api_version, "kind": kind.name}
+        homes = await self._homes(kind)
+        typed = {"apiVersion": homes[0].api_version, "kind": kind.name}
         reading = await self._sweep(kind, scope, None, JSON, msgspec.json.Decoder(dict[str, Any]).decode)
         return Reading(tuple(tidy(typed | item) for item in reading.value), reading.missing, reading.cost)
 
@@ -524,8 +525,8 @@ class KubeReader:
         return Reading(tuple(items), (*rest_of(failure, len(items)), *malformed(complaints, what, kind, namespace)), cost)
 
     async def _homes(self, kind: Kind) -> tuple[Kind, ...]:
-        """Where one object of a kind may be; a built-in kind's place needs no discovery."""
-        if kind.fact is not CustomObject:
+        """Where objects of a kind may be; the place of a built-in kind of one version needs no discovery."""
+        if kind.fact is not CustomObject and not kind.earlier:
             return (kind,)
         catalogue, _ = await self._served()
         return catalogue.served(kind) or (kind,)

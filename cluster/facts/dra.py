@@ -53,29 +53,22 @@ class SubRequest(ExactRequest, frozen=True, kw_only=True):
     name: str = ""
 
 
-class DeviceRequest(_Part, frozen=True, kw_only=True):
+_NOTHING_ASKED = ExactRequest()
+
+
+class DeviceRequest(ExactRequest, frozen=True, kw_only=True):
+    """The fields of an ExactRequest itself are v1beta1's only, and moved to `exactly`."""
+
     name: str = ""
     exactly: ExactRequest | None = None
     first_available: tuple[SubRequest, ...] | None = None
-    # v1beta1 only.
-    device_class_name: str = ""
-    selectors: tuple[DeviceSelector, ...] | None = None
-    allocation_mode: str = "ExactCount"
-    count: int = 1
-    admin_access: bool | None = None
-    tolerations: tuple[DeviceToleration, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.exactly is None and self.device_class_name:
-            exactly = ExactRequest(
-                device_class_name=self.device_class_name,
-                selectors=self.selectors,
-                allocation_mode=self.allocation_mode,
-                count=self.count,
-                admin_access=self.admin_access,
-                tolerations=self.tolerations,
-            )
-            force_setattr(self, "exactly", exactly)
+            parts = {part: getattr(self, part) for part in ExactRequest.__struct_fields__}
+            force_setattr(self, "exactly", ExactRequest(**parts))
+            for part in parts:
+                force_setattr(self, part, getattr(_NOTHING_ASKED, part))
 
     @property
     def alternatives(self) -> tuple[tuple[str, ExactRequest], ...]:

@@ -6,12 +6,14 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.credentials import ExecPlugin, Impersonation, Server, Target, User
 from cluster.errors import RefusedReadError
 from cluster.facts.config import ConfigMap
+from cluster.facts.dra import Device, DeviceAttribute, ExactRequest, ResourceClaim, ResourceSlice
 from cluster.facts.event import CustomObject
 from cluster.facts.pod import Pod
 from cluster.fleet import Fleet
@@ -214,10 +216,39 @@ async def test_absent_kinds_cost_one_discovery_in_all(api: FakeApi, reader: Kube
 
 @pytest.mark.anyio
 async def test_another_version_is_absent_and_says_which_there_is(api: FakeApi, reader: KubeReader) -> None:
-    api.reply("/apis", groups(**{"resource_k8s_io": {"v1beta1": ["resourceclaims"]}}))
+    api.reply("/apis", groups(**{"resource_k8s_io": {"v1alpha3": ["resourceclaims"], "v1alpha2": ["podschedulingcontexts"]}}))
     (gap,) = (await reader.objects(BY_NAME["ResourceClaim"], ALL)).missing
     assert gap.why is Why.ABSENT_KIND
-    assert "v1beta1" in gap.detail
+    assert gap.detail == "resource.k8s.io is served only as v1alpha3; v1 is read here"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("versions", "request_", "device"),
+    [
+        (["v1beta1"], {"deviceClassName": "gpu", "count": 2}, {"basic": {"attributes": {"model": {"string": "H100"}}}}),
+        (["v1beta1", "v1beta2"], {"exactly": {"deviceClassName": "gpu", "count": 2}}, {"attributes": {"model": {"string": "H100"}}}),
+    ],
+)
+async def test_device_claims_are_read_in_the_newest_version_that_is_served(
+    api: FakeApi, reader: KubeReader, versions: list[str], request_: dict[str, Any], device: dict[str, Any]
+) -> None:
+    api.reply("/apis", groups(**{"resource_k8s_io": {version: ["resourceclaims", "resourceslices"] for version in versions}}))
+    path = f"/apis/resource.k8s.io/{versions[-1]}"
+    claim = {"metadata": {"name": "one", "namespace": "ml"}, "spec": {"devices": {"requests": [{"name": "r", **request_}]}}}
+    api.objects(f"{path}/resourceclaims", "ResourceClaim", [claim])
+    api.reply(f"{path}/namespaces/ml/resourceclaims/one", document(claim))
+    api.objects(f"{path}/resourceslices", "ResourceSlice", [{"metadata": {"name": "s"}, "spec": {"devices": [{"name": "d", **device}]}}])
+    claims, slices = [await reader.objects(BY_NAME[kind], ALL) for kind in ("ResourceClaim", "ResourceSlice")]
+    assert (claims.missing, slices.missing) == ((), ())
+    assert isinstance(claims.value[0], ResourceClaim)
+    assert [way for item in claims.value[0].spec.devices.requests or () for way in item.alternatives] == [
+        ("r", ExactRequest(device_class_name="gpu", count=2))
+    ]
+    assert isinstance(slices.value[0], ResourceSlice)
+    assert slices.value[0].spec.devices == (Device(name="d", attributes={"model": DeviceAttribute(string="H100")}),)
+    assert await reader.raw(BY_NAME["ResourceClaim"], "ml", "one") == claim
+    assert [item["apiVersion"] for item in (await reader.documents(BY_NAME["ResourceClaim"], ALL)).value] == [path.removeprefix("/apis/")]
 
 
 @pytest.mark.anyio

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from cluster.fleet import Fleet
-from cluster.kinds import CUSTOM_KINDS, KINDS
+from cluster.kinds import BY_NAME, CUSTOM_KINDS, KINDS
 from cluster.kube import KubeReader
 from cluster.reading import Why
 from cluster.recorded import RecordedReader
@@ -92,6 +93,44 @@ async def test_every_kind_reads_page_by_page_and_a_recording_agrees(reader: Kube
         container = next((tmp_path / "recording" / "logs").iterdir()).name.removesuffix(".log").split("__")[2].removesuffix(".previous")
         log = await reader.logs(ContainerRef(scene.expect.namespace, sick, container), previous=False, limit_bytes=10_000)
         assert log.value.lines
+
+
+@pytest.mark.anyio
+async def test_device_claims_say_the_same_in_every_version_of_their_api(reader: KubeReader, lab: Lab) -> None:
+    with lab.namespace() as namespace:
+        api = "resource.k8s.io/v1"
+        exactly = {
+            "deviceClassName": "gpu",
+            "count": 2,
+            "selectors": [{"cel": {"expression": "true"}}],
+            "tolerations": [{"key": "sick", "operator": "Exists"}],
+            "capacity": {"requests": {"memory": "10Gi"}},
+        }
+        requests = [{"name": "one", "exactly": exactly}, {"name": "two", "firstAvailable": [{"name": "old", "deviceClassName": "gpu"}]}]
+        claim = {"devices": {"requests": requests, "constraints": [{"requests": ["one"], "distinctAttribute": "example.com/numa"}]}}
+        device = {
+            "name": "d",
+            "attributes": {"numa": {"int": 1}},
+            "capacity": {"memory": {"value": "40Gi"}},
+            "taints": [{"key": "sick", "value": "79", "effect": "NoSchedule"}],
+        }
+        pool = {"name": namespace, "generation": 1, "resourceSliceCount": 1}
+        slice_ = {"driver": "gpu.example.com", "pool": pool, "allNodes": True, "devices": [device]}
+        lab.apply({"apiVersion": api, "kind": "ResourceClaim", "metadata": {"name": "c", "namespace": namespace}, "spec": claim})
+        lab.apply(
+            {"apiVersion": api, "kind": "ResourceClaimTemplate", "metadata": {"name": "t", "namespace": namespace}, "spec": {"spec": claim}}
+        )
+        lab.apply({"apiVersion": api, "kind": "ResourceSlice", "metadata": {"name": namespace}, "spec": slice_})
+        try:
+            for name in ("ResourceClaim", "ResourceClaimTemplate", "ResourceSlice"):
+                kinds = [msgspec.structs.replace(BY_NAME[name], version=version) for version in ("v1", "v1beta2", "v1beta1")]
+                readings = [await reader.objects(kind, Scope("lab", (namespace,))) for kind in kinds]
+                assert [reading.missing for reading in readings] == [(), (), ()]
+                newest, *older = [{str(fact.ref): msgspec.to_builtins(fact)["spec"] for fact in reading.value} for reading in readings]
+                assert newest
+                assert older == [newest, newest]
+        finally:
+            lab.client().delete(api, "ResourceSlice", namespace)
 
 
 @pytest.mark.anyio

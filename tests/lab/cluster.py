@@ -257,6 +257,8 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--allow-privileged=true",
+            # As clusters of 1.32 and 1.33 serve them, converted by the server from what it keeps.
+            "--runtime-config=resource.k8s.io/v1beta1=true,resource.k8s.io/v1beta2=true",
             "--kubelet-preferred-address-types=InternalIP",
             f"--kubelet-certificate-authority={files.authority}",
             f"--audit-policy-file={HERE / 'audit-policy.yaml'}",
