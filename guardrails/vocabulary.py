@@ -120,7 +120,8 @@ _OWNERS = (REPLICA_SET, STATEFUL_SET, DAEMON_SET, JOB)
 
 
 class RolloutUndo(Word):
-    """Put an earlier pod template back. Without `to_revision`, the newest revision that differs from the current template."""
+    """Put an earlier pod template back. Without `to_revision`, the newest earlier revision that differs from the current template, and
+    only while the current one is not rolled out and ready: of a healthy workload, somebody has to name the revision."""
 
     action: Literal["rollout_undo"] = "rollout_undo"
     to_revision: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None

@@ -17,15 +17,13 @@ from guardrails.action import (
     SetImage,
     SetResources,
 )
+from guardrails.changes.history import Revision, bare_template, choices, healthy, history_of, images
 from guardrails.changes.plan import Change, owner_notes, patch, restart_body, restarted_at, unseen
 from guardrails.errors import Impossible
-from guardrails.manifest import annotations_of, controller, fingerprint, leaf_paths, merge_difference, selector
+from guardrails.manifest import fingerprint, leaf_paths, merge_difference, selector
 from guardrails.port import Observed
 from guardrails.quantity import observed_amount
 from guardrails.verification import FieldIs, Query, RolloutComplete
-
-REVISION = "deployment.kubernetes.io/revision"
-HASH_LABEL = "pod-template-hash"
 
 
 def needs(action: Action, raw: dict[str, Any]) -> tuple[Query, ...]:
@@ -43,7 +41,7 @@ def observed_fields(action: Action, raw: dict[str, Any]) -> dict[str, Any]:
 
 def plan(action: Action, observed: Observed, now: datetime) -> Change:
     if isinstance(action, RolloutUndo):
-        return _undo(action, observed)
+        return _undo(action, observed, now)
     if isinstance(action, RolloutRestart):
         return _restart(action, observed, now)
     if isinstance(action, SetImage):
@@ -65,27 +63,45 @@ def _rollout_can_move(observed: Observed) -> None:
         raise Impossible(f"{on} has rollingUpdate.partition {partition}: a rollout would reach only some pods.")
 
 
-def _undo(action: RolloutUndo, observed: Observed) -> Change:
+def _undo(action: RolloutUndo, observed: Observed, now: datetime) -> Change:
     on = observed.target
     _rollout_can_move(observed)
-    current = _template(observed.object.get("spec", {}).get("template") or {})
-    history = _history(observed)
-    now_at = max((revision for revision, template in history if template == current), default=None)
+    current = bare_template(observed.object.get("spec", {}).get("template") or {})
+    history = history_of(observed)
+    now_at = max((revision.number for revision in history if revision.template == current), default=None)
     if action.to_revision is None:
-        earlier = [(r, t) for r, t in history if t != current and (now_at is None or r < now_at)]
-        if not earlier:
-            raise Impossible(f"{on} has no earlier revision to go back to.", next_step=unseen(observed))
-        revision, wanted = max(earlier, key=lambda item: item[0])
+        chosen = _earlier(observed, [revision for revision in history if revision.template != current], now_at, now)
     else:
-        revision = action.to_revision
-        kept = dict(history)
-        if revision not in kept:
-            raise Impossible(f"{on} keeps no revision {revision}.", next_step=f"Kept: {sorted(kept) or 'none'}. {unseen(observed)}")
-        wanted = kept[revision]
-        if wanted == current:
-            raise Impossible(f"{on} has the template of revision {revision} already.")
-    summary = f"Roll {on} back to revision {revision}" + (f" from {now_at}" if now_at else "")
-    return _template_change(action, observed, current, wanted, f"{summary}: {leaf_paths(merge_difference(current, wanted))}")
+        kept = {revision.number: revision for revision in history}
+        if action.to_revision not in kept:
+            known = f"Kept: {sorted(kept) or 'none'}. {unseen(observed)}"
+            raise Impossible(f"{on} keeps no revision {action.to_revision}.", next_step=known)
+        chosen = kept[action.to_revision]
+        if chosen.template == current:
+            raise Impossible(f"{on} has the template of revision {chosen.number} already.")
+    before, after = images(current), images(chosen.template)
+    shown = f"{after} again" if before == after else f"{after} instead of {before}"
+    summary = f"Roll {on} back to revision {chosen.number}" + (f" from {now_at}" if now_at else "") + f" ({shown})"
+    paths = leaf_paths(merge_difference(current, chosen.template))
+    return _template_change(action, observed, current, chosen.template, f"{summary}: {paths}")
+
+
+def _earlier(observed: Observed, others: list[Revision], now_at: int | None, now: datetime) -> Revision:
+    """The newest revision before the one in force. Raises Impossible where there is none, and where the one in force works.
+
+    A healthy workload was rolled back or rolled forward already: then the revision before it is the broken one as likely as not.
+    """
+    on = observed.target
+    earlier = [revision for revision in others if now_at is None or revision.number < now_at]
+    if not earlier:
+        raise Impossible(f"{on} has no earlier revision to go back to.", next_step=unseen(observed))
+    works = healthy(observed)
+    if works:
+        raise Impossible(
+            f"{on} is healthy{f' at revision {now_at}' if now_at else ''}: {works}. An earlier revision may be the broken one.",
+            next_step=f"Name the one to go back to as to_revision: {choices(others, now)}. {unseen(observed)}".strip(),
+        )
+    return max(earlier, key=lambda revision: revision.number)
 
 
 def _template_change(action: Action, observed: Observed, current: dict[str, Any], wanted: dict[str, Any], summary: str) -> Change:
@@ -98,41 +114,6 @@ def _template_change(action: Action, observed: Observed, current: dict[str, Any]
         summary=summary,
         notes=owner_notes(observed),
     )
-
-
-def _history(observed: Observed) -> list[tuple[int, dict[str, Any]]]:
-    """(revision, template) of the ReplicaSets or ControllerRevisions that this workload controls."""
-    found: list[tuple[int, dict[str, Any]]] = []
-    for raw in observed.related:
-        owner = controller(raw)
-        if owner is None or owner.get("uid") != observed.target.uid:
-            continue
-        if raw.get("kind") == "ReplicaSet":
-            revision = str(annotations_of(raw).get(REVISION, ""))
-            if revision.isdigit():
-                found.append((int(revision), _template(raw.get("spec", {}).get("template") or {})))
-        elif raw.get("kind") == "ControllerRevision" and isinstance(raw.get("data"), dict):
-            template = (raw["data"].get("spec") or {}).get("template")
-            if template:
-                found.append((int(raw.get("revision", 0)), _template(template)))
-    return found
-
-
-def _template(raw: dict[str, Any]) -> dict[str, Any]:
-    """A pod template without what the controllers add to their copy of it: hash label, patch directive, nulls."""
-    template: dict[str, Any] = _without_nulls(raw)
-    template.pop("$patch", None)
-    labels = template.get("metadata", {}).get("labels", {})
-    labels.pop(HASH_LABEL, None)
-    return template
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
 
 
 def _restart(action: RolloutRestart, observed: Observed, now: datetime) -> Change:
@@ -179,14 +160,14 @@ def container_of(spec: dict[str, Any], name: str, where: str) -> tuple[str, int]
 def _set_image(action: SetImage, observed: Observed) -> Change:
     on = observed.target
     _rollout_can_move(observed)
-    current = _template(observed.object.get("spec", {}).get("template") or {})
+    current = bare_template(observed.object.get("spec", {}).get("template") or {})
     field, index = container_of(current.get("spec", {}), action.container, str(on))
     before = current["spec"][field][index].get("image")
     if before == action.image:
         raise Impossible(f"Container {action.container} of {on} has this image already.")
     ran = {
-        container.get("image"): revision
-        for revision, template in sorted(_history(observed), key=lambda item: item[0])
+        container.get("image"): number
+        for number, template, _ in sorted(history_of(observed), key=lambda revision: revision.number)
         for container in (*(template.get("spec", {}).get("containers") or ()), *(template.get("spec", {}).get("initContainers") or ()))
         if container.get("name") == action.container
     }
@@ -220,7 +201,7 @@ def with_resources(container: dict[str, Any], action: SetResources, where: str) 
 def _set_resources(action: SetResources, observed: Observed) -> Change:
     on = observed.target
     _rollout_can_move(observed)
-    current = _template(observed.object.get("spec", {}).get("template") or {})
+    current = bare_template(observed.object.get("spec", {}).get("template") or {})
     field, index = container_of(current.get("spec", {}), action.container, str(on))
     wanted = copy.deepcopy(current)
     wanted["spec"][field][index] = with_resources(current["spec"][field][index], action, str(on))

@@ -34,7 +34,9 @@ def propose(
     action: Annotated[str, typer.Argument(help="What to do; smokejumper proposals actions lists them.")],
     subject: Annotated[str, typer.Argument(metavar="KIND/NAME", help="Like deploy/serve or node/gpu-1.")],
     namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Of the object.")] = None,
-    to_revision: Annotated[int | None, typer.Option(help="For rollout_undo; default: the newest that differs.")] = None,
+    to_revision: Annotated[
+        int | None, typer.Option(help="For rollout_undo; default: the one before, if the present is not healthy.")
+    ] = None,
     replicas: Annotated[int | None, typer.Option(help="For scale.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any parameter of the action. May be repeated; lists by commas.")

@@ -46,6 +46,72 @@ def test_undo_takes_the_newest_that_differs() -> None:
     assert "revision 1" in plan(RolloutUndo(to_revision=1), deployment(), *history).summary
 
 
+def healthy(kind: str = "Deployment", **status: Any) -> dict[str, Any]:
+    """The workload rolled out and ready, at revision 2."""
+    raw = deployment() | {"kind": kind}
+    raw["status"] |= {"updatedReplicas": 3, "readyReplicas": 3, "conditions": [{"type": "Available", "status": "True"}]} | status
+    if kind == "DaemonSet":
+        raw["status"] |= {"desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 3}
+    return raw
+
+
+def kept(kind: str, number: int, image: str, made: str) -> dict[str, Any]:
+    """What the workload keeps of a revision."""
+    raw = replica_set(number, image)
+    if kind != "Deployment":
+        raw |= {"kind": "ControllerRevision", "revision": number, "data": {"spec": {"template": template(image)}}}
+        raw["metadata"]["ownerReferences"][0]["kind"] = kind
+    raw["metadata"]["creationTimestamp"] = made
+    return raw
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
+def test_undo_of_what_is_healthy_asks_for_the_revision(kind: str) -> None:
+    made = (("web:1", "2026-11-20T10:00:00Z"), ("web:2", "2026-11-24T10:00:00Z"), ("web:3", "2026-11-25T09:59:00Z"))
+    history = [kept(kind, number, image, at) for number, (image, at) in enumerate(made, start=1)]
+    with pytest.raises(Impossible) as refused:
+        plan(RolloutUndo(), healthy(kind), *history)
+    assert str(refused.value) == (
+        f"{kind}/shop/web is healthy at revision 2: 3 of 3 pods have the present template and are ready. An earlier revision may be the "
+        "broken one. Name the one to go back to as to_revision: 3 (web:3, 1 minute old), 1 (web:1, 5 days old)."
+    )
+    assert "revision 1 from 2 (web:1 instead of web:2)" in plan(RolloutUndo(to_revision=1), healthy(kind), *history).summary
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        deployment(),
+        healthy(readyReplicas=2),
+        healthy(updatedReplicas=2),
+        healthy(observedGeneration=1),
+        healthy(conditions=[{"type": "Available", "status": "False"}]),
+        healthy("StatefulSet", readyReplicas=2),
+        healthy("DaemonSet", observedGeneration=1),
+        healthy(replicas=0, updatedReplicas=0, readyReplicas=0) | {"spec": deployment()["spec"] | {"replicas": 0}},
+    ],
+    ids=["rolling out", "not ready", "not updated", "not seen", "not available", "of a set", "of a daemon", "no pods"],
+)
+def test_undo_of_what_is_not_known_to_work_needs_no_revision(raw: dict[str, Any]) -> None:
+    history = [kept(raw["kind"], number, f"web:{number}", "2026-11-20T10:00:00Z") for number in (1, 2)]
+    assert "back to revision 1 from 2 (web:1 instead of web:2)" in plan(RolloutUndo(), raw, *history).summary
+
+
+def test_undo_lists_the_newest_few_revisions() -> None:
+    history = [kept("Deployment", number, f"web:{number}", "2026-11-25T07:00:00Z") for number in range(1, 9)]
+    with pytest.raises(Impossible, match=r"8 \(web:8, 3 hours old\), 7 .*, 4 \(web:4, 3 hours old\) and 2 older\.$"):
+        plan(RolloutUndo(), healthy(), *history)
+
+
+def test_undo_says_when_the_image_stays() -> None:
+    raw = deployment()
+    raw["spec"]["template"]["spec"]["nodeSelector"] = {"gpu": "yes"}
+    assert "(web:2 again): spec.nodeSelector" in plan(RolloutUndo(), raw, replica_set(1, "web:2")).summary
+    many = [{"name": f"c{number}", "image": f"side:{number}"} for number in range(5)]
+    raw["spec"]["template"]["spec"]["containers"] = many
+    assert "instead of side:0, side:1, side:2 and 2 more)" in plan(RolloutUndo(), raw, replica_set(1, "web:2")).summary
+
+
 def test_undo_ignores_what_other_workloads_own() -> None:
     with pytest.raises(Impossible, match="no earlier revision"):
         plan(RolloutUndo(), deployment(), replica_set(1, "web:1", owner="other"), HISTORY[1])
