@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from cluster.endpoint import DETAIL_LIMIT, Endpoint, EndpointClient
 from cluster.presets import BY_NAME, PRESETS
-from cluster.promql import ANY, EXPORTED, LONG_MINUTES, MOVED, Form, Preset, render
+from cluster.promql import ANY, EXPORTED, HOLDERS, LONG_MINUTES, MOVED, Form, Preset, render
 from cluster.reading import Cost, MetricQuery, Missing, Reading, Sample, Series, Why
 from cluster.reference import Scope, Window
 from cluster.telemetry import Alert, Telemetry
@@ -155,10 +155,11 @@ class Prometheus:
         gaps: list[Missing] = []
         cost, answered = Cost(), False
         for form in forms:
-            reading = await self._range(render(form, preset.of, namespaces, labels), window, preset.about, form.called, limit)
+            of = form.of or preset.of
+            reading = await self._range(render(form, of, namespaces, labels), window, preset.about, form.called, limit)
             cost += reading.cost
             for item in reading.value:
-                if preset.of != "pod" or not namespaces or item.labels.get("namespace") in (*namespaces, None):
+                if of != "pod" or not namespaces or item.labels.get("namespace") in (*namespaces, None):
                     found.setdefault(_identity(item.labels), item)
             answered = answered or bool(reading.value)
             gaps += (gap for gap in reading.missing if gap.why is not Why.NOT_FOUND)
@@ -227,6 +228,9 @@ def _read(result: _Result, called: str, moments: dict[float, datetime]) -> Serie
         moved = labels.pop(f"{EXPORTED}{key}", "")
         if moved:
             labels[key] = moved
+    for pod, namespace in HOLDERS:
+        if labels.get(pod) and labels.get(namespace):
+            labels |= {"pod": labels[pod], "namespace": labels[namespace]}
     labels[NAME_LABEL] = called or labels.get(NAME_LABEL, "")
     samples = []
     for at, text in (result.value,) if result.value is not None else result.values:

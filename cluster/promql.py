@@ -21,13 +21,19 @@ _PLAIN_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A scraper that keeps its own labels moves those of the exporter here (Prometheus configuration, `honor_labels`).
 EXPORTED = "exported_"
 MOVED = ("namespace", "pod", "container", "node", "service")
+# What exporters call the pod that has a device, and its namespace, where not so: the Gaudi exporter, Intel's XPU Manager.
+HOLDERS = (("pod_name", "pod_namespace"), ("kube_pod", "kube_namespace"))
 
 
 class Form(Struct, frozen=True):
-    """One way to ask. `called` is the metric that the result is, where the expression drops names; "" where it keeps them."""
+    """One way to ask. `called` is the metric that the result is, where the expression drops names; "" where it keeps them.
+
+    `of` is what its series belong to where that differs from its preset's.
+    """
 
     expression: str
     called: str = ""
+    of: str = ""
 
     @property
     def names(self) -> frozenset[str]:

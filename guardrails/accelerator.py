@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 class Vendor(NamedTuple):
     """One vendor. `resources` are extended resources, by exact name or by a prefix that ends in `-`, `_` or `/`; `parts` are those that
-    hand out pieces of devices that another resource counts already. `models` are node labels that name the product, best first.
+    hand out pieces of devices that another resource counts already. `models` are node labels that name the product, best first;
+    `device` is what people call one.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Vendor(NamedTuple):
     drivers: tuple[str, ...]
     models: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    device: str = "GPU"
 
 
 # Sources: NVIDIA k8s-device-plugin and gpu-feature-discovery README; ROCm k8s-device-plugin and its node labeller; Intel device plugins
@@ -37,14 +39,15 @@ VENDORS: tuple[Vendor, ...] = (
         ("amd.com/gpu.product-name",),
     ),
     Vendor("Intel", ("gpu.intel.com/i915", "gpu.intel.com/xe"), ("gpu.intel.com",), ("gpu.intel.com/product",)),
-    Vendor("Intel Gaudi", ("habana.ai/gaudi",), ("gaudi.intel.com",)),
-    Vendor("Google TPU", ("google.com/tpu",), ("tpu.google.com",), ("cloud.google.com/gke-tpu-accelerator",)),
+    Vendor("Intel Gaudi", ("habana.ai/gaudi",), ("gaudi.intel.com",), device="Gaudi"),
+    Vendor("Google TPU", ("google.com/tpu",), ("tpu.google.com",), ("cloud.google.com/gke-tpu-accelerator",), device="TPU chip"),
     Vendor(
         "AWS Neuron",
         ("aws.amazon.com/neuron", "aws.amazon.com/neurondevice", "aws.amazon.com/neuroncore"),
         ("neuron.aws.com",),
         ("node.kubernetes.io/instance-type",),
         ("aws.amazon.com/neuroncore",),
+        "Neuron device",
     ),
 )
 _PREFIX_ENDS = ("-", "_", "/")

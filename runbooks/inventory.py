@@ -21,7 +21,7 @@ from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver
-from runbooks.detectors import deviceerrors, devices, gpunodes, throttling, utilisation
+from runbooks.detectors import accelerators, deviceerrors, devices, gpunodes, throttling, utilisation
 from runbooks.pending import Group, pending_groups
 from runbooks.scheduling import Hurdle, Obstacle, Usage, amount_text, requests_of
 
@@ -132,7 +132,7 @@ def total(offers: Iterable[Offer]) -> Total:
     )
 
 
-_NOTING = (devices, deviceerrors, gpunodes, throttling, utilisation)
+_NOTING = (devices, deviceerrors, accelerators, gpunodes, throttling, utilisation)
 
 
 def notes(world: World) -> tuple[Note, ...]:

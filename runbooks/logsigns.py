@@ -78,11 +78,17 @@ FAILURES: tuple[Form, ...] = (
     # The container had its GPU and lost it, when the runtime wrote its device rules anew (nvidia-container-toolkit, troubleshooting).
     _form("gpu-lost", r"Failed to initialize NVML: Unknown Error"),
     _form("gpu-busy", r"CUDA-capable device\(s\) is/are busy or unavailable|GPU requires reset|CUDA_ERROR_DEVICE_UNAVAILABLE"),
-    _form("gpu-architecture", r"no kernel image is available for execution on the device|cudaErrorNoKernelImageForDevice"),
+    # libtpu, AWS Neuron's runtime (troubleshooting guides) and Habana's bridge: a process of the same host has opened the device already.
+    _form("gpu-held", r"The TPU is already in use by|NeuronCore\(s\) not available - Requested|synStatus=\d+[^\n]*Device acquire failed"),
+    _form(
+        "gpu-architecture",
+        r"no kernel image is available for execution on the device|cudaErrorNoKernelImageForDevice|hipErrorNoBinaryForGpu",
+    ),
     _form(
         "gpu-absent",
         r"no CUDA-capable device|Found no NVIDIA driver|libcuda\.so(?:\.1)?: cannot open|libnvidia-ml\.so(?:\.1)?: cannot open|"
-        r"Failed to infer device type|No CUDA GPUs are available|Torch not compiled with CUDA enabled",
+        r"Failed to infer device type|No CUDA GPUs are available|Torch not compiled with CUDA enabled|No HIP GPUs are available|"
+        r"no ROCm-capable device is detected|Could not open the nd\d+",
     ),
     _form("dataloader-shm", r"DataLoader worker .*(?:Bus error|killed by signal)|out of shared memory|bus error encountered in worker"),
     _form(
@@ -100,7 +106,8 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "cuda-oom",
         r"CUDA out of memory|OutOfMemoryError: CUDA|CUDA error: out of memory|hipErrorOutOfMemory|torch\.(?:cuda\.)?OutOfMemoryError|"
-        r"CUBLAS_STATUS_ALLOC_FAILED|RESOURCE_EXHAUSTED: Out of memory while trying to allocate",
+        r"CUBLAS_STATUS_ALLOC_FAILED|RESOURCE_EXHAUSTED: Out of memory while trying to allocate|HIP out of memory|"
+        r"Ran out of memory in memory space hbm|PT_DEVMEM Allocation failed|NRT_RESOURCE in nrt_",
     ),
     _form(
         "parallelism",

@@ -25,7 +25,7 @@ from runbooks.scheduling import accelerators_of
 DAY = timedelta(hours=24)
 # Serving needs room for bursts: above this share of busy time queues grow quickly.
 BUSY_PERCENT = 70.0
-_UTILISATION = re.compile(r"DCGM_FI_DEV_GPU_UTIL$")
+_UTILISATION = re.compile(r"DCGM_FI_DEV_GPU_UTIL$|gpu_gfx_activity$|habanalabs_utilization$")
 _REPLICATED = frozenset({"Deployment", "StatefulSet"})
 _SERVERS = _REPLICATED | {"DaemonSet"}
 

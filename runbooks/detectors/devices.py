@@ -17,7 +17,7 @@ from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
-from guardrails.accelerator import vendor_of
+from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver
 from runbooks import xid
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.pending import Group, blame_of, broken_device_nodes, pending_groups, waiting_for
@@ -44,7 +44,18 @@ _HEALTH = {
     "GpuMcuWatch": "gpu.hardware-fault",
     "GpuPmuWatch": "gpu.hardware-fault",
     "GpuDriverWatch": "gpu.driver-mismatch",
+    # node-problem-detector as AWS sets it up for Neuron, and as ROCm's GPU operator documents it.
+    "NeuronHealth": "gpu.hardware-fault",
+    "AMDGPUProblem": "gpu.hardware-fault",
 }
+# What the reason of a condition says more exactly (EKS node monitoring agent pkg/reasons; Neuron's node-problem-detector rules).
+_REASONS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"Neuron(?:HasError_)?(?:SRAM|HBM)_?UNCORRECTABLE", re.IGNORECASE), "gpu.memory-fault"),
+    (re.compile(r"^NvidiaDoubleBitError"), "gpu.memory-fault"),
+    (re.compile(r"^NvidiaNVLinkError"), "gpu.nvlink-fault"),
+)
+# What ROCm's device-metrics-exporter writes on a node of each device that it calls unhealthy, and takes away when it is well.
+_UNHEALTHY_LABEL = re.compile(r"metricsexporter\.amd\.com\.gpu\.(?P<device>[\w-]+)\.state$")
 _INNOCENT = frozenset({xid.Family.APPLICATION, xid.Family.SYMPATHETIC, xid.Family.HARMLESS})
 _OF_FAMILY = {
     xid.Family.MEMORY: "gpu.memory-fault",
@@ -166,17 +177,60 @@ def device_unhealthy(world: World) -> Iterable[Finding]:
             faulty = item.status == "True" if item.type in _HEALTH else item.type == "AcceleratedHardwareReady" and item.status == "False"
             if not faulty:
                 continue
-            code = _by_xid(item.message or "", _HEALTH.get(item.type, "gpu.hardware-fault"))
+            told = next((code for pattern, code in _REASONS if pattern.search(item.reason or "")), None)
+            code = _by_xid(item.message or "", told or _HEALTH.get(item.type, "gpu.hardware-fault"))
             if code is None:
                 continue
             proof = cite(
                 Source.FIELD, node.ref, f"status.conditions[{item.type}]", f"{item.reason}: {item.message}", item.last_transition_time
             )
-            users = tuple(pod.ref for pod in world.pods_on(node.name) if not pod.finished and uses_device(pod))
-            text = f"A GPU of node {node.name} is faulty ({item.type}): {(item.message or item.reason or 'no message')[:240]}"
+            users = tuple(pod.ref for pod in device_users(world, node))
+            said = (item.message or item.reason or "no message")[:240]
+            text = f"A {device_word(world, node)} of node {node.name} is faulty ({item.type}): {said}"
             text += xid.words_in(item.message or "")
             yield Finding(code, node.ref, Certainty.PROVEN, (proof,), text, users, since=item.last_transition_time)
+        yield from _labelled_unhealthy(world, node)
     yield from _unhealthy_in_use(world)
+
+
+def _labelled_unhealthy(world: World, node: Node) -> Iterable[Finding]:
+    found = {match["device"]: key for key, value in node.labels.items() if value == "unhealthy" and (match := _UNHEALTHY_LABEL.match(key))}
+    if found:
+        names = ", ".join(sorted(found))
+        yield Finding(
+            "gpu.hardware-fault",
+            node.ref,
+            Certainty.PROVEN,
+            tuple(cite(Source.FIELD, node.ref, f"metadata.labels[{key}]", "unhealthy") for key in sorted(found.values())[:5]),
+            f"GPU {names} of node {node.name} is called unhealthy by its exporter: pods that have it keep it, and nobody gets it anew.",
+            affects=tuple(pod.ref for pod in device_users(world, node)),
+        )
+
+
+def vendors_of(world: World, node: Node) -> tuple[Vendor, ...]:
+    """Whose accelerators a node has, by its resources or by what DRA drivers publish of it."""
+    named = (vendor_of(name) for name in node.status.capacity or {})
+    return tuple(dict.fromkeys(vendor for vendor in (*named, *world.once(_drivers).get(node.name, ())) if vendor is not None))
+
+
+def _drivers(world: World) -> dict[str, tuple[Vendor, ...]]:
+    found: dict[str, tuple[Vendor, ...]] = {}
+    for item in world.all(ResourceSlice):
+        vendor = vendor_of_driver(item.spec.driver)
+        if vendor is not None and item.spec.node_name:
+            found[item.spec.node_name] = (*found.get(item.spec.node_name, ()), vendor)
+    return found
+
+
+def device_word(world: World, node: Node) -> str:
+    """What people call a device of this node."""
+    words = {vendor.device for vendor in vendors_of(world, node)}
+    return words.pop() if len(words) == 1 else "GPU"
+
+
+def device_users(world: World, node: Node) -> tuple[Pod, ...]:
+    """The pods on a node that have accelerators and have not ended."""
+    return tuple(pod for pod in world.pods_on(node.name) if not pod.finished and uses_device(pod))
 
 
 def _by_xid(message: str, otherwise: str | None = None) -> str | None:

@@ -55,6 +55,7 @@ DEVICE_FAULTS: dict[str, tuple[str, str]] = {
     "gpu-fabric": ("accelerator.fabric", "finds GPUs that the fabric manager has not joined"),
     "gpu-lost": ("accelerator.lost", "had a GPU when it began and has lost it since"),
     "gpu-busy": ("accelerator.busy", "finds its GPU busy with what nobody sees, or in need of a reset"),
+    "gpu-held": ("accelerator.held", "finds its accelerator opened by another process"),
     "gpu-architecture": ("accelerator.architecture", "was built for other GPUs than the one it has"),
 }
 NODE_FAULTS = frozenset({"gpu-xid", "gpu-ecc", "gpu-driver", "gpu-fabric", "gpu-busy"})

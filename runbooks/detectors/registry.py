@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cluster.world import World
 from runbooks.detectors import (
+    accelerators,
     addresses,
     admission,
     applications,
@@ -54,6 +55,7 @@ from runbooks.detectors import (
     storage,
     telemetry,
     throttling,
+    tpus,
     trainings,
     unready,
     unscheduled,
@@ -96,7 +98,9 @@ ALL: tuple[Detector, ...] = (
     *provisioning.DETECTORS,
     *devices.DETECTORS,
     *deviceerrors.DETECTORS,
+    *accelerators.DETECTORS,
     *gpunodes.DETECTORS,
+    *tpus.DETECTORS,
     *claims.DETECTORS,
     *admission.DETECTORS,
     *lifecycle.DETECTORS,

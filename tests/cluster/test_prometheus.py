@@ -73,6 +73,12 @@ class TestReal:
             [series] = (await asked(prometheus.url, MetricQuery("test_moved"), hour(end), *arguments)).value
             assert series.labels == {"__name__": "test_moved", "namespace": "ml", "pod": "serve-0"}
 
+    async def test_an_exporter_that_calls_the_holder_of_a_device_by_a_name_of_its_own(self, prometheus: Prometheus, end: datetime) -> None:
+        held = {"pod_namespace": "ml", "pod_name": "fit-0", "namespace": "monitoring", "pod": "gaudi-exporter"}
+        prometheus.write([Line({"__name__": "habanalabs_pending_rows_with_double_bit_ecc_errors", "id": "3", **held}, level(end, 1.0))])
+        [series] = (await asked(prometheus.url, MetricQuery("gpu-row-remapping-pending"), hour(end), "ml")).value
+        assert (series.labels["namespace"], series.labels["pod"], series.labels["id"]) == ("ml", "fit-0", "3")
+
     async def test_an_expression(self, prometheus: Prometheus, end: datetime) -> None:
         prometheus.write([Line({"__name__": "test_requests_total", "pod": "a"}, counter(steady(end, 3.0)))])
         [series] = (await asked(prometheus.url, MetricQuery("", (), "sum(rate(test_requests_total[5m]))"), hour(end))).value

@@ -47,6 +47,13 @@ KINDS = [
     ("NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.", "gpu-xid"),
     ("RuntimeError: Found no NVIDIA driver on your system.", "gpu-absent"),
     ("CUDA driver version is insufficient for CUDA runtime version", "gpu-driver"),
+    ("RuntimeError: No HIP GPUs are available", "gpu-absent"),
+    ("2021-Nov-11 15:33:20.0161  7912:7912  ERROR  TDRV:tdrv_init_mla_phase1  Could not open the nd0", "gpu-absent"),
+    ("hipErrorNoBinaryForGpu: Unable to find code object for all current devices!", "gpu-architecture"),
+    ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB.", "cuda-oom"),
+    ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 49.34G of 32.00G hbm.", "cuda-oom"),
+    ("RuntimeError: [Rank:0] FATAL ERROR :: MODULE:PT_DEVMEM Allocation failed for size::939524096 (896)MB", "cuda-oom"),
+    ("Failure: NRT_RESOURCE in nrt_tensor_allocate", "cuda-oom"),
     ("Error code 404: The model `llama-3` does not exist.", "model-name"),
     # Starting.
     ("exec /app/checkout: exec format error", "exec-format"),

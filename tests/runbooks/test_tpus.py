@@ -1,0 +1,92 @@
+"""TPU slices: a pod takes the chips of exactly one host, and a slice works with all its hosts or not at all."""
+
+from __future__ import annotations
+
+from runbooks.detectors.tpus import DETECTORS
+from runbooks.finding import Certainty, Finding
+from tests.runbooks.worlds import world
+
+HOST = """
+---
+kind: Node
+metadata: {{name: {name}, labels: {{cloud.google.com/gke-nodepool: {pool}, cloud.google.com/gke-tpu-topology: {topology}}}}}
+status:
+  capacity: {{google.com/tpu: 4}}
+  allocatable: {{google.com/tpu: {usable}}}
+  conditions: [{{type: Ready, status: "{ready}"}}]
+"""
+POD = """
+---
+kind: Pod
+metadata: {{name: {name}, namespace: ml, ownerReferences: [{{kind: Job, name: fit, controller: true}}]}}
+spec:
+  nodeSelector: {{cloud.google.com/gke-tpu-topology: {topology}}}
+  containers: [{{name: c, resources: {{limits: {{google.com/tpu: {chips}}}}}}}]
+status:
+  phase: Pending
+  conditions: [{{type: PodScheduled, status: "False", reason: Unschedulable, message: "0/4 nodes: 4 Insufficient google.com/tpu."}}]
+"""
+
+
+def hosts(count: int, topology: str = "4x4", *, sick: str = "", usable: int = 4) -> str:
+    names = [f"h{index}" for index in range(count)]
+    return "".join(
+        HOST.format(
+            name=name,
+            pool="p",
+            topology=topology,
+            usable=usable if name == sick else 4,
+            ready="False" if name == sick and usable else "True",
+        )
+        for name in names
+    )
+
+
+def waits(chips: int = 4, topology: str = "4x4", name: str = "fit-0") -> str:
+    return POD.format(chips=chips, topology=topology, name=name)
+
+
+def found(text: str) -> list[Finding]:
+    made = world(text)
+    return [finding for detector in DETECTORS for finding in detector(made)]
+
+
+def test_a_pod_that_asks_for_the_chips_of_the_whole_slice() -> None:
+    [finding] = found(hosts(4) + waits(16))
+    assert (finding.code, str(finding.subject), finding.certainty) == ("tpu.part-of-a-host", "Job/ml/fit", Certainty.PROVEN)
+    assert "Ask for 4 pods of 4 chips each" in finding.explanation
+    assert "Insufficient google.com/tpu" in finding.evidence[2].quote
+
+
+def test_a_pod_that_asks_for_less_than_a_host() -> None:
+    [finding] = found(hosts(1, "2x2") + waits(1, "2x2"))
+    assert (finding.code, finding.certainty) == ("tpu.part-of-a-host", Certainty.LIKELY)
+    refused = waits(1, "2x2").replace("phase: Pending", "phase: Failed\n  reason: UnexpectedAdmissionError")
+    assert [item.code for item in found(hosts(1, "2x2") + refused)] == ["tpu.part-of-a-host"]
+
+
+def test_a_whole_host_other_topologies_and_pods_that_run_are_no_mistake() -> None:
+    assert found(hosts(4) + waits(4)) == []
+    assert found(hosts(4) + waits(16, "8x8")) == []
+    assert found(hosts(1, "2x2") + waits(1, "2x2").replace("Pending", "Running")) == []
+
+
+def test_a_host_that_is_out_takes_its_slice_with_it() -> None:
+    for sick in (hosts(4, sick="h2"), hosts(4, sick="h2", usable=0)):
+        [finding] = found(sick + waits(4))
+        assert (finding.code, str(finding.subject)) == ("tpu.slice-broken", "Node/h2")
+        assert {str(ref) for ref in finding.affects} == {"Job/ml/fit", "Pod/ml/fit-0"}
+
+
+def test_a_host_that_is_not_there() -> None:
+    [finding] = found(hosts(3) + waits(4))
+    assert (finding.code, str(finding.subject)) == ("tpu.slice-short", "Job/ml/fit")
+    assert "3 of 4 hosts" in finding.evidence[1].quote
+
+
+def test_a_slice_is_judged_by_those_who_wait_for_it() -> None:
+    assert found(hosts(3)) == []
+    assert found(hosts(4, sick="h2")) == []
+    assert found(hosts(3) + waits(4, "2x2")) == []
+    # Hosts of a single-host pool are no slice: each stands for itself.
+    assert found(hosts(3, "2x2", sick="h1") + waits(4, "2x2")) == []
