@@ -107,6 +107,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(dra.ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", earlier=_DRA_BETAS),
     _kind(dra.ResourceSlice, "resource.k8s.io", "v1", "resourceslices", namespaced=False, earlier=_DRA_BETAS),
     _kind(dra.DeviceClass, "resource.k8s.io", "v1", "deviceclasses", namespaced=False, earlier=_DRA_BETAS),
+    _kind(dra.DeviceTaintRule, "resource.k8s.io", "v1", "devicetaintrules", namespaced=False, earlier=("v1beta2",)),
 )
 
 

@@ -16,6 +16,7 @@ from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.accelerator import vendor_of, vendor_of_driver
+from runbooks.device_pools import fenced, tainted_slices
 from runbooks.inventory import ANY_NODE, UNSEEN, sharing_of
 from runbooks.scheduling import requests_of
 
@@ -75,9 +76,9 @@ def _claimed(world: World) -> Iterator[Allocation]:
     nodes = {(item.spec.driver, item.spec.pool.name): item.spec.node_name or ANY_NODE for item in world.all(ResourceSlice)}
     tainted = {
         (item.spec.driver, item.spec.pool.name, device.name)
-        for item in world.all(ResourceSlice)
+        for item in world.once(tainted_slices)
         for device in item.spec.devices or ()
-        if device.taints
+        if fenced(device)
     }
     for claim in world.all(ResourceClaim):
         results = (claim.status.allocation.devices.results or ()) if claim.status.allocation else ()

@@ -15,13 +15,22 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from cluster.facts.dra import DeviceClaim, DeviceClass, DeviceTaint, ExactRequest, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from cluster.facts.dra import (
+    DeviceClaim,
+    DeviceClass,
+    DeviceTaint,
+    DeviceTaintRule,
+    ExactRequest,
+    ResourceClaim,
+    ResourceClaimTemplate,
+    ResourceSlice,
+)
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.device_allocation import CLAIM_LIMIT, WORK_LIMIT, Ask, Outcome, Rule, Waiver, Wanted, allocate, untolerated
-from runbooks.device_pools import Devices, View, consumption
+from runbooks.device_pools import Devices, Offer, View, consumption
 from runbooks.device_selector import Answer, attributes_named
 from runbooks.device_tally import Funnel, Tally, counted, listed, selection, values_of
 from runbooks.scheduling import Usage, matches_selector
@@ -30,6 +39,7 @@ from runbooks.scheduling import Usage, matches_selector
 INQUIRY_LIMIT = 200_000
 WORLD_LIMIT = 400_000
 _PARTIAL = "claims of other namespaces were not read: their devices look free"
+_RULES_UNSEEN = "DeviceTaintRule objects were not read: devices that they taint look usable"
 _DRIVER = re.compile(r"device\.driver\s*==\s*[\"']([^\"']+)[\"']")
 
 
@@ -223,7 +233,11 @@ class _Inquiry:
     def __init__(self, world: World, claims: tuple[Claimed, ...], pod: Pod | None, held: tuple[ResourceClaim, ...], budget: Budget) -> None:
         self.world, self.claims, self.pod, self.budget = world, claims, pod, budget
         self.devices = world.once(Devices)
-        self.partial = ResourceClaim.kind not in world.read_kinds or bool(world.scope.namespaces)
+        partial = ResourceClaim.kind not in world.read_kinds or bool(world.scope.namespaces)
+        self.unseen = (
+            *([_PARTIAL] if partial else []),
+            *([_RULES_UNSEEN] if DeviceTaintRule.kind not in world.read_kinds else []),
+        )
         self.selection = world.once(selection)
         self.wanted = tuple(wanted_of(world, claim) for claim in claims)
         self.asks = tuple(ask for claim in self.wanted for alternatives in claim.requests for ask in alternatives)
@@ -245,9 +259,9 @@ class _Inquiry:
         verdict = self._verdict(frozenset())
         funnels = tuple(self.tally.funnel(ask) for ask in self.asks)
         unevaluated = self.tally.unknown()
-        unknown = (*unevaluated, *([_PARTIAL] if self.partial else []))
+        unknown = (*unevaluated, *self.unseen)
         if verdict is Outcome.FITS:
-            certain = not self.partial and (not unevaluated or self._verdict(frozenset(), Answer.NO) is Outcome.FITS)
+            certain = not self.unseen and (not unevaluated or self._verdict(frozenset(), Answer.NO) is Outcome.FITS)
             nodes = tuple(node.name for view in self.open if self._on(view, frozenset()) is Outcome.FITS for node in view.nodes)
             return Explanation(Verdict.ALLOCATABLE if certain else Verdict.UNKNOWN, (), funnels, nodes, unknown)
         if verdict is Outcome.UNDECIDED:
@@ -396,9 +410,7 @@ class _Inquiry:
             some = f"{len(stopped)} of {len(matching)} devices that match request {_short(ask)}"
             match rule:
                 case Rule.TAINT:
-                    taint = untolerated(first.device, ask.request.tolerations or ())[0]
-                    shown = f"{first.device.name}: {taint_text(taint)}"
-                    return f"{some} have a taint that it does not tolerate ({shown}).", taint_text(taint), first.slice.ref
+                    return self._taint_words(ask, stopped, some)
                 case Rule.IN_USE:
                     holders = [*self.devices.holders.get(first.key, ()), *self.devices.sharers.get(first.key, ())]
                     for other in stopped[1:]:
@@ -418,6 +430,20 @@ class _Inquiry:
                     have = Counter(values_of(offer, tuple(wanted) or tuple(first.device.capacity or {})) for offer in stopped)
                     return f"{some} lack the capacity that it asks for ({asked}; they have {counted(have)}).", asked, first.slice.ref
         return f"{_TOGETHER.get(rule, rule.value)} leave too few devices for all requests together.", "", None
+
+    def _taint_words(self, ask: Ask, stopped: list[Offer], some: str) -> tuple[str, str, ObjectRef | None]:
+        """The taints, each with who set it; the object to look at is that of the one that most devices have."""
+        found: Counter[tuple[str, ObjectRef | None]] = Counter()
+        for offer in stopped:
+            for taint in untolerated(offer.device, ask.request.tolerations or ()):
+                rule = self.devices.rule_of(taint, offer)
+                found[taint_text(taint), rule.ref if rule else None] += 1
+        (detail, rule_ref), _ = found.most_common(1)[0]
+        shown = listed([f"{text} by {who}" if who else f"{text} by the driver" for text, who in found])
+        about = rule_ref or next(
+            offer.slice.ref for offer in stopped if any(taint_text(taint) == detail for taint in offer.device.taints or ())
+        )
+        return f"{some} have a taint that it does not tolerate ({stopped[0].device.name}: {shown}).", detail, about
 
     def _pool_words(self) -> tuple[str, str, ObjectRef | None]:
         for view in self.every:

@@ -22,6 +22,7 @@ from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver
 from runbooks.detectors import accelerators, deviceerrors, devices, gpunodes, throttling, utilisation
+from runbooks.device_pools import fenced, tainted_slices
 from runbooks.pending import Group, pending_groups
 from runbooks.scheduling import Hurdle, Obstacle, Usage, amount_text, requests_of
 
@@ -191,7 +192,7 @@ def _claimed_offers(world: World) -> Iterator[Offer]:
         pool = (item.spec.driver, item.spec.pool.name)
         newest[pool] = max(newest.get(pool, 0), item.spec.pool.generation)
     slices: dict[tuple[str, Vendor, str], list[ResourceSlice]] = defaultdict(list)
-    for item in world.all(ResourceSlice):
+    for item in world.once(tainted_slices):
         vendor = vendor_of_driver(item.spec.driver)
         if vendor is not None and item.spec.pool.generation == newest[(item.spec.driver, item.spec.pool.name)]:
             slices[(item.spec.node_name or ANY_NODE, vendor, item.spec.driver)].append(item)
@@ -203,7 +204,7 @@ def _claimed_offers(world: World) -> Iterator[Offer]:
         # Every counter set is the silicon of one device; its partitions draw on it.
         silicon = sum(len(item.spec.shared_counters or ()) for item in published)
         capacity = silicon if overlapping else len(devices)
-        sick = sum(1 for device in devices if device.taints)
+        sick = sum(1 for device in devices if fenced(device))
         node = world.get(Node, None, where)
         yield Offer(
             where,

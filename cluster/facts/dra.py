@@ -195,6 +195,35 @@ class DeviceTaint(_Part, frozen=True, kw_only=True):
     value: str | None = None
 
 
+class DeviceTaintSelector(_Part, frozen=True, kw_only=True):
+    """All that is named has to be the device's; with nothing named, every device is meant."""
+
+    driver: str | None = None
+    pool: str | None = None
+    device: str | None = None
+
+
+class DeviceTaintRuleSpec(_Part, frozen=True, kw_only=True):
+    """Without a selector it is about no device."""
+
+    device_selector: DeviceTaintSelector | None = None
+    taint: DeviceTaint = field(default_factory=DeviceTaint)
+
+
+class DeviceTaintRule(Fact, frozen=True, kw_only=True):
+    """An administrator's taint of published devices, as if their driver had set it. Its v1alpha3 has other selectors and is not read."""
+
+    kind: ClassVar[str] = "DeviceTaintRule"
+    spec: DeviceTaintRuleSpec = field(default_factory=DeviceTaintRuleSpec)
+
+    def taints(self, driver: str, pool: str, device: str) -> bool:
+        """Whether it is about that device. Source: `applyPatches` (dynamic-resource-allocation/resourceslice/tracker)."""
+        chosen = self.spec.device_selector
+        return chosen is not None and all(
+            wanted in (None, have) for wanted, have in ((chosen.driver, driver), (chosen.pool, pool), (chosen.device, device))
+        )
+
+
 class Counter(_Part, frozen=True, kw_only=True):
     value: Quantity = 0
 

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 import anyio.to_thread
 
-from cluster.facts.dra import DeviceClaim, DeviceClass, DeviceRequest, ExactRequest, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from cluster.facts.dra import (
+    DeviceClaim,
+    DeviceClass,
+    DeviceRequest,
+    DeviceTaintRule,
+    ExactRequest,
+    ResourceClaim,
+    ResourceClaimTemplate,
+    ResourceSlice,
+)
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME
@@ -23,7 +32,15 @@ from runbooks.device_tally import Funnel, Step, listed
 from runbooks.finding import Source, cite
 from runbooks.pending import pending_groups
 
-KINDS = (Node.kind, Pod.kind, ResourceClaim.kind, ResourceClaimTemplate.kind, ResourceSlice.kind, DeviceClass.kind)
+KINDS = (
+    Node.kind,
+    Pod.kind,
+    ResourceClaim.kind,
+    ResourceClaimTemplate.kind,
+    ResourceSlice.kind,
+    DeviceClass.kind,
+    DeviceTaintRule.kind,
+)
 COLUMNS = ("of", "request", "class", "wants", "test or answer", "left", "those that fail have", "best node", "evidence")
 REASONS_SHOWN = 4
 # The object asked about, what to say of it, and the explanation.

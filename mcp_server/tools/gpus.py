@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.facts.dra import ResourceClaim, ResourceSlice
+from cluster.facts.dra import DeviceTaintRule, ResourceClaim, ResourceSlice
 from cluster.facts.event import Event
 from cluster.facts.meta import Fact
 from cluster.facts.node import Node
@@ -23,7 +23,7 @@ from mcp_server.result import Cell, TableOutput, age, render_table, request
 from runbooks.finding import Source, cite
 from runbooks.inventory import Note, Offer, inventory, notes, total
 
-KINDS: tuple[type[Fact], ...] = (Node, Pod, ReplicaSet, Job, DaemonSet, ResourceSlice, ResourceClaim, Event)
+KINDS: tuple[type[Fact], ...] = (Node, Pod, ReplicaSet, Job, DaemonSet, ResourceSlice, ResourceClaim, DeviceTaintRule, Event)
 DEVICES_READ = rules_of(BY_NAME[kind.kind] for kind in KINDS)
 COLUMNS = ("node", "resource", "model", "state", "total", "held", "free", "sick", "holders", "says", "evidence")
 STATES = ("sick", "stranded", "closed", "free", "held")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from cluster.facts.dra import ResourceClaim, ResourceSlice
+from cluster.facts.dra import DeviceTaintRule, ResourceClaim, ResourceSlice
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.reference import ObjectRef
@@ -140,7 +140,8 @@ def _evidence(claim: Claimed, decision: Decision) -> Iterator[Evidence]:
             yield cite(Source.FIELD, decision.about, "", decision.detail)
     if decision.about is not None and decision.reason in _FIELDS:
         shown = decision.text if decision.reason in (Reason.SELECTOR, Reason.SELECTOR_ERROR) else decision.detail
-        yield cite(Source.FIELD, decision.about, _FIELDS[decision.reason], shown)
+        of_rule = decision.about.kind == DeviceTaintRule.kind
+        yield cite(Source.FIELD, decision.about, "spec.taint" if of_rule else _FIELDS[decision.reason], shown)
 
 
 def nearest_fit(explanation: Explanation, decision: Decision) -> str:

@@ -37,6 +37,7 @@ THEMES = (
     "admin",
     "two-claims",
     "mixed",
+    "rule",
 )
 
 
@@ -50,6 +51,7 @@ class Case:
     classes: list[Object] = field(default_factory=list)
     slices: list[Object] = field(default_factory=list)
     holders: list[Object] = field(default_factory=list)
+    rules: list[Object] = field(default_factory=list)
     claims: dict[str, Object] = field(default_factory=dict)
     templated: bool = False
     node_selector: dict[str, str] = field(default_factory=dict)
@@ -160,6 +162,8 @@ class _Generator:
         else:
             self._pools()
         self._hold()
+        if self.theme == "rule":
+            self._rules()
         self.made.templated = self.often(0.3)
         for name in ("gpu", "more")[: 2 if self.theme == "two-claims" or (self.theme == "mixed" and self.often(0.3)) else 1]:
             self.made.claims[name] = {"devices": self._claim()}
@@ -285,6 +289,22 @@ class _Generator:
                 devices.append(device)
             self._slice(f"n{place}", self._pool(f"n{place}"), {"nodeName": node_name(self.slot, place)}, devices)
 
+    def _rules(self) -> None:
+        """Taints by rule: of all devices of the driver, of a pool, of a device, of nothing."""
+        for index in range(self.chance.choice([1, 1, 2])):
+            _, pool, device = self.chance.choice(self.published)
+            chosen = self.chance.choice([{"pool": pool}, {"pool": pool, "device": device["name"]}, {"device": device["name"]}, {}])
+            effect = self.chance.choice(["NoSchedule", "NoSchedule", "NoExecute", "None"])
+            taint = {"key": f"{self.driver}/{self.chance.choice(['sick', 'repair'])}", "value": "79", "effect": effect}
+            self.made.rules.append(
+                {
+                    "apiVersion": API,
+                    "kind": "DeviceTaintRule",
+                    "metadata": {"name": f"{self.made.name}-rule-{index}"},
+                    "spec": {"deviceSelector": {"driver": self.driver, **chosen}, "taint": taint},
+                }
+            )
+
     # -- who holds what
 
     def _hold(self) -> None:
@@ -360,7 +380,7 @@ class _Generator:
             selectors = [f'device.attributes["{self.driver}"].profile == "{self.chance.choice(["whole", "half", "small"])}"']
         if selectors:
             exactly["selectors"] = [{"cel": {"expression": text}} for text in dict.fromkeys(selectors)]
-        if self.often(0.3 if self.theme == "taint" else 0.05):
+        if self.often(0.3 if self.theme in ("taint", "rule") else 0.05):
             exactly["tolerations"] = [
                 self.chance.choice(
                     [

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from cluster.facts.dra import DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice
+from cluster.facts.dra import DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice
 from cluster.facts.meta import Fact
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
@@ -36,6 +36,7 @@ KINDS: tuple[tuple[str, type[Fact]], ...] = (
     (API, ResourceSlice),
     (API, ResourceClaim),
     (API, ResourceClaimTemplate),
+    (API, DeviceTaintRule),
 )
 # The attribute that the generator leaves out, with what it is compared with; not inside `has`.
 _RISKY = re.compile(r"(?<!has\()(device\.attributes\[\"[^\"]+\"\])\.(ecc)\b( == \w+)?")
@@ -124,7 +125,7 @@ class Stage:
     def _prepared(self, case: Case) -> Judged:
         judged = Judged(case)
         try:
-            for manifest in (*case.classes, *case.slices):
+            for manifest in (*case.classes, *case.slices, *case.rules):
                 self.client.apply(manifest)
             for holder in case.holders:
                 self.client.apply({key: value for key, value in holder.items() if key != "status"})
@@ -170,19 +171,26 @@ class Stage:
         return made
 
     def _sentinel(self) -> None:
-        """Returns when the scheduler has allocated a claim that was made after everything that is there."""
+        """Returns when the scheduler has allocated a claim, and minded a taint rule, that were made after everything that is there."""
+        while self._device_of_a_sentinel() != "only":
+            continue
+
+    def _device_of_a_sentinel(self) -> str:
+        """Which of two devices a sentinel's claim is given: the early one, which is tainted by rule, where the rule was not seen yet."""
         self.sentinels += 1
         name = f"sentinel-{self.sentinels}"
         driver = f"{name}.example.com"
         expression = f'device.driver == "{driver}"'
         pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
-        slice_ = {"driver": driver, "pool": pool, "nodeName": node_name(0, 0), "devices": [{"name": "only"}]}
+        slice_ = {"driver": driver, "pool": pool, "nodeName": node_name(0, 0), "devices": [{"name": "early"}, {"name": "only"}]}
+        rule = {"deviceSelector": {"driver": driver, "device": "early"}, "taint": {"key": "sentinel", "effect": "NoSchedule"}}
         request = {"name": "only", "exactly": {"deviceClassName": name}}
         case = Case(name, "sentinel", 0)
         case.classes = [_object("DeviceClass", name, {"selectors": [{"cel": {"expression": expression}}]})]
+        case.rules = [_object("DeviceTaintRule", name, rule)]
         case.slices = [_object("ResourceSlice", name, slice_)]
         case.claims = {"only": {"devices": {"requests": [request]}}}
-        for manifest in (*case.classes, *case.slices, *case.claim_objects(0)):
+        for manifest in (*case.rules, *case.classes, *case.slices, *case.claim_objects(0)):
             self.client.apply(manifest)
         self.client.json("POST", self.client.path("v1", "Pod", NAMESPACE), body=case.pod(0))
 
@@ -191,7 +199,9 @@ class Stage:
             return word is not None and word[0]
 
         wait_for("the sentinel to be scheduled", scheduled, PATIENT_SECONDS)
+        claim = self.client.get(API, "ResourceClaim", case.claim_name("only", 0), NAMESPACE) or {}
         self._clear(case)
+        return str(claim["status"]["allocation"]["devices"]["results"][0]["device"])
 
     # -- taking away what was named
 
@@ -219,6 +229,9 @@ class Stage:
                 for manifest in case.slices:
                     _CHANGES[decision.reason](case, manifest["spec"])
                     self.client.apply(manifest)
+                if decision.reason is Reason.TAINT:
+                    for manifest in case.rules:
+                        self.client.delete(API, manifest["kind"], manifest["metadata"]["name"])
                 if decision.reason is Reason.CAPACITY:
                     for exactly in _requests(case, None):
                         asked = exactly.get("capacity", {}).get("requests", {})
@@ -285,7 +298,7 @@ class Stage:
                 self.client.delete(API, manifest["kind"], manifest["metadata"]["name"], NAMESPACE)
         for manifest in case.holders:
             self._release(manifest["metadata"]["name"])
-        for manifest in (*case.slices, *case.classes):
+        for manifest in (*case.slices, *case.classes, *case.rules):
             self.client.delete(API, manifest["kind"], manifest["metadata"]["name"])
 
 

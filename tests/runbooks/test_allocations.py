@@ -39,7 +39,11 @@ spec:
   driver: gpu.nvidia.com
   nodeName: d
   pool: {name: d, generation: 1, resourceSliceCount: 1}
-  devices: [{name: gpu-0}, {name: gpu-1, taints: [{key: x, effect: NoExecute}]}]
+  devices: [{name: gpu-0, taints: [{key: x, effect: None}]}, {name: gpu-1, taints: [{key: x, effect: NoExecute}]}, {name: gpu-2}]
+---
+kind: DeviceTaintRule
+metadata: {name: repair}
+spec: {deviceSelector: {driver: gpu.nvidia.com, device: gpu-2}, taint: {key: y, effect: NoSchedule}}
 ---
 kind: Pod
 metadata: {name: one, namespace: ml}
@@ -54,6 +58,7 @@ status:
       results:
       - {request: r, driver: gpu.nvidia.com, pool: d, device: gpu-0}
       - {request: r, driver: gpu.nvidia.com, pool: d, device: gpu-1}
+      - {request: r, driver: gpu.nvidia.com, pool: d, device: gpu-2}
       - {request: r, driver: network.example, pool: d, device: nic}
   reservedFor: [{resource: pods, name: one, uid: u}, {resource: pods, name: two, uid: v}]
 """
@@ -75,7 +80,7 @@ def test_claims_name_their_devices_and_every_pod_that_shares_them() -> None:
     one, two = allocations(world(CLAIM))
     assert (one.pod.name, two.pod.name) == ("one", "two")
     for item in (one, two):
-        assert (item.node, item.resource, item.count, item.way) == ("d", "gpu.nvidia.com", 2, "claim both")
-        assert (item.devices, item.sick) == (("gpu-0", "gpu-1"), ("gpu-1",))
+        assert (item.node, item.resource, item.count, item.way) == ("d", "gpu.nvidia.com", 3, "claim both")
+        assert (item.devices, item.sick) == (("gpu-0", "gpu-1", "gpu-2"), ("gpu-1", "gpu-2"))
         assert item.claim is not None
         assert item.claim.name == "both"

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.facts.dra import ResourceClaim
+from cluster.facts.dra import DeviceTaintRule, ResourceClaim
 from cluster.facts.pod import Pod
 from cluster.reference import Scope
 from cluster.world import World
 from runbooks.detectors.claims import unsatisfied_claims
 from runbooks.device_request import Budget, Explanation, Reason, Verdict, explain, pod_claims
-from tests.runbooks.worlds import world
+from tests.runbooks.worlds import world as world_of
 
 CLASS = """
 ---
@@ -20,6 +20,11 @@ kind: DeviceClass
 metadata: {name: gpu}
 spec: {selectors: [{cel: {expression: 'device.driver == "d.example.com"'}}]}
 """
+
+
+def world(text: str) -> World:
+    """A world in which there are no DeviceTaintRules but those of the text."""
+    return world_of(text, complete=(DeviceTaintRule.kind,))
 
 
 def slice_(node: str, devices: str, *, count: int = 1, where: str = "") -> str:
@@ -105,6 +110,54 @@ def test_two_reasons_are_both_named_and_only_what_is_needed() -> None:
     tainted = device("a", "A100", ", taints: [{key: sick, effect: NoSchedule}]")
     found = explained(CLASS + slice_("n1", tainted) + claim(wants()) + pod())
     assert [item.reason for item in found.decisions] == [Reason.SELECTOR, Reason.TAINT]
+
+
+def rule(name: str, selector: str = "{driver: d.example.com, pool: n1}", effect: str = "NoSchedule") -> str:
+    return f"""
+---
+kind: DeviceTaintRule
+metadata: {{name: {name}}}
+spec: {{deviceSelector: {selector}, taint: {{key: repair, value: "7", effect: {effect}}}}}
+"""
+
+
+def test_a_taint_rule_is_named_where_it_decides() -> None:
+    one = CLASS + slice_("n1", f"{device('a')}, {device('b')}") + claim(wants()) + pod()
+    made = world(one + rule("rack-7"))
+    [decision] = explained_in(made).decisions
+    assert (decision.reason, str(decision.about)) == (Reason.TAINT, "DeviceTaintRule/rack-7")
+    assert "2 of 2 devices" in decision.text
+    assert "repair=7:NoSchedule by DeviceTaintRule/rack-7" in decision.text
+    [finding] = unsatisfied_claims(made)
+    assert (finding.code, str(finding.subject)) == ("dra.device-tainted", "DeviceTaintRule/rack-7")
+    assert [(item.path, item.object.kind) for item in finding.evidence][:1] == [("spec.taint", "DeviceTaintRule")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        rule("x", "{driver: other.example.com}"),
+        rule("x", "{pool: n2}"),
+        rule("x", "{device: b}"),
+        rule("x", effect="None"),
+        rule("x").replace("deviceSelector: {driver: d.example.com, pool: n1}, ", ""),
+    ],
+)
+def test_a_taint_rule_about_something_else_decides_nothing(other: str) -> None:
+    assert explained(CLASS + slice_("n1", device("a")) + claim(wants()) + pod() + other).verdict is Verdict.ALLOCATABLE
+
+
+def test_a_taint_that_the_driver_set_too_is_the_drivers() -> None:
+    sick = device("a", extra=", taints: [{key: repair, value: '7', effect: NoSchedule}]")
+    [decision] = explained(CLASS + slice_("n1", sick) + claim(wants()) + pod() + rule("late", "{}")).decisions
+    assert str(decision.about) == "ResourceSlice/n1-slice"
+    assert "repair=7:NoSchedule by the driver" in decision.text
+
+
+def test_devices_look_usable_where_taint_rules_were_not_read() -> None:
+    found = explained_in(world_of(CLASS + TWO + claim(wants()) + pod()))
+    said = "DeviceTaintRule objects were not read: devices that they taint look usable"
+    assert (found.verdict, found.nodes, found.unknown) == (Verdict.UNKNOWN, ("n1", "n2"), (said,))
 
 
 def test_an_alternative_that_fits_is_enough() -> None:

@@ -29,6 +29,7 @@ def devices(model: str = "A100") -> list[dict[str, Any]]:
     return [
         object_("ResourceSlice", "node-1", {"driver": DRIVER, "nodeName": "node-1", "pool": pool, "devices": listed}),
         object_("DeviceClass", "gpu", {"selectors": selectors}),
+        object_("DeviceTaintRule", "others", {"deviceSelector": {"driver": "other"}, "taint": {"key": "sick", "effect": "NoSchedule"}}),
     ]
 
 
