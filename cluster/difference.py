@@ -31,6 +31,13 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> tuple[FieldChan
     return tuple(changes)
 
 
+def removal(raw: dict[str, Any]) -> tuple[FieldChange, ...]:
+    """What a delete or an eviction changes: the whole object goes."""
+    metadata = raw.get("metadata", {})
+    place = "/".join(str(part) for part in (metadata.get("namespace"), metadata.get("name")) if part)
+    return (FieldChange("object", f"{raw.get('kind')} {place}", None),)
+
+
 def _changed(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in (*new, *(key for key in old if key not in new)):

@@ -1,7 +1,8 @@
 """The port over a recording: the same plan and the same requests, and nothing that could change anything.
 
-A recording has no API server: a dry run is unsupported there, a check stays inconclusive, and an access review lets the rehearsal go
-on with a reason that says nothing was reviewed. `requests` keeps what would have been sent, in order, byte for byte.
+A recording has no API server: a dry run is unsupported there and says only what the request itself would change in the recorded object,
+a check stays inconclusive, and an access review lets the rehearsal go on with a reason that says nothing was reviewed. `requests` keeps
+what would have been sent, in order, byte for byte.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from cluster.difference import difference, removal
 from cluster.reading import Missing
 from cluster.recorded import RecordedReader
-from guardrails.action import AccessRule, Action, Target
+from guardrails.action import TARGET_RESOURCES, AccessRule, Action, Target
 from guardrails.change import needs
 from guardrails.errors import TargetNotFound
 from guardrails.grant import Grant
+from guardrails.manifest import merged
 from guardrails.port import AccessVerdict, DryRun, Observed, Receipt, Subject
 from guardrails.proposal import REHEARSAL_UID
 from guardrails.request import BoundRequest
@@ -57,7 +60,7 @@ class Rehearsal:
         return f"{REHEARSAL_UID}:{found['metadata'].get('uid') or ''}" if found else REHEARSAL_UID
 
     async def observe(self, action: Action, target: Target) -> Observed:
-        found = await self._find(target)
+        found = await self._find(target.kind, target.namespace, target.name)
         if found is None:
             raise TargetNotFound(f"{target} is not in the recording of {self.cluster}.", next_step="Check name and namespace.")
         metadata = found["metadata"]
@@ -80,7 +83,10 @@ class Rehearsal:
         return tuple(AccessVerdict(rule, True, "rehearsal: permissions were not recorded") for rule in rules)
 
     async def dry_run(self, request: BoundRequest) -> DryRun:
-        return DryRun(False, reason="a recording has no API server to try it on", supported=False)
+        """What the request would change in the recorded object, as far as it alone tells: no server fills in, refuses or mutates."""
+        found = await self._subject(request)
+        changes = difference(found, merged(found, request.template.body)) if request.method == "PATCH" else removal(found)
+        return DryRun(False, changes, reason="a recording has no API server to try it on", supported=False)
 
     async def apply(self, grant: Grant, request: BoundRequest) -> Receipt:
         grant.verify(request, now=self._clock(), cluster_uid=await self.cluster_uid())
@@ -91,9 +97,20 @@ class Rehearsal:
     async def check(self, check: Check) -> CheckResult:
         return CheckResult("inconclusive", "a recording does not change, so nothing can be verified on it")
 
-    async def _find(self, target: Target) -> dict[str, Any] | None:
-        kind = await self._recording.find_kind(target.kind)
-        found = await self._recording.raw(kind, target.namespace, target.name) if kind is not None else None
+    async def _subject(self, request: BoundRequest) -> dict[str, Any]:
+        """The recorded object that a request is about. Raises TargetNotFound."""
+        *before, plural, name = request.object_path.split("/")
+        for resource in TARGET_RESOURCES.values():
+            namespace = before[-1] if resource.namespaced else None
+            if resource.plural == plural and resource.path(namespace, name) == request.object_path:
+                found = await self._find(resource.kind, namespace, name)
+                if found is not None:
+                    return found
+        raise TargetNotFound(f"{request.object_path} is not in the recording of {self.cluster}.", next_step="Check name and namespace.")
+
+    async def _find(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
+        known = await self._recording.find_kind(kind)
+        found = await self._recording.raw(known, namespace, name) if known is not None else None
         return None if found is None or isinstance(found, Missing) else found
 
     def _query(self, query: Query) -> list[dict[str, Any]]:

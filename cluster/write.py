@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
-from cluster.difference import difference
+from cluster.difference import difference, removal
 from cluster.errors import ClusterError, CredentialError
 from cluster.kube import Connection
 from cluster.rawobject import tidy
@@ -21,7 +21,7 @@ from guardrails.action import AccessRule, Action, Target
 from guardrails.change import needs
 from guardrails.errors import Forbidden, TargetNotFound, Unreachable
 from guardrails.grant import Grant
-from guardrails.port import AccessVerdict, DryRun, FieldChange, Observed, Receipt, Subject
+from guardrails.port import AccessVerdict, DryRun, Observed, Receipt, Subject
 from guardrails.redact import present
 from guardrails.request import BoundRequest
 from guardrails.verification import Check, CheckResult, Query, judge, queries
@@ -96,7 +96,7 @@ class KubeWriter:
                 break
         if response.ok:
             if request.method != "PATCH":
-                return DryRun(True, (FieldChange("object", f"{before.get('kind')} {_name(before)}", None),))
+                return DryRun(True, removal(before))
             return DryRun(True, difference(before, _decoded(response)))
         if response.status == 0:
             raise Unreachable(f"{self.cluster} did not answer the dry run: {response.detail}.", next_step="Try again.")
@@ -271,8 +271,3 @@ def _why(response: Response) -> str:
 
 def _api_version(group: str, version: str) -> str:
     return f"{group}/{version}" if group else version
-
-
-def _name(document: dict[str, Any]) -> str:
-    metadata = document.get("metadata", {})
-    return f"{metadata.get('namespace')}/{metadata.get('name')}" if metadata.get("namespace") else str(metadata.get("name"))

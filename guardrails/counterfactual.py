@@ -12,7 +12,7 @@ from itertools import combinations, islice
 from msgspec import Struct, structs
 
 from guardrails.facts import UNKNOWN, Circumstances, Facts
-from guardrails.policy import Effect, Policy, decide
+from guardrails.policy import Effect, Policy, Verdict, decide
 
 PAIRS_MAX = 10
 RANK: dict[Effect, int] = {"deny": 0, "approve": 1, "auto": 2}
@@ -34,6 +34,14 @@ class NearMiss(Struct, frozen=True):
         return f"if {changed}: {self.effect} by {', '.join(self.rules) or 'no rule'}"
 
 
+class Explanation(Struct, frozen=True):
+    """What the policy says of these facts, and what else it would have said of others."""
+
+    facts: Facts
+    verdict: Verdict
+    near: tuple[NearMiss, ...]
+
+
 class _Change(Struct, frozen=True):
     """One fact with another value. `number`: (value there, value put in its place), between which a nearer one may be enough."""
 
@@ -42,6 +50,11 @@ class _Change(Struct, frozen=True):
     apply: Callable[[Facts], Facts]
     number: tuple[int, int] | None = None
     pairs: bool = True
+
+
+def explain(policy: Policy, facts: Facts) -> Explanation:
+    """The verdict over these facts with the facts whose change would change it."""
+    return Explanation(facts, decide(policy, facts), near_misses(policy, facts))
 
 
 def near_misses(policy: Policy, facts: Facts) -> tuple[NearMiss, ...]:

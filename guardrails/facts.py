@@ -114,6 +114,13 @@ class Facts(Struct, frozen=True):
         request = {"principal": principal, "action": _uid("Action", self.action), "resource": resource, "context": context}
         return request, entities
 
+    def named(self) -> dict[str, Any]:
+        """Every fact about the object and the moment, by the name that rules know it by, like `context.podsAffected`."""
+        request, entities = self.question()
+        about = {f"resource.{name}": value for name, value in entities[-1]["attrs"].items()}
+        moment = {"context.now": request["context"].pop("now")["__extn"]["arg"]}
+        return about | moment | {f"context.{name}": value for name, value in request["context"].items()}
+
 
 def _uid(kind: str, name: str) -> dict[str, str]:
     return {"type": f"{NAMESPACE}::{kind}", "id": name}

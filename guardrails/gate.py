@@ -16,7 +16,7 @@ from guardrails.action import Action, Target, check_target, parse_action
 from guardrails.blob import Attachment
 from guardrails.budget import GLOBAL, Switch, all_switches, switch
 from guardrails.consent import consent
-from guardrails.counterfactual import NearMiss
+from guardrails.counterfactual import Explanation
 from guardrails.delegation import Delegation, delegate, end, quorum
 from guardrails.delegation import listing as delegations
 from guardrails.directory import Person
@@ -226,13 +226,13 @@ class Gate:
         async with self._office.store.read() as connection:
             return await delegations(connection)
 
-    async def explain(self, proposal_id: str) -> tuple[ProposalView, tuple[NearMiss, ...]]:
-        """The proposal with its verdict, and which facts, single or in pairs, would have led to another effect: asked of the policy now."""
+    async def explain(self, proposal_id: str) -> tuple[ProposalView, Explanation]:
+        """The proposal, and the verdict of the policy as it is now with the facts, single or in pairs, that would change it."""
         shown = await self.status(proposal_id)
         async with self._office.store.read() as connection:
             record = await load(connection, proposal_id)
         word, target = parse_action(record.draft["action"]), Target.model_validate(record.draft["target"])
-        return shown, await self._intake.near_misses(record, word, target)
+        return shown, await self._intake.explain(record, word, target)
 
     async def _view(self, connection: AsyncConnection, record: Record) -> ProposalView:
         given = await approvals_of(connection, record.id)

@@ -19,7 +19,7 @@ from guardrails.blob import Attachment
 from guardrails.budget import stamp
 from guardrails.canonical import stored
 from guardrails.claim import difference
-from guardrails.counterfactual import NearMiss, near_misses
+from guardrails.counterfactual import Explanation, explain
 from guardrails.directory import Person
 from guardrails.emergency import Emergency, current, waived
 from guardrails.errors import Forbidden, InvalidAction, KeyTaken, NotEligible, TargetNotFound, Unreachable
@@ -107,13 +107,13 @@ class Intake:
             await self._decide(writing, record, action, examination, requester, evidence, emergency)
         return record.id
 
-    async def near_misses(self, record: Record, action: Action, target: Target) -> tuple[NearMiss, ...]:
-        """Which facts would have led to another effect, asked of cluster and policy as they are now."""
+    async def explain(self, record: Record, action: Action, target: Target) -> Explanation:
+        """The verdict, the facts and which of them would have led to another effect, asked of cluster and policy as they are now."""
         requester = self.person(record.requester)
         examination = await examine(self._office.port(record.cluster), action, target, requester, now=record.created_at)
         async with self._office.store.read() as connection:
             asked = await inquire(self._office, connection, record, action, examination, requester)
-        return await to_thread.run_sync(near_misses, self._office.bundles.policy, asked)
+        return await to_thread.run_sync(explain, self._office.bundles.policy, asked)
 
     def person(self, name: str) -> Person:
         """Who that is by the directory as it stands; somebody without groups when it knows nobody. Raises InvalidAction."""

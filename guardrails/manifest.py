@@ -121,6 +121,20 @@ def merge_difference(before: Any, after: Any) -> Any:
     return patch
 
 
+def merged(raw: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """The object as the RFC 7386 merge patch leaves it; the object itself stays as it is."""
+    after = dict(raw)
+    for key, value in patch.items():
+        if value is None:
+            after.pop(key, None)
+        elif isinstance(value, dict):
+            inner = after.get(key)
+            after[key] = merged(inner if isinstance(inner, dict) else {}, value)
+        else:
+            after[key] = copy.deepcopy(value)
+    return after
+
+
 def holds(raw: dict[str, Any], patch: dict[str, Any]) -> bool:
     """Whether the object is already as the merge patch would leave it."""
     for key, value in patch.items():

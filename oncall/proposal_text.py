@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from guardrails.counterfactual import PAIRS_MAX, Explanation, allows_more
 from guardrails.executor import Outcome
+from guardrails.facts import UNKNOWN
+from guardrails.policy import Verdict
 from guardrails.proposal import State
 from guardrails.redact import present
 from guardrails.view import ProposalView
 
 CHANGES_SHOWN = 20
 BODY_LIMIT = 1_500
+BODY_LINES = 60
 VALUE_LIMIT = 200
 LINE_LIMIT = 2_500
 
@@ -20,6 +24,11 @@ LINE_LIMIT = 2_500
 def proposal_lines(shown: ProposalView) -> Iterator[str]:
     """One screen about one proposal, every line fit to show: names, reasons and details come from clusters and requesters."""
     return (_shown(line) for line in _proposal(shown))
+
+
+def explanation_lines(shown: ProposalView, explained: Explanation) -> Iterator[str]:
+    """Why the policy says what it says: the answer first, then what it rests on, what is proposed, and the request last."""
+    return (_shown(line) for line in _explanation(shown, explained))
 
 
 def outcome_lines(outcome: Outcome) -> Iterator[str]:
@@ -32,7 +41,59 @@ def _shown(line: str) -> str:
 
 
 def _proposal(shown: ProposalView) -> Iterator[str]:
-    yield f"{shown.id}  {shown.state}  {shown.summary}"
+    yield _head(shown)
+    yield from _asked(shown)
+    yield from _plan(shown)
+    if shown.verdict is not None:
+        yield f"  policy       {_decided(shown.verdict)}"
+    yield from _standing(shown)
+
+
+def _explanation(shown: ProposalView, explained: Explanation) -> Iterator[str]:
+    verdict, near, then = explained.verdict, explained.near, shown.verdict
+    yield _head(shown)
+    yield f"  policy       {_decided(verdict)}"
+    because = f"  because      {verdict.reason}"
+    yield because
+    if then is not None and (then.effect, then.rules, then.escalated_by) != (verdict.effect, verdict.rules, verdict.escalated_by):
+        yield f"  said before  {_decided(then)}"
+    enough = [miss for miss in near if allows_more(miss, verdict.effect)]
+    yield from (f"  {miss}" for miss in enough)
+    if sum(len(miss.changes) > 1 for miss in near) == PAIRS_MAX:
+        yield f"  … only the first {PAIRS_MAX} pairs are shown"
+    if verdict.effect != "auto" and not enough:
+        yield f"  no single fact and no two would have led to more than {verdict.effect}"
+    yield from (f"  {miss}" for miss in near if miss not in enough)
+    yield from _facts(explained.facts.named())
+    yield from _asked(shown)
+    yield from (line for line in _standing(shown) if line != because)
+    yield from _plan(shown)
+
+
+def _facts(named: dict[str, Any]) -> Iterator[str]:
+    """The facts in four lines: what is so, what is not, names and numbers, and what nobody knows or what means nothing here."""
+    groups: dict[str, list[str]] = {"is": [], "is not": [], "facts": [], "unknown": []}
+    for name, value in named.items():
+        if isinstance(value, bool):
+            groups["is" if value else "is not"].append(name)
+        elif value == UNKNOWN or value in ("", [], ()):
+            groups["unknown"].append(name)
+        else:
+            groups["facts"].append(f"{name} {json.dumps(value) if isinstance(value, list | tuple | dict) else value}")
+    yield from (f"  {label:12} {', '.join(names)}" for label, names in groups.items() if names)
+
+
+def _head(shown: ProposalView) -> str:
+    return f"{shown.id}  {shown.state}  {shown.summary}"
+
+
+def _decided(verdict: Verdict) -> str:
+    rules = ", ".join((*verdict.rules, *(f"{rule} (escalates)" for rule in verdict.escalated_by)))
+    return f"{verdict.effect} by {rules or 'no rule'}"
+
+
+def _asked(shown: ProposalView) -> Iterator[str]:
+    """Who asks for what, and what it puts at stake."""
     yield f"  cluster      {shown.cluster}"
     yield f"  requested by {shown.requester}{', with ' + ', '.join(shown.contributors) if shown.contributors else ''}"
     if shown.reason:
@@ -44,6 +105,10 @@ def _proposal(shown: ProposalView) -> Iterator[str]:
         yield f"  … {len(shown.changes) - CHANGES_SHOWN} more changes: smokejumper proposals show {shown.id} --json"
     if shown.stake:
         yield f"  at stake     {stake_words(shown.stake)}"
+
+
+def _plan(shown: ProposalView) -> Iterator[str]:
+    """What is sent, how it is taken back, and how one sees that it worked."""
     for request in shown.requests:
         yield from _request(request)
     if shown.requests:
@@ -51,9 +116,10 @@ def _proposal(shown: ProposalView) -> Iterator[str]:
     for check in shown.checks:
         yield f"  then checks  {check.get('check')} within {check.get('timeout_seconds')} s"
     yield from (f"  note         {note}" for note in shown.notes)
-    if shown.verdict is not None:
-        rules = ", ".join((*shown.verdict.rules, *(f"{rule} (escalates)" for rule in shown.verdict.escalated_by)))
-        yield f"  policy       {shown.verdict.effect} by {rules or 'no rule'}"
+
+
+def _standing(shown: ProposalView) -> Iterator[str]:
+    """Who agreed, and what is next."""
     for approval in shown.approvals:
         void = f", does not count: {shown.void[approval.approver]}" if approval.approver in shown.void else ""
         yield f"  {approval.verdict:12} {approval.approver} at {approval.at.isoformat(timespec='seconds')} by {approval.channel}{void}"
@@ -87,11 +153,15 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
 
 
 def _rehearsed(detail: str) -> Iterator[str]:
-    """The requests as the rehearsal wrote them: of each its head, and the body with precondition and receipt on one line."""
+    """The requests as the rehearsal wrote them: of each its head, and the body with precondition and receipt, its first lines."""
     parts = detail.split("\n\n")
     for head, body in zip(parts[::2], parts[1::2], strict=False):
         yield from (f"  {line.removeprefix('Rehearsed: ')}" for line in head.splitlines())
-        yield f"  {present(' '.join(part.strip() for part in body.splitlines()), BODY_LIMIT)}"
+        # Whole, before it is cut into lines: a value is told to be a secret by the name on the line before.
+        lines = present(body, BODY_LINES * LINE_LIMIT).splitlines()
+        yield from (f"    {line}" for line in lines[:BODY_LINES])
+        if len(lines) > BODY_LINES:
+            yield f"    … {len(lines) - BODY_LINES} more lines"
 
 
 def _request(request: dict[str, Any]) -> Iterator[str]:

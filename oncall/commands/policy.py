@@ -11,7 +11,7 @@ import typer
 from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
-    from guardrails.counterfactual import NearMiss
+    from guardrails.counterfactual import Explanation
     from guardrails.policy import Policy
     from guardrails.view import ProposalView
 
@@ -120,24 +120,14 @@ def explain(
     proposal: Annotated[str, typer.Argument(help="Id of a proposal.")],
     recording: Annotated[Path | None, typer.Option(help="Folder of the recording that the proposal is about.")] = None,
 ) -> None:
-    """Which rules decided, and which facts would have changed that, single or in pairs, asked of the policy in force now."""
-    from guardrails.counterfactual import PAIRS_MAX, allows_more
-    from oncall.proposal_text import proposal_lines
+    """Which rules decide, and which facts would change that, single or in pairs, asked of the policy in force now."""
+    from oncall.proposal_text import explanation_lines
 
-    invocation: Invocation = context.obj
-    shown, near = asyncio.run(_explain(invocation, proposal, recording))
-    for line in proposal_lines(shown):
+    for line in explanation_lines(*asyncio.run(_explain(context.obj, proposal, recording))):
         typer.echo(line)
-    for miss in near:
-        typer.echo(f"  {miss}")
-    if sum(len(miss.changes) > 1 for miss in near) == PAIRS_MAX:
-        typer.echo(f"  … only the first {PAIRS_MAX} pairs are shown")
-    effect = shown.verdict.effect if shown.verdict is not None else "deny"
-    if effect != "auto" and not any(allows_more(miss, effect) for miss in near):
-        typer.echo(f"  no single fact and no two would have led to more than {effect}")
 
 
-async def _explain(invocation: Invocation, proposal: str, recording: Path | None) -> tuple[ProposalView, tuple[NearMiss, ...]]:
+async def _explain(invocation: Invocation, proposal: str, recording: Path | None) -> tuple[ProposalView, Explanation]:
     from oncall.desk import open_desk, open_records
 
     async with open_records(invocation.settings) as records:

@@ -15,8 +15,8 @@ from cluster.rehearsal import Rehearsal
 from guardrails.action import Cordon, RolloutUndo, Scale, access, target
 from guardrails.errors import InvalidGrant, TargetNotFound
 from guardrails.grant import Grant
-from guardrails.port import ClusterPort
-from guardrails.request import MERGE_PATCH, ApiRequest
+from guardrails.port import ClusterPort, FieldChange
+from guardrails.request import JSON, MERGE_PATCH, ApiRequest
 from guardrails.verification import ReplicasReady
 from tests.cluster.fake_api import NOW
 
@@ -104,6 +104,12 @@ async def test_what_only_a_server_can_say_is_not_said(tmp_path: Path) -> None:
     request = PATCH.bind(receipt=grant().receipt, uid="uid-web", resource_version="7")
     run = await port.dry_run(request)
     assert (run.ok, run.supported) == (False, False)
+    assert run.changes == (FieldChange("spec.replicas", "2", "5"),)
+    gone = ApiRequest(method="DELETE", path="/api/v1/nodes/n1", content_type=JSON, body={}).bind(receipt="r", uid="n1", resource_version="")
+    assert (await port.dry_run(gone)).changes == (FieldChange("object", "Node n1", None),)
+    unknown = PATCH.model_copy(update={"path": f"{WEB.path}s"}).bind(receipt="r", uid="u", resource_version="")
+    with pytest.raises(TargetNotFound, match="deployments/webs is not in the recording"):
+        await port.dry_run(unknown)
     check = await port.check(ReplicasReady(target=WEB, replicas=5))
     assert check.status == "inconclusive"
     verdicts = await port.review_access(access(Scale(replicas=5), WEB), WEB, None)

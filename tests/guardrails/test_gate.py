@@ -485,8 +485,12 @@ async def test_a_pod_made_ready_meanwhile_is_stale(gate: Gate, office: Office, c
 
 async def test_explain_names_what_would_have_changed_it(gate: Gate) -> None:
     shown = await propose_undo(gate)
-    _, misses = await gate.explain(shown.id)
-    assert {"context.killSwitch", "context.frozen"} <= {fact for miss in misses for fact, _ in miss.changes}
+    _, explained = await gate.explain(shown.id)
+    assert {"context.killSwitch", "context.frozen"} <= {fact for miss in explained.near for fact, _ in miss.changes}
+    assert shown.verdict is not None
+    assert (explained.verdict.effect, explained.verdict.rules) == (shown.verdict.effect, shown.verdict.rules)
+    named = explained.facts.named()
+    assert (named["resource.ns"], named["context.podsAffected"], named["context.killSwitch"]) == ("shop", 3, False)
 
 
 async def test_sweep_expires(gate: Gate, clock: FakeClock) -> None:

@@ -252,6 +252,7 @@ def test_what_was_approved_is_rehearsed_once(smokejumper: Run, pending: Approval
     code, out, _ = smokejumper("execute", pending.id, "--recording", RECORDING)
     assert code == 0
     assert "Nothing was sent" in out
+    assert '\n      "metadata": {\n' in out
     assert "PATCH /apis/apps/v1/namespaces/ml/deployments/serve" in out
     assert smokejumper("execute", pending.id, "--recording", RECORDING)[0] == 2
     assert smokejumper("audit", "verify")[0] == 0
@@ -344,9 +345,18 @@ def test_asking_again_and_asking_for_something_else(smokejumper: Run, pending: A
 def test_the_policy_explains_itself(smokejumper: Run, pending: Approval) -> None:
     code, out, _ = smokejumper("policy", "explain", pending.id, "--recording", RECORDING)
     assert code == 0
-    assert "approve-workload-change" in out
-    assert "if context.killSwitch were true: deny by deny-kill-switch" in out
-    assert out.splitlines()[-1] == "  no single fact and no two would have led to more than approve"
+    lines = out.splitlines()
+    assert lines[1].startswith("  policy       approve by approve-workload-change, ")
+    assert lines[2:4] == [
+        "  because      Needs approval: 1 of sre-oncall.",
+        "  no single fact and no two would have led to more than approve",
+    ]
+    assert "  if context.killSwitch were true: deny by deny-kill-switch" in lines
+    facts = [next(line for line in lines if line.startswith(f"  {label} ")) for label in ("is", "is not", "facts", "unknown", "request")]
+    assert sorted(facts, key=lines.index) == facts, "the answer, then what it rests on, and the request last"
+    assert "context.requesterReviewed" in facts[1]
+    assert "context.podsAffected 3" in facts[2]
+    assert sum(line.startswith("  because ") for line in lines) == 1
     assert smokejumper("policy", "test")[0] == 0
 
 
