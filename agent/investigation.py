@@ -23,11 +23,11 @@ from agent.budget import Limits, Spent, exhausted
 from agent.errors import AgentError, StoreError
 from agent.incident import Incident
 from agent.planner import Planner, RulePlanner
-from agent.postponed import postponed
 from agent.remediation import Decision, Execution, ProposalView, Remediation
 from agent.state import Investigation, diagnosis_of, incident_of, plain, remedies_of
 from agent.toolbelt import Probed, Toolbelt, ToolsetBelt
 from agent.workspace import Workspace
+from cluster.postponed import postponed
 from cluster.reading import Reader
 from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec

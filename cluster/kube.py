@@ -25,8 +25,6 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import anyio
 import msgspec
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from multidict import CIMultiDict
 
 from cluster.credentials import Impersonation, Login, Target, User, load_identity, log_in
@@ -39,12 +37,19 @@ from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME, Kind, find_kind
 from cluster.logtext import plan_tail, shape_log
 from cluster.pages import Named, Page, decode_items, decode_page, fact_decoder, metadata_decoder
+from cluster.postponed import postponed
 from cluster.rawobject import tidy
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reading, Series, Why
 from cluster.reference import ContainerRef, ObjectRef, Scope, Window
 from cluster.response import Response, absent, decode_status, explain, malformed, rest_of
 from cluster.telemetry import Telemetry
 from guardrails.redact import present
+
+with postponed("kubernetes", "kubernetes.aio", "kubernetes.aio.client", "kubernetes.aio.client.models", "kubernetes.aio.utils"):
+    # First: the module after it asks the package for it by name, which would run the package's body.
+    import kubernetes.aio.client.rest  # noqa: F401
+    from kubernetes.aio.client.api_client import ApiClient
+    from kubernetes.aio.client.configuration import Configuration
 
 if TYPE_CHECKING:
     from cluster.monitoring import Monitoring

@@ -1,29 +1,36 @@
-"""What the MCP tools call: investigations by the agent, proposals and executions by the gate. Words in, documents out."""
+"""What the MCP tools call: investigations by the agent, proposals and executions by the gate. Words in, documents out.
+
+The gate with its database and its policy engine is imported by the first call that needs it: a server that only reads, which most do,
+would hold them for nothing (25 MB, and a third of its start).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ClusterError
 from cluster.reading import Reader
 from cluster.reference import Scope
 from guardrails.action import parse_action, target
-from guardrails.directory import Person
 from guardrails.errors import GuardrailsError
-from guardrails.ledger import Ledger
-from guardrails.policy import Rule
-from guardrails.view import ProposalView
-from guardrails.weighing import Weighed, weigh
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import STDIO_CHANNEL, Caller, Investigated, Ports, ToolContext
 from oncall.assembly import investigate, tariff
-from oncall.desk import Desk, desk_over, evidence_of, open_records, requester, signed_in
 from oncall.invocation import TOKEN_VARIABLE
 from oncall.settings import Settings
+
+if TYPE_CHECKING:
+    from guardrails.ledger import Ledger
+    from guardrails.policy import Rule
+    from guardrails.view import ProposalView
+    from guardrails.weighing import Weighed
+    from oncall.desk import Desk
 
 NEWS_LIMIT = 1_000
 RECENT = 20
@@ -43,7 +50,9 @@ def ports(settings: Settings, reader: Reader) -> Ports:
         return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
 
     async def propose(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
-        async with _answering(desk_over(settings, reader)) as desk:
+        async with _desk(settings, reader) as desk:
+            from oncall.desk import evidence_of
+
             on = target(request["target"]["kind"], request["target"]["namespace"], request["target"]["name"])
             shown = await desk.gate.propose(
                 request["action"],
@@ -57,18 +66,22 @@ def ports(settings: Settings, reader: Reader) -> Ports:
             return _document(shown)
 
     async def status(proposal: str, caller: Caller) -> dict[str, Any]:
-        async with _answering(open_records(settings)) as desk:
+        async with _desk(settings) as desk:
             if caller.channel != STDIO_CHANNEL:
                 _who(desk, caller)
             return _document(await desk.gate.status(proposal))
 
     async def execute(proposal: str, digest: str, caller: Caller) -> dict[str, Any]:
-        async with _answering(desk_over(settings, reader)) as desk:
+        async with _desk(settings, reader) as desk:
             outcome = await desk.gate.execute(proposal, digest.removeprefix("sha256:"), _who(desk, caller))
             return outcome.model_dump(mode="json")
 
     async def weigh_up(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
-        async with _answering(desk_over(settings, reader)) as desk:
+        async with _desk(settings, reader) as desk:
+            from guardrails.directory import Person
+            from guardrails.weighing import weigh
+            from oncall.desk import evidence_of
+
             on = target(request["target"]["kind"], request["target"]["namespace"], request["target"]["name"])
             name = _who(desk, caller)
             weighed = await weigh(
@@ -82,7 +95,7 @@ def ports(settings: Settings, reader: Reader) -> Ports:
             return _weighed(weighed, desk.office.bundles.policy.rules)
 
     async def answered(proposal: str, digest: str, answer: str, caller: Caller) -> None:
-        async with _answering(open_records(settings)) as desk:
+        async with _desk(settings) as desk:
             await desk.gate.note_answer(proposal, digest, answer, by=_who(desk, caller), channel=caller.channel)
 
     return Ports(run_investigation, propose, status, execute, weigh=weigh_up, answered=answered)
@@ -118,6 +131,9 @@ async def proposal_news(settings: Settings) -> AsyncIterator[Callable[[], Awaita
             if ledger is None:
                 if isinstance(settings.database, Path) and not settings.database.exists():
                     return ()
+                await asyncio.to_thread(_import_gate)
+                from oncall.desk import open_records
+
                 ledger = (await opened.enter_async_context(open_records(settings))).office.ledger
                 last = await ledger.last("")
                 # What was written while somebody subscribed is told too; hearing of it twice does no harm.
@@ -134,9 +150,17 @@ def _who(desk: Desk, caller: Caller) -> str:
 
     What stands in the server's own environment never speaks for somebody at the other end of a network.
     """
+    from oncall.desk import requester, signed_in
+
     if caller.channel == STDIO_CHANNEL:
         return requester(desk.office.directory, os.environ.get(TOKEN_VARIABLE), caller.subject).name
     return signed_in(desk.office.directory, caller.subject).name
+
+
+def _import_gate() -> None:
+    """The gate with all that it needs. Costs half a second once in a process, which no other caller has to wait for."""
+    importlib.import_module("oncall.desk")
+    importlib.import_module("guardrails.weighing")
 
 
 def _document(shown: ProposalView) -> dict[str, Any]:
@@ -144,10 +168,13 @@ def _document(shown: ProposalView) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _answering(opened: Any) -> AsyncIterator[Desk]:
-    """The desk, with every refusal of gate or cluster as an answer that a model can act on."""
+async def _desk(settings: Settings, reader: Reader | None = None) -> AsyncIterator[Desk]:
+    """The gate beside a reader, or its records alone, with every refusal of gate or cluster as an answer that a model can act on."""
+    await asyncio.to_thread(_import_gate)
+    from oncall.desk import desk_over, open_records
+
     try:
-        async with opened as desk:
+        async with open_records(settings) if reader is None else desk_over(settings, reader) as desk:
             yield desk
     except (GuardrailsError, ClusterError) as error:
         raise ToolRefusal(str(error)) from error

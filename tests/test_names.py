@@ -48,3 +48,23 @@ def test_an_investigation_imports_no_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_server_imports_neither_the_gate_nor_the_graph_nor_what_the_kubernetes_client_brings() -> None:
+    code = (
+        "import sys; import oncall.commands.server, oncall.ports, mcp_server.server, mcp_server.tools.catalogue, cluster.kube; "
+        "heavy = {'sqlalchemy', 'cedarpy', 'celpy', 'langgraph', 'openai', 'requests', 'oauthlib', 'kubernetes.client.models.v1_pod'}; "
+        "heavy &= set(sys.modules); "
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_kubernetes_client_is_whole_for_whoever_asks_for_it() -> None:
+    code = (
+        "import cluster.kube, kubernetes.aio.client, kubernetes.client, kubernetes; "
+        "print(kubernetes.aio.client.V1Pod.__name__, kubernetes.client.CoreV1Api.__name__, kubernetes.watch.Watch.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["V1Pod", "CoreV1Api", "Watch"], done.stderr

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from agent.budget import Limits
 from agent.errors import AgentError, StoreError
 from agent.incident import Incident
-from agent.investigation import Conclusion, in_process, investigate, is_known, run
+from agent.investigation import UNUSED, Conclusion, in_process, investigate, is_known, run
 from agent.remediation import Decision, Remediation
 from cluster.reading import Why
 from cluster.reference import Scope
@@ -176,3 +177,18 @@ async def test_looking_for_an_investigation_makes_no_store(tmp_path: Path) -> No
     store = tmp_path / "state" / "store.sqlite"
     assert not await is_known(store, "inv-1")
     assert not store.parent.exists()
+
+
+def test_an_investigation_runs_no_body_that_it_does_not_use() -> None:
+    """In a process of its own, as other tests may have imported them."""
+    program = (
+        "import sys, agent.investigation as i; i._import_graph();"
+        "print(*(type(sys.modules.get(name)).__name__ for name in i.UNUSED));"
+        "import langgraph_sdk, langsmith.types;"
+        "print(langgraph_sdk.get_client.__name__, langsmith.types.Run.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    bodies, names = done.stdout.splitlines()
+    assert set(bodies.split()) <= {"_Postponed", "NoneType"}
+    assert len(bodies.split()) == len(UNUSED)
+    assert names == "get_client Run"

@@ -1,10 +1,10 @@
-"""Postpones packages that LangGraph imports and an investigation never uses, so that a diagnosis does not wait for them.
+"""Postpones packages that a library imports and that we never use, so that nobody waits for them and no server holds them.
 
-The client of a tracing service and that of a hosted LangGraph are imported with LangGraph and are a third of what its import takes.
-Within `postponed` the body of such a package (its `__init__`, which imports the rest) does not run at its import but when a name of it
-is first asked for. It is the real package then, and its modules can be imported one by one before: nothing is replaced, and a package
-that was imported already, or that is not there, is left alone. The standard library's `importlib.util.LazyLoader` cannot do it,
-because it runs the body of a package when one of its modules is imported.
+LangGraph brings the client of a tracing service and that of a hosted LangGraph, a third of what its import takes; the Kubernetes client
+brings its models, watches, informers and a second transport. Within `postponed` the body of such a package (its `__init__`, which
+imports the rest) does not run at its import but when a name of it is first asked for. It is the real package then, and its modules can
+be imported one by one before: nothing is replaced, and a package that was imported already, or that is not there, is left alone. The
+standard library's `importlib.util.LazyLoader` cannot do it, because it runs the body of a package when one of its modules is imported.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Postponed packages: nothing of them runs at import, everything is there once asked for, and LangGraph's own are left out."""
+"""Postponed packages: nothing of them runs at import, everything is there once asked for."""
 
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.investigation import UNUSED
-from agent.postponed import postponed
+from cluster.postponed import postponed
 
 BODY = """
 from later_package.part import PART
@@ -102,18 +100,3 @@ def test_what_was_not_named_and_what_is_no_package_import_as_ever() -> None:
         assert (importlib.import_module("later_package").VALUE, runs()) == (2, 1)
         with pytest.raises(ModuleNotFoundError):
             importlib.import_module("later_absent")
-
-
-def test_an_investigation_runs_no_body_that_it_does_not_use() -> None:
-    """In a process of its own, as other tests may have imported them."""
-    program = (
-        "import sys, agent.investigation as i; i._import_graph();"
-        "print(*(type(sys.modules.get(name)).__name__ for name in i.UNUSED));"
-        "import langgraph_sdk, langsmith.types;"
-        "print(langgraph_sdk.get_client.__name__, langsmith.types.Run.__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    bodies, names = done.stdout.splitlines()
-    assert set(bodies.split()) <= {"_Postponed", "NoneType"}
-    assert len(bodies.split()) == len(UNUSED)
-    assert names == "get_client Run"
