@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from guardrails.errors import BadStore, UnknownCommit
 from guardrails.sqlite import SqliteDatabase
 
-# Of the tables below. Raised with every change of them that was released, together with a step in `migration`.
+# Of the tables below. Raised with every change of them that was released, together with a step in `migration`; a test holds the three
+# together.
 VERSION = 1
 DEFAULT_TENANT = "default"
 
