@@ -76,6 +76,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Obstacle], ...] = tuple(
         (r"max volume count|number of attachable volumes", Obstacle.VOLUME_LIMIT),
         (r"ReadWriteOncePod access mode already in-use", Obstacle.VOLUME_IN_USE),
         (r"(?i)resource ?claim|allocate all claims|device class|allocate devices|requested devices|\bCEL\b", Obstacle.DEVICES),
+        (r"device binding (?:failed|timeout)", Obstacle.DEVICES),
     )
 )
 _HEAD = re.compile(r"^(?P<fit>\d+)/(?P<total>\d+) nodes are available:?\s*(?P<body>.*)$", re.DOTALL)

@@ -6,6 +6,7 @@ under `basic` (k8s.io/api/resource/v1beta1/types.go).
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from msgspec import Struct, field
@@ -101,6 +102,8 @@ class AllocationResult(_Part, frozen=True, kw_only=True):
     admin_access: bool | None = None
     share_id: str | None = field(default=None, name="shareID")
     consumed_capacity: dict[str, Quantity] | None = None
+    binding_conditions: tuple[str, ...] | None = None
+    binding_failure_conditions: tuple[str, ...] | None = None
 
 
 class AllocatedDevices(_Part, frozen=True, kw_only=True):
@@ -110,6 +113,7 @@ class AllocatedDevices(_Part, frozen=True, kw_only=True):
 class Allocation(_Part, frozen=True, kw_only=True):
     devices: AllocatedDevices = field(default_factory=AllocatedDevices)
     node_selector: NodeSelector | None = None
+    allocation_timestamp: datetime | None = None
 
 
 class ClaimConsumer(_Part, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from mcp_server.errors import ToolRefusal
 from mcp_server.probe import read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
 from mcp_server.result import Cell, TableOutput, render_table, request
+from runbooks.device_binding import bindings, words
 from runbooks.device_request import Claimed, Explanation, Verdict, explain, pod_claims
 from runbooks.device_tally import Funnel, Step, listed
 from runbooks.finding import Source, cite
@@ -182,6 +183,8 @@ def _allocated(claim: ResourceClaim) -> Iterator[str]:
     devices = listed([f"{item.driver}/{item.pool}/{item.device}" for item in results])
     users = listed([f"{item.resource} {item.name}" for item in claim.status.reserved_for or ()]) or "nobody"
     yield f"{claim.ref} is allocated ({devices}) and reserved for {users}"
+    for binding in bindings(claim)[:REASONS_SHOWN]:
+        yield f"the scheduler waits for device {binding.device}: {'; '.join(words(binding))}"
 
 
 def _unknown(world: World, kind: str, namespace: str | None, name: str) -> ToolRefusal:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 
 from cluster.facts.dra import DeviceTaintRule, ResourceClaim, ResourceSlice
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
+from runbooks.device_binding import BINDING_TIMEOUT, Binding, bindings, refused, words
 from runbooks.device_pools import Devices
 from runbooks.device_request import Claimed, Decision, Explanation, Reason, claim_of, explain, pod_claims
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
@@ -48,6 +50,8 @@ _FIELDS: Mapping[Reason, str] = {
 # (code, text, *evidence) about the claim at hand.
 _Maker = Callable[..., Finding]
 _GPU_LABELS = ("nvidia.com/gpu.present", "feature.node.kubernetes.io/pci-10de.present")
+# A device is attached within seconds; who waits longer is told so.
+BINDING_PATIENCE = timedelta(seconds=60)
 _NODE_TROUBLE = re.compile(r"is not registered|DeadlineExceeded|checkpoint|connection refused|no such file")
 
 
@@ -164,6 +168,63 @@ def _held_claim(claim: ResourceClaim, group: Group, message: str, found: _Maker)
     yield found("dra.claim-in-use", f"{claim.ref} is allocated and reserved for {holders}; {group.owner} cannot use it too.", proof)
 
 
+def unbound_devices(world: World) -> Iterable[Finding]:
+    """Pods that have devices and a node, and are not bound: a device has failed a condition, or not met one for a minute."""
+    for group in world.once(pending_groups):
+        if not group.sample.spec.resource_claims:
+            continue
+        waiting = [(claim, item) for pod in group.pods for claim in pod_claims(world, pod)[1] for item in bindings(claim)]
+        failed = [pair for pair in waiting if pair[1].failed]
+        late = [pair for pair in waiting if not pair[1].failed and world.now - (pair[1].since or world.now) > BINDING_PATIENCE]
+        if failed or late:
+            yield _unbound(world, group, failed or late)
+        elif not waiting:
+            yield from _given_back(world, group)
+
+
+def _unbound(world: World, group: Group, waiting: list[tuple[ResourceClaim, Binding]]) -> Finding:
+    claim, binding = min(waiting, key=lambda pair: (pair[1].since or world.now, pair[0].name))
+    said = "; ".join(words(binding))
+    field = f"status.devices[{binding.device}].conditions"
+    proof = [cite(Source.FIELD, claim.ref, field, said, binding.since)]
+    events = world.events(group.sample.ref, "BindingConditionsPending")
+    proof += [cite(Source.EVENT, group.sample.ref, event.reason, event.text, event.last_seen) for event in events[-1:]]
+    affects = (*group.affected, group.owner, *dict.fromkeys(other.ref for other, _ in waiting if other != claim))
+    more = f" ({len(waiting) - 1} more devices of its pods likewise)" if len(waiting) > 1 else ""
+    if binding.failed:
+        code, text = "dra.binding-failed", f"Device {binding.device} was allocated to {group.owner} and cannot be used: {said}{more}."
+    else:
+        code = "dra.binding-pending"
+        minutes = (world.now - (binding.since or world.now)) / timedelta(minutes=1)
+        text = (
+            f"{group.owner} has devices and a node, and the scheduler waits for device {binding.device} since {minutes:.0f} min: "
+            f"{said}{more}. Whoever attaches devices for the driver has not done so; after "
+            f"{BINDING_TIMEOUT / timedelta(minutes=1):.0f} min (its default) the scheduler gives the device back and begins again."
+        )
+    return Finding(code, claim.ref, Certainty.PROVEN, (*proof, *group.evidence), text, affects, binding.since or group.since)
+
+
+def _given_back(world: World, group: Group) -> Iterator[Finding]:
+    """Devices that the scheduler has given back, by its own words, where nothing else keeps the claims from being allocated again."""
+    claims, held = pod_claims(world, group.sample)
+    events = [event for event in world.events(group.sample.ref, "FailedScheduling") if refused(event.text) is not None]
+    said = refused(events[-1].text) if events else refused(group.message.text) if group.message else None
+    if said is None or (claims and explain(world, claims, group.sample, held).decisions):
+        return
+    proof = (
+        tuple(cite(Source.EVENT, group.sample.ref, event.reason, event.text, event.last_seen) for event in events[-1:]) or group.evidence
+    )
+    uses = group.sample.spec.resource_claims or ()
+    named = ObjectRef(ResourceClaim.kind, group.sample.namespace, said.claim) if said.claim else None
+    subject = named or claim_of(world, group.sample, uses[0])[1]
+    if said.detail:
+        code, why = "dra.binding-failed", f"cannot be used ({said.detail})"
+    else:
+        code, why = "dra.binding-pending", "did not become ready in the time that the scheduler waits for it"
+    text = f"A device that was allocated to {group.owner} {why}; the scheduler has given it back and begins again."
+    yield Finding(code, subject, Certainty.PROVEN, proof, text, (*group.affected, group.owner), group.since)
+
+
 def prepare_failed(world: World) -> Iterable[Finding]:
     """Devices that were allocated and that the driver on the node cannot prepare."""
     for pod in world.unready_pods():
@@ -214,4 +275,4 @@ def _pool_subject(world: World, slice_: ObjectRef) -> ObjectRef:
     return ObjectRef(Node.kind, None, found.spec.node_name) if isinstance(found, ResourceSlice) and found.spec.node_name else slice_
 
 
-DETECTORS: tuple[Detector, ...] = (unsatisfied_claims, prepare_failed, admin_access, pool_incomplete)
+DETECTORS: tuple[Detector, ...] = (unsatisfied_claims, unbound_devices, prepare_failed, admin_access, pool_incomplete)

@@ -143,6 +143,28 @@ lastTimestamp: "2026-01-15T11:59:00Z"
 """
 
 
+# Allocated on node g, and the scheduler waits for condition Attached.
+BINDS = (
+    CLASS
+    + slice_()
+    + claim(
+        status="""
+  allocation:
+    allocationTimestamp: "2026-01-15T11:55:00Z"
+    devices:
+      results:
+      - request: gpu
+        driver: gpu.example.com
+        pool: g
+        device: gpu-0
+        bindingConditions: [Attached]
+        bindingFailureConditions: [AttachFailed]
+  reservedFor: [{resource: pods, name: p, uid: u-p}]
+  devices: [{driver: gpu.example.com, pool: g, device: gpu-0, conditions: [%s]}]
+"""
+    )
+)
+UNBOUND = WAITS[: WAITS.index("  conditions:")]
 PREPARE = "Failed to prepare dynamic resources: prepare dynamic resources: DRA driver gpu.example.com is not registered"
 ADMIN = "PodResourceClaim gpu: spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the label"
 ON_NODE = WAITS.replace("spec: {", "spec: {nodeName: g, ")
@@ -174,6 +196,11 @@ FIRES: dict[str, tuple[str, str]] = {
         CLASS + slice_(2, counters=SHARED, extra=EATS) + claim(name="c0", status=HELD % 0) + claim() + WAITS,
     ),
     "dra.constraint-unsatisfiable": ("ResourceClaim/ml/c1", CLASS + slice_(2, roots="*") + claim(count=2, constraint=SAME_ROOT) + WAITS),
+    "dra.binding-failed": (
+        "ResourceClaim/ml/c1",
+        BINDS % "{type: AttachFailed, status: 'True', reason: NoPort, message: fabric is full}" + UNBOUND,
+    ),
+    "dra.binding-pending": ("ResourceClaim/ml/c1", BINDS % "{type: Attached, status: 'False', reason: Attaching}" + UNBOUND),
     "dra.prepare-failed": ("Node/g", ON_NODE + event("FailedPrepareDynamicResources", PREPARE)),
     "dra.admin-access": ("ResourceClaimTemplate/ml/t1", TEMPLATED + event("FailedResourceClaimCreation", ADMIN)),
 }
@@ -202,6 +229,8 @@ NEAR: dict[str, str] = {
     "dra.claim-in-use": CLASS + slice_() + claim(status=(HELD % 0).replace("u-o", "u-p")) + WAITS,
     "dra.counters-exhausted": CLASS + slice_(2, counters=SHARED, extra=EATS.replace("60Gi", "20Gi")) + claim() + WAITS,
     "dra.constraint-unsatisfiable": CLASS + slice_(2) + claim(count=2, constraint=SAME_ROOT) + WAITS,
+    "dra.binding-failed": BINDS % "{type: Attached, status: 'True'}" + UNBOUND,
+    "dra.binding-pending": BINDS.replace("11:55:00", "11:59:30") % "{type: Attached, status: 'False'}" + UNBOUND,
     "dra.prepare-failed": ON_NODE,
     "dra.admin-access": FIRES["dra.template-missing"][1],
 }
@@ -250,6 +279,37 @@ def test_a_template_is_what_a_person_edits() -> None:
     template = template.replace("spec:\n  devices:", "spec:\n  spec:\n   devices:").replace("status: {}", "")
     findings = found(world(CLASS + slice_() + template + TEMPLATED))
     assert [(finding.code, str(finding.subject)) for finding in findings] == [("dra.no-matching-device", "ResourceClaimTemplate/ml/t1")]
+
+
+def test_what_a_device_says_of_a_condition_is_shown_and_nothing_said_is_too() -> None:
+    waits = FIRES["dra.binding-pending"][1]
+    event_ = event("BindingConditionsPending", "waiting for binding conditions for device on node g")
+    [finding] = found(world(waits + event_))
+    assert "gpu.example.com/g/gpu-0 since 5 min: Attached is False (Attaching)" in finding.explanation
+    assert [item.path for item in finding.evidence] == ["status.devices[gpu.example.com/g/gpu-0].conditions", "BindingConditionsPending"]
+    [finding] = found(world(waits.replace("conditions: [{type: Attached", "conditions: [{type: Other")))
+    assert "Attached is not set" in finding.explanation
+
+
+def test_a_device_without_binding_conditions_is_waited_for_by_nobody() -> None:
+    assert found(world(FIRES["dra.binding-failed"][1].replace("        bindingConditions: [Attached]\n", ""))) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "shown"),
+    [
+        ('device binding failed: claim=c1, reason=NoPort, message="fabric is full"', "dra.binding-failed", "(NoPort: fabric is full)"),
+        ("device binding timeout: claim=c1", "dra.binding-pending", "in the time that the scheduler waits"),
+        ("device binding timeout: context deadline exceeded", "dra.binding-pending", "in the time that the scheduler waits"),
+    ],
+)
+def test_a_device_that_was_given_back_is_told_by_the_schedulers_words(said: str, code: str, shown: str) -> None:
+    failed = event("FailedScheduling", f'running PreBind plugin "DynamicResources": {said}')
+    [finding] = found(world(CLASS + slice_() + claim() + UNBOUND + failed))
+    assert (finding.code, str(finding.subject)) == (code, "ResourceClaim/ml/c1")
+    assert shown in finding.explanation
+    # What keeps it from being allocated again is the cause, once it is known.
+    assert {item.code for item in found(world(CLASS + slice_(extra=TAINT) + claim() + UNBOUND + failed))} == {"dra.device-tainted"}
 
 
 def test_a_selector_that_cannot_be_evaluated_is_not_guessed() -> None:
