@@ -6,9 +6,8 @@ It knows no detector. Who explains whom is the object graph, time, and the role 
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from cluster.facts.event import Event
@@ -20,8 +19,9 @@ from cluster.reading import Cost, Why
 from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.redact import present
-from runbooks.catalogue import Code, Role, code_of
+from runbooks.catalogue import Role, code_of
 from runbooks.finding import Cause, Certainty, Diagnosis, Evidence, Finding, NotProven, RuledOut, Source, Symptom
+from runbooks.folding import Candidate, roots
 from runbooks.graph import Graph, Key
 
 EVIDENCE_LIMIT = 8
@@ -39,63 +39,35 @@ _JOBS_AND_SERVERS = (
 _HEALTH_RESTS_ON = frozenset((*(kind.kind for kind in _BUILT_IN), *_JOBS_AND_SERVERS))
 # Not among them: a kind that the cluster does not have, and one that a recording does not hold.
 _HIDDEN = frozenset({Why.FORBIDDEN, Why.UNAUTHENTICATED, Why.UNREACHABLE, Why.TIMEOUT, Why.TRUNCATED, Why.MALFORMED})
-# Events and transitions of one fault are stamped by different components; this much disorder is normal.
-ONSET_TOLERANCE = timedelta(minutes=5)
-# Codes of this weight and less only say that something is wrong with an object.
-VAGUE_WEIGHT = 2
-
-
-class _Candidate(Struct, frozen=True):
-    """A merged finding with what ranking needs of it."""
-
-    finding: Finding
-    code: Code
-    reach: frozenset[Key]
-    focused: bool
-
-    @property
-    def strength(self) -> tuple[bool, bool, bool, int, int]:
-        return (
-            self.code.role is not Role.ADVISORY,
-            self.code.role is Role.CAUSE,
-            self.finding.certainty > Certainty.POSSIBLE,
-            self.code.weight,
-            int(self.finding.certainty),
-        )
 
 
 def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef, ...] = (), cost: Cost = NO_COST) -> Diagnosis:
     """The diagnosis of one world. `focus` are the objects that the question is about: causes that reach them come first."""
-    graph = world.once(Graph)
     near = _neighbourhood(world, focus)
-    candidates = sorted((_candidate(finding, graph, near, world.now) for finding in merged(findings)), key=_order)
-    explained_by: dict[int, int] = {}
-    for index, candidate in enumerate(candidates):
-        for earlier in range(index):
-            if _explains(candidates[earlier], candidate, world):
-                # What follows from a consequence follows from its cause.
-                explained_by[index] = explained_by.get(earlier, earlier)
-                break
-    roots = [index for index in range(len(candidates)) if index not in explained_by]
-    faults = [index for index in roots if candidates[index].code.role is not Role.ADVISORY]
+    candidates = sorted((_candidate(finding, world, near) for finding in merged(findings)), key=lambda candidate: candidate.order)
+    explained_by = roots(candidates)
+    accusing = [index for index in range(len(candidates)) if index not in explained_by]
+    faults = [index for index in accusing if candidates[index].code.role is not Role.ADVISORY]
     certain = [index for index in faults if candidates[index].finding.certainty > Certainty.POSSIBLE]
     shown = certain or [index for index in faults if candidates[index].focused or not _is_hearsay(candidates[index].finding)]
-    advice = [index for index in roots if candidates[index].code.role is Role.ADVISORY]
+    advice = [index for index in accusing if candidates[index].code.role is Role.ADVISORY]
     unlinked: list[int] = []
     if world.scope.subject is not None or any(candidates[index].focused for index in shown):
         unlinked = [index for index in shown if not candidates[index].focused]
         shown = [index for index in shown if candidates[index].focused]
-    elsewhere = [index for index in shown if _elsewhere(candidates[index], world)]
-    unlinked += elsewhere
+    elsewhere = {index for index in shown if _elsewhere(candidates[index], world)}
+    unlinked += [index for index in shown if index in elsewhere]
     shown = [index for index in shown if index not in elsewhere]
     if focus:
         advice = [index for index in advice if candidates[index].focused]
-    below: dict[int, list[_Candidate]] = defaultdict(list)
+    below: dict[int, list[Candidate]] = defaultdict(list)
     for index, earlier in explained_by.items():
         below[earlier].append(candidates[index])
     ranked = sorted(shown, key=lambda index: _rank(candidates[index], below[index], world.now))
     causes = tuple(_cause(candidates[index], below[index]) for index in ranked)
-    rivals = [(candidates[index], candidates[earlier]) for index, earlier in explained_by.items() if earlier in shown]
+    told = set(shown)
+    rivals = [(candidates[index], candidates[earlier]) for index, earlier in explained_by.items() if earlier in told]
+    unproven = sorted(set(faults) - told - set(unlinked))
     return Diagnosis(
         cluster=world.cluster,
         scope=describe(world),
@@ -104,10 +76,10 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
         causes=causes,
         advisories=tuple(_cause(candidates[index], []) for index in advice[:ADVISORY_LIMIT]),
         ruled_out=(
-            *(_ruled_out(rival, winner) for rival, winner in rivals if _is_rival(rival, winner, world)),
+            *(_ruled_out(rival, winner) for rival, winner in rivals if _is_rival(rival, winner)),
             *(_unlinked(candidates[index]) for index in unlinked[:UNLINKED_LIMIT]),
         ),
-        not_proven=tuple(_not_proven(candidates[index]) for index in faults if index not in shown and index not in unlinked),
+        not_proven=tuple(_not_proven(candidates[index]) for index in unproven),
         cannot_see=world.missing,
         cost=cost,
     )
@@ -150,12 +122,12 @@ def _neighbourhood(world: World, focus: tuple[ObjectRef, ...]) -> frozenset[Key]
     return frozenset(keys)
 
 
-def _candidate(finding: Finding, graph: Graph, near: frozenset[Key], now: datetime) -> _Candidate:
-    reach = graph.reach((finding.subject, *finding.affects))
-    if finding.since is not None and finding.since > now:
+def _candidate(finding: Finding, world: World, near: frozenset[Key]) -> Candidate:
+    reach = world.once(Graph).reach((finding.subject, *finding.affects))
+    if finding.since is not None and finding.since > world.now:
         # Of a node whose clock is ahead. It cannot have begun later than it was seen.
-        finding = replace(finding, since=now)
-    return _Candidate(finding, code_of(finding.code), reach, bool(reach & near))
+        finding = replace(finding, since=world.now)
+    return Candidate(finding, code_of(finding.code), world.top_owner(finding.subject).key, reach, not near.isdisjoint(reach))
 
 
 def _is_hearsay(finding: Finding) -> bool:
@@ -164,7 +136,7 @@ def _is_hearsay(finding: Finding) -> bool:
     return finding.certainty is Certainty.POSSIBLE and all(item.source is Source.LOG for item in finding.evidence)
 
 
-def _elsewhere(candidate: _Candidate, world: World) -> bool:
+def _elsewhere(candidate: Candidate, world: World) -> bool:
     """Whether a question about namespaces met a fault of the cluster (a lost node, a broken API) that reaches nothing in them."""
     subject = candidate.finding.subject
     if not world.scope.namespaces or subject.namespace is not None or subject.name in world.scope.namespaces:
@@ -172,32 +144,7 @@ def _elsewhere(candidate: _Candidate, world: World) -> bool:
     return not any(namespace is not None and world.scope.includes(namespace) for _, namespace, _ in candidate.reach)
 
 
-def _order(candidate: _Candidate) -> tuple[object, ...]:
-    return (*(-int(part) for part in candidate.strength), candidate.finding.code, str(candidate.finding.subject))
-
-
-def _explains(stronger: _Candidate, weaker: _Candidate, world: World) -> bool:
-    """Whether `stronger` (earlier in order) makes `weaker` a consequence: downstream of it, not older, and no rival of its own."""
-    if stronger.code.role is Role.SYMPTOM and weaker.code.role is Role.CAUSE:
-        return False
-    if weaker.code.role is Role.ADVISORY or stronger.code.role is Role.ADVISORY:
-        return False
-    first, second = stronger.finding, weaker.finding
-    same = first.subject.same(second.subject) or world.top_owner(first.subject).same(world.top_owner(second.subject))
-    # Of one workload, the words that say least are about what the better ones say, whenever each was first seen: events expire.
-    vague = same and weaker.code.weight <= VAGUE_WEIGHT < stronger.code.weight
-    later = first.since is not None and second.since is not None and first.since > second.since + ONSET_TOLERANCE
-    if later and weaker.code.role is Role.CAUSE and not vague:
-        return False
-    touches = second.subject.key in stronger.reach
-    if weaker.code.role is Role.SYMPTOM:
-        return touches or world.top_owner(second.subject).key in stronger.reach
-    if first.subject.same(second.subject) and stronger.code.class_ == weaker.code.class_:
-        return True
-    return (touches or same) and stronger.code.weight > weaker.code.weight
-
-
-def _rank(candidate: _Candidate, below: list[_Candidate], now: datetime) -> tuple[object, ...]:
+def _rank(candidate: Candidate, below: list[Candidate], now: datetime) -> tuple[object, ...]:
     """Smaller is better: what was asked about, certainty, specificity, how much it explains, the most recent onset."""
     age = (now - candidate.finding.since).total_seconds() if candidate.finding.since else float("inf")
     return (
@@ -213,7 +160,7 @@ def _rank(candidate: _Candidate, below: list[_Candidate], now: datetime) -> tupl
     )
 
 
-def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
+def _cause(candidate: Candidate, below: list[Candidate]) -> Cause:
     """The cause that a candidate and what it explains make. A symptom that nothing explains is true, but that it is the root is not
     proven: it is at most likely."""
     finding = candidate.finding
@@ -239,23 +186,22 @@ def _cause(candidate: _Candidate, below: list[_Candidate]) -> Cause:
     )
 
 
-def _is_rival(rival: _Candidate, winner: _Candidate, world: World) -> bool:
+def _is_rival(rival: Candidate, winner: Candidate) -> bool:
     """Whether somebody would have accused another object; a vaguer word for the same object is no rival."""
-    accused, blamed = world.top_owner(rival.finding.subject), world.top_owner(winner.finding.subject)
-    return rival.code.role is Role.CAUSE and not accused.same(blamed)
+    return rival.code.role is Role.CAUSE and rival.owner != winner.owner
 
 
-def _ruled_out(rival: _Candidate, winner: _Candidate) -> RuledOut:
+def _ruled_out(rival: Candidate, winner: Candidate) -> RuledOut:
     why = f"explained by {winner.code.title.lower()} of {winner.finding.subject}, which it follows from"
     return RuledOut(rival.finding.code, rival.finding.subject, why)
 
 
-def _unlinked(candidate: _Candidate) -> RuledOut:
+def _unlinked(candidate: Candidate) -> RuledOut:
     why = "true, but nothing links it to what was asked about"
     return RuledOut(candidate.finding.code, candidate.finding.subject, why)
 
 
-def _not_proven(candidate: _Candidate) -> NotProven:
+def _not_proven(candidate: Candidate) -> NotProven:
     finding = candidate.finding
     lacks = _shown(finding.lacks) or "no observation confirms it yet"
     return NotProven(finding.code, finding.subject, _shown(finding.explanation), lacks)

@@ -27,11 +27,30 @@ class Graph:
     def __init__(self, world: World) -> None:
         self._world = world
         self._callers = world.once(observed_calls)
+        self._reaches: dict[Key, frozenset[Key]] = {}
 
     def reach(self, starts: Iterable[ObjectRef]) -> frozenset[Key]:
-        """Keys of everything that may break because of `starts`, themselves included."""
-        stack = [ref.key for ref in starts]
-        seen = set(stack)
+        """Keys of everything that may break because of `starts`, themselves included. Pods of one workload reach the same."""
+        reaches = dict.fromkeys(self._reach(ref) for ref in starts)
+        return next(iter(reaches)) if len(reaches) == 1 else frozenset().union(*reaches)
+
+    def _reach(self, start: ObjectRef) -> frozenset[Key]:
+        known = self._reaches.get(start.key)
+        if known is None:
+            known = self._reaches[start.key] = self._reach_of_owner(start) or self._walk(start.key)
+        return known
+
+    def _reach_of_owner(self, start: ObjectRef) -> frozenset[Key] | None:
+        """What the workload of a pod reaches, where each of the two reaches the other."""
+        if start.kind != Pod.kind or self._world.find(start) is None:
+            return None
+        owner = self._world.owner_chain(start)[-1]
+        reach = self._reach(owner) if not owner.same(start) else frozenset()
+        return reach if start.key in reach else None
+
+    def _walk(self, start: Key) -> frozenset[Key]:
+        stack = [start]
+        seen = {start}
         while stack:
             for key in self._below(stack.pop()):
                 if key not in seen:
