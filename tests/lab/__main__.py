@@ -76,11 +76,21 @@ def _up(options: argparse.Namespace) -> int:
     print(f"lab: starting a control plane {build.kubernetes_version()}", file=sys.stderr, flush=True)
     with Lab(binaries, keep_logs_in=options.logs) as lab, _registered(lab):
         print(f"lab: up in {lab.start_seconds:.1f} s", file=sys.stderr, flush=True)
+        _give_roles(lab)
         if options.scenario:
             lab.load(options.scenario)
         print(_invitation(lab, options.scenario), flush=True)
         lab.wait()
     return 0
+
+
+def _give_roles(lab: Lab) -> None:
+    """The accounts that try and write may do all that an installed Smokejumper's may; in tests they hold less until one grants it."""
+    from oncall.roles import DRY_RUN, EXECUTOR  # the product is needed for nothing else here
+    from tests.lab.granting import grant
+
+    grant(lab, "executor", EXECUTOR, EXECUTOR)
+    grant(lab, "dryrun", DRY_RUN, DRY_RUN)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

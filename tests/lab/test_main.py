@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from oncall.cli import run
 from tests.lab.api import wait_for
 from tests.lab.lab import Lab
 from tests.lab.processes import ROOT, alive
@@ -56,12 +57,20 @@ def _notes(cache: Path) -> list[dict[str, str]]:
     return [json.loads(path.read_text()) for path in (cache / "smokejumper" / "lab" / "running").glob("*.json")]
 
 
-def test_up_repair_down(up: subprocess.Popen[bytes], cache: Path, tmp_path: Path) -> None:
+def test_up_repair_down(
+    up: subprocess.Popen[bytes], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = (tmp_path / "output").read_text()
     [note] = _notes(cache)
     assert f"KUBECONFIG={note['folder']}/credentials/kubeconfig" in output
     assert "SMOKEJUMPER_EXECUTOR_CONTEXT=executor SMOKEJUMPER_DRY_RUN_CONTEXT=dryrun" in output
     assert "smokejumper diagnose -n routing" in output
+    monkeypatch.setenv("SMOKEJUMPER_EXECUTOR_CONTEXT", "executor")
+    monkeypatch.setenv("SMOKEJUMPER_DRY_RUN_CONTEXT", "dryrun")
+    assert run(["--state", str(tmp_path / "state"), "--kubeconfig", f"{note['folder']}/credentials/kubeconfig", "doctor"]) == 0
+    said = capsys.readouterr().out
+    for deed in ("reads", "tries", "writes"):
+        assert f"\nok       account that {deed}: " in said, said
     assert _run(cache, "repair", "config-map-missing").stdout == "config-map-missing: repaired\n"
     assert _run(cache, "load", "service-selector").stdout.startswith("service-selector: A Service has no endpoints")
     stopped = _run(cache, "down")
