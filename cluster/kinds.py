@@ -163,6 +163,7 @@ CUSTOM_KINDS: tuple[Kind, ...] = (
     _custom("VolumeSnapshot", "snapshot.storage.k8s.io", "v1", "volumesnapshots"),
     _custom("Bucket", "objectstorage.k8s.io", "v1alpha2", "buckets", namespaced=False),
     _custom("BucketClaim", "objectstorage.k8s.io", "v1alpha2", "bucketclaims"),
+    _custom("BucketAccess", "objectstorage.k8s.io", "v1alpha2", "bucketaccesses"),
 )
 
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in (*KINDS, *CUSTOM_KINDS)}

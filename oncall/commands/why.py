@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oncall.commands.diagnosis import Context, Prometheus, Recording
+from oncall.commands.diagnosis import Context, Loki, Prometheus, Recording
 from oncall.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ def why(
     cluster_context: Context = None,
     recording: Recording = None,
     prometheus: Prometheus = None,
+    loki: Loki = None,
     now: Annotated[str | None, typer.Option(metavar="RFC3339", help="The clock of a recording.")] = None,
 ) -> None:
     """Say why a job waits, a model is slow or something failed, and who can change it. It sees what your permissions show."""
     import asyncio
 
-    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus)
+    invocation: Invocation = context.obj.with_context(cluster_context).with_prometheus(prometheus).with_loki(loki)
     for line in asyncio.run(_why(invocation.settings, complaint, name, namespace, recording, now)):
         typer.echo(line)
 

@@ -128,6 +128,14 @@ def test_a_recording_is_diagnosed_with_the_logs_of_its_own_time(tmp_path: Path, 
     assert {int(seen.query["end"][0]) for seen in loki.seen} == {int(NOW.timestamp()) * 10**9}
 
 
+def test_why_asks_the_same_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(recording(tmp_path / "r", CRASHED))
+    with answering(kept(OOM)) as loki:
+        assert run(["why", "failed", "chat", "-n", "ml", "--recording", folder, "--now", NOW.isoformat(), "--loki", loki.url]) == 0
+    assert "Model does not fit into the memory of the GPU" in capsys.readouterr().out
+    assert loki.seen
+
+
 def test_doctor_says_whether_it_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["--state", str(tmp_path / "state"), "--kubeconfig", kubeconfig(tmp_path, "https://127.0.0.1:1"), "doctor"]
     with answering(Reply(body=b'{"status": "success", "data": ["pod"]}')) as loki:

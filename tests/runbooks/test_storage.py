@@ -8,7 +8,7 @@ import pytest
 
 from cluster.world import World
 from runbooks.catalogue import catalogue
-from runbooks.detectors import mounts, storage
+from runbooks.detectors import buckets, mounts, snapshots, storage
 from runbooks.finding import Finding
 from tests.runbooks.worlds import world
 
@@ -16,7 +16,8 @@ Logs = dict[tuple[str, str, str] | tuple[str, str, str, bool], str]
 
 
 def found(made: World) -> list[Finding]:
-    return [finding for detector in (*storage.DETECTORS, *mounts.DETECTORS) for finding in detector(made)]
+    detectors = (*storage.DETECTORS, *mounts.DETECTORS, *snapshots.DETECTORS, *buckets.DETECTORS)
+    return [finding for detector in detectors for finding in detector(made)]
 
 
 def claim(*, spec: str = "storageClassName: fast", phase: str = "Pending", size: str = "1Gi", modes: str = "[ReadWriteOnce]") -> str:
@@ -86,7 +87,22 @@ NODE = "\n---\nkind: Node\nmetadata: {name: n1, labels: {zone: a}}\nstatus: {con
 LOG = ("shop", "web", "c")
 POD_EVENT = {"kind": "Pod", "name": "web"}
 
+
+def asked(kind: str, spec: str, status: str, at: str = "11:30") -> str:
+    """A custom resource that somebody asked for at that time."""
+    head = f"metadata: {{name: want, namespace: shop, uid: w1, creationTimestamp: '2026-01-15T{at}:00Z'}}"
+    return f"\n---\nkind: {kind}\n{head}\nspec: {{{spec}}}\nstatus: {{{status}}}\n"
+
+
+SNAPSHOT = "volumeSnapshotClassName: fast, source: {persistentVolumeClaimName: data}"
+BUCKET, ACCESS = "bucketClassName: fast", "bucketClaims: [{bucketClaimName: want, accessSecretName: keys}]"
+REFUSED = "readyToUse: false, error: {time: '2026-01-15T11:40:00Z', message: 'rpc error: code = ResourceExhausted desc = too many'}"
+RESTORED = claim(spec="storageClassName: fast, dataSource: {kind: VolumeSnapshot, name: want}")
+
 FIRES: dict[str, tuple[str, str, Logs]] = {
+    "storage.snapshot-failed": ("VolumeSnapshot/shop/want", asked("VolumeSnapshot", SNAPSHOT, REFUSED), {}),
+    "storage.bucket-not-ready": ("BucketClaim/shop/want", asked("BucketClaim", BUCKET, REFUSED), {}),
+    "storage.bucket-access": ("BucketAccess/shop/want", asked("BucketAccess", ACCESS, "readyToUse: false"), {}),
     "storage.class-missing": ("PersistentVolumeClaim/shop/data", claim() + event("ProvisioningFailed", MISSING), {}),
     "storage.provisioning-failed": (
         "PersistentVolumeClaim/shop/data",
@@ -176,6 +192,11 @@ FIRES: dict[str, tuple[str, str, Logs]] = {
     ),
 }
 NEAR: dict[str, tuple[str, Logs]] = {
+    # Bound and not ready: it is being copied, for as long as that takes.
+    "storage.snapshot-failed": (asked("VolumeSnapshot", SNAPSHOT, "readyToUse: false, boundVolumeSnapshotContentName: s1"), {}),
+    # An error that a later try got over.
+    "storage.bucket-not-ready": (asked("BucketClaim", BUCKET, REFUSED.replace("false", "true")), {}),
+    "storage.bucket-access": (asked("BucketAccess", ACCESS, "readyToUse: false", at="11:58"), {}),
     # Static volumes of a class name without a StorageClass object are usual.
     "storage.class-missing": (claim() + volume(), {}),
     "storage.provisioning-failed": (claim() + class_() + event("ExternalProvisioning", "waiting", first="11:59"), {}),
@@ -236,6 +257,25 @@ def test_fires(code: str) -> None:
 def test_near_miss(code: str) -> None:
     text, logs = NEAR[code]
     assert code not in {finding.code for finding in found(world(text, logs=logs))}
+
+
+def test_what_waits_for_a_snapshot_or_for_the_keys_of_a_bucket_is_named() -> None:
+    [restoring] = [item for item in found(world(asked("VolumeSnapshot", SNAPSHOT, REFUSED) + RESTORED + pod())) if "snapshot" in item.code]
+    assert {str(ref) for ref in restoring.affects} == {"PersistentVolumeClaim/shop/data", "Pod/shop/web"}
+    reader = pod().replace("persistentVolumeClaim: {claimName: data}", "secret: {secretName: keys}")
+    [denied] = found(world(asked("BucketAccess", ACCESS, REFUSED) + reader))
+    assert {str(ref) for ref in denied.affects} == {"Secret/shop/keys", "Pod/shop/web"}
+    # Without a bucket there is nothing to grant access to, and those who wait are its victims too.
+    [bucket, access] = found(world(asked("BucketClaim", BUCKET, REFUSED) + asked("BucketAccess", ACCESS, "readyToUse: false") + reader))
+    assert bucket.code == "storage.bucket-not-ready"
+    assert access.subject in bucket.affects
+
+
+def test_a_snapshot_that_nobody_takes_up_is_likely_and_names_a_claim_that_is_gone() -> None:
+    [finding] = found(world(asked("VolumeSnapshot", SNAPSHOT, ""), complete=("PersistentVolumeClaim",)))
+    assert finding.certainty.word == "likely"
+    assert "data, does not exist" in finding.explanation
+    assert found(world(asked("VolumeSnapshot", SNAPSHOT, "", at="11:58"))) == []
 
 
 def test_a_class_absent_from_a_complete_listing_needs_no_event() -> None:

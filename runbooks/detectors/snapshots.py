@@ -1,0 +1,93 @@
+"""Volume snapshots that were not taken: refused by the driver or the controller, or answered by nobody.
+
+A snapshot that is bound and not ready is being copied, which takes as long as the storage needs, and is no fault. Sources:
+external-snapshotter client/apis/volumesnapshot/v1 (`status.error` is cleared when a later try succeeds) and its common controller.
+Limits: classes and contents of snapshots are not read; the message of the controller names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from cluster.facts.event import CustomObject
+from cluster.facts.pod import Pod
+from cluster.facts.storage import PersistentVolumeClaim
+from cluster.reference import ObjectRef
+from cluster.timestamps import parse_time
+from cluster.world import Presence, World
+from runbooks.finding import Certainty, Detector, Finding, Source, cite
+
+KIND = "VolumeSnapshot"
+# The controller binds a snapshot to its content within seconds, before anything is copied.
+PATIENCE = timedelta(minutes=5)
+
+
+def snapshot_failed(world: World) -> Iterator[Finding]:
+    """VolumeSnapshots whose last try failed, and those that no controller has taken up."""
+    for item in world.custom(KIND):
+        if not isinstance(item, CustomObject) or item.deleting:
+            continue
+        status = item.status if isinstance(item.status, dict) else {}
+        if status.get("readyToUse") is True:
+            continue
+        who = f"VolumeSnapshot {item.namespace}/{item.name}"
+        affects, error = restorers(world, item), status.get("error")
+        if isinstance(error, Mapping) and error.get("message"):
+            since = parse_time(error.get("time"))
+            proof = cite(Source.FIELD, item.ref, "status.error.message", error["message"], since)
+            text = f"{who} could not be taken: {str(error['message'])[:300]}.{_missing_source(world, item)}"
+            yield Finding("storage.snapshot-failed", item.ref, Certainty.PROVEN, (proof,), text, affects, since)
+        elif not status.get("boundVolumeSnapshotContentName") and item.created and world.now - item.created > PATIENCE:
+            minutes = (world.now - item.created).total_seconds() / 60
+            proof = cite(Source.FIELD, item.ref, "status.boundVolumeSnapshotContentName", "absent", item.created)
+            text = f"{who} was asked for {minutes:.0f} min ago and not taken up: no snapshot controller runs, or none for its class."
+            yield Finding(
+                "storage.snapshot-failed",
+                item.ref,
+                Certainty.LIKELY,
+                (proof,),
+                f"{text}{_missing_source(world, item)}",
+                affects,
+                item.created,
+                lacks="the log of the snapshot controller",
+            )
+
+
+def restorers(world: World, snapshot: CustomObject) -> tuple[ObjectRef, ...]:
+    """Claims that are to be filled from the snapshot and are not bound, and the pods that wait for them."""
+    found: dict[ObjectRef, None] = {}
+    for claim in world.all(PersistentVolumeClaim):
+        source = claim.spec.data_source
+        if claim.namespace != snapshot.namespace or claim.status.phase != "Pending" or not isinstance(source, Mapping):
+            continue
+        if (source.get("kind"), source.get("name")) == (KIND, snapshot.name):
+            found[claim.ref] = None
+            found.update((ref, None) for pod in world.pods_in(claim.namespace) if _mounts(pod, claim) for ref in _chain(world, pod))
+    return tuple(found)
+
+
+def _mounts(pod: Pod, claim: PersistentVolumeClaim) -> bool:
+    volumes = (volume.persistent_volume_claim for volume in pod.spec.volumes or ())
+    return any(used is not None and used.claim_name == claim.name for used in volumes)
+
+
+def _chain(world: World, pod: Pod) -> tuple[ObjectRef, ...]:
+    return (pod.ref, world.top_owner(pod.ref))
+
+
+def _source(snapshot: CustomObject) -> ObjectRef | None:
+    spec: dict[str, Any] = snapshot.spec if isinstance(snapshot.spec, dict) else {}
+    source = spec.get("source")
+    name = source.get("persistentVolumeClaimName") if isinstance(source, Mapping) else None
+    return ObjectRef(PersistentVolumeClaim.kind, snapshot.namespace, str(name)) if name else None
+
+
+def _missing_source(world: World, snapshot: CustomObject) -> str:
+    source = _source(snapshot)
+    gone = source is not None and world.presence(source.kind, source.namespace, source.name) is Presence.ABSENT
+    return f" The claim that it is of, {source.name}, does not exist." if gone and source is not None else ""
+
+
+DETECTORS: tuple[Detector, ...] = (snapshot_failed,)
