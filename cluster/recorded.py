@@ -24,7 +24,8 @@ from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME, Kind, find_kind
 from cluster.logfiles import LogIndex, is_own, scan
 from cluster.logtext import shape_log
-from cluster.manifest import MANIFEST_NAME, OBJECTS_NAMES, Manifest, read_manifest
+from cluster.manifest import Manifest, read_manifest
+from cluster.objectfiles import is_ours, object_files, objects_in, read_bytes
 from cluster.rawobject import lenient, pruned, tidy
 from cluster.reading import Cost, LogText, MetricQuery, Missing, Reading, Series, Why
 from cluster.reference import ContainerRef, Scope, Window
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
     from cluster.loki import Loki
     from cluster.prometheus import Prometheus
 
-FILE_BYTES_LIMIT = 256 * 1024 * 1024
 NAME_LIMIT = 253
-TELEMETRY_NAMES = ("metrics.csv", "alerts.json", "node_services.json", "connectivity.json", "dependencies.json")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
 _MOMENTS = frozenset(
     {
@@ -92,8 +91,8 @@ class RecordedReader:
         grouped: dict[str, dict[tuple[str | None, str], Object]] = {}
         complaints: list[str] = []
         count = 0
-        for path in _object_files(folder):
-            for item, listed_kind in _objects_in(load_documents(_read(path), str(path))):
+        for path in object_files(folder):
+            for item, listed_kind in objects_in(load_documents(read_bytes(path), str(path))):
                 count += 1
                 named = _named(item, listed_kind)
                 if named is None:
@@ -101,7 +100,7 @@ class RecordedReader:
                     continue
                 kind, namespace, name = named
                 grouped.setdefault(kind, {})[namespace, name] = item
-        if complaints and not grouped and not _is_ours(folder):
+        if not grouped and (complaints or folder.is_file()) and not is_ours(folder):
             raise RecordingError(
                 f"{folder} is no recording: nothing in it is a Kubernetes object. Name the folder of one, or a file that "
                 "'kubectl get -o yaml' wrote, or make one with 'smokejumper record -o DIR'."
@@ -112,7 +111,9 @@ class RecordedReader:
         # By namespace and name, as an API server lists them, so that the order of a file cannot change what is said.
         objects = {kind: [items[key] for key in sorted(items, key=_place)] for kind, items in sorted(grouped.items())}
         moment = now or manifest.now or _newest(objects) or datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        return cls(base, objects, manifest, moment, tuple(complaints), prometheus, loki)
+        reader = cls(base, objects, manifest, moment, tuple(complaints), prometheus, loki)
+        reader._require_one_usable(folder)
+        return reader
 
     async def __aenter__(self) -> RecordedReader:
         return self
@@ -236,6 +237,20 @@ class RecordedReader:
         self._facts[kind.name] = (tuple(facts), tuple(missing))
         return self._facts[kind.name]
 
+    def _require_one_usable(self, folder: Path) -> None:
+        """RecordingError where there are objects and none has the shape of its kind: there is nothing that a diagnosis could rest on."""
+        told: list[Missing] = []
+        for name, items in self._objects.items():
+            facts, missing = self._facts_of(BY_NAME.get(name) or _custom_kind(name, items))
+            if facts:
+                return
+            told += missing
+        if told:
+            raise RecordingError(
+                f"nothing in {folder} can be used: none of its {self.size} objects has the shape of its kind ({told[0].detail}). Record it "
+                "again, or name a file that 'kubectl get -o yaml' wrote."
+            )
+
     def _not_recorded(self, kind: Kind, scope: Scope) -> tuple[Missing, ...]:
         """Why an object that is not here may exist all the same: its kind or its namespace was not recorded, or could not be read."""
         gaps = [gap for gap in self._manifest.missing if gap.kind == kind.name and scope.includes(gap.namespace)]
@@ -278,7 +293,7 @@ class RecordedReader:
         if not is_own(path, self._folder):
             return (), ()
         try:
-            series, skipped = read_series(_read(path).decode("utf-8", "replace"))
+            series, skipped = read_series(read_bytes(path).decode("utf-8", "replace"))
         except RecordingError as error:
             return (), (Missing("metrics of this recording", Why.MALFORMED, str(error)),)
         return series, (Missing("some of metrics.csv", Why.MALFORMED, skipped),) if skipped else ()
@@ -288,7 +303,7 @@ class RecordedReader:
         if not is_own(path, self._folder):
             return ()
         try:
-            documents = load_documents(_read(path), name)
+            documents = load_documents(read_bytes(path), name)
         except RecordingError as error:
             gaps.append(Missing(name, Why.MALFORMED, str(error)))
             return ()
@@ -331,47 +346,6 @@ def _custom_kind(name: str, items: list[Object]) -> Kind:
     group, _, version = str(items[0].get("apiVersion", "v1")).rpartition("/")
     namespaced = any(item["metadata"].get("namespace") for item in items)
     return Kind(name, group, version, f"{name.lower()}s", namespaced, CustomObject)
-
-
-def _object_files(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    own = next((folder / name for name in OBJECTS_NAMES if (folder / name).is_file()), None)
-    if own is not None:
-        return [own]
-    dump = sorted(path for pattern in ("*.json", "*.yaml", "*/*.json", "*/*.yaml") for path in folder.glob(pattern))
-    files = [path for path in dump if path.name != MANIFEST_NAME and path.parent.name != "logs"]
-    if not files:
-        raise RecordingError(f"{folder} is no recording: it has no {OBJECTS_NAMES[0]}. Make one with 'smokejumper record -o DIR'.")
-    return files
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder looks like a recording even though no object is left in it."""
-    names = (*OBJECTS_NAMES, MANIFEST_NAME, *TELEMETRY_NAMES)
-    return folder.is_dir() and (any((folder / name).is_file() for name in names) or bool(scan(folder)))
-
-
-def _objects_in(documents: Iterable[Any]) -> Iterator[tuple[Any, str | None]]:
-    """(object, kind that its list implies): `kubectl cluster-info dump` writes a PodList whose items have no kind."""
-    for document in documents:
-        if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
-            implied = str(document["kind"]).removesuffix("List") or None
-            items = document.get("items")
-            yield from ((item, implied) for item in (items if isinstance(items, list) else ()))
-        elif isinstance(document, list):
-            yield from ((item, None) for item in document)
-        elif document is not None:
-            yield document, None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > FILE_BYTES_LIMIT:
-            raise RecordingError(f"{path} is larger than {FILE_BYTES_LIMIT} bytes. Record fewer namespaces.")
-        return path.read_bytes()
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror or error}. Check the path and its permissions.") from error
 
 
 def _tail(path: Path, limit_bytes: int) -> bytes:

@@ -182,6 +182,21 @@ def test_what_holds_no_object_at_all_is_no_recording(tmp_path: Path, name: str) 
             RecordedReader.open(given)
 
 
+def test_objects_of_which_none_has_its_shape_are_no_recording(tmp_path: Path) -> None:
+    folder = record(
+        tmp_path, pod("a", containers="none"), pod("b", containers=7), {"kind": "Node", "metadata": {"name": "n", "labels": "x"}}
+    )
+    for given in (folder, folder / "objects.yaml"):
+        with pytest.raises(RecordingError, match=r"nothing in .* can be used: none of its 3 objects .*n: .*labels.*kubectl get -o yaml"):
+            RecordedReader.open(given)
+
+
+def test_an_empty_file_is_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "dump.yaml").write_text("# nothing\n")
+    with pytest.raises(RecordingError, match=r"is no recording: nothing in it is a Kubernetes object"):
+        RecordedReader.open(tmp_path / "dump.yaml")
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("sign", ["recording.yaml", "objects.yaml", "alerts.json", "logs/ml__a__app.log"])
 async def test_a_recording_without_objects_is_one_by_what_else_is_in_it(tmp_path: Path, sign: str) -> None:
