@@ -144,6 +144,9 @@ CUSTOM_KINDS: tuple[Kind, ...] = (
     _custom("InferenceService", "serving.kserve.io", "v1beta1", "inferenceservices"),
     _custom("LLMInferenceService", "serving.kserve.io", "v1alpha2", "llminferenceservices"),
     _custom("InferencePool", "inference.networking.k8s.io", "v1", "inferencepools", also=("inference.networking.x-k8s.io",)),
+    # What became of InferenceModel when its criticality went into InferenceObjective.
+    _custom("InferenceModelRewrite", "inference.networking.x-k8s.io", "v1alpha2", "inferencemodelrewrites", also=("llm-d.ai",)),
+    _custom("InferenceModel", "inference.networking.x-k8s.io", "v1alpha2", "inferencemodels"),
     _custom("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "v1", "leaderworkersets"),
     _custom("RayService", "ray.io", "v1", "rayservices"),
     _custom("RayCluster", "ray.io", "v1", "rayclusters"),

@@ -37,7 +37,7 @@ def picker_blind(world: World) -> Iterator[Finding]:
     told: set[tuple[ObjectRef, ObjectRef]] = set()
     for level in levels(world, _READY):
         pool, known = _pool(world, level), level.series.samples[-1].value
-        ready = [pod for pod in _pods_of(world, pool) if pod.ready] if pool is not None else []
+        ready = [pod for pod in pods_of_pool(world, pool) if pod.ready] if pool is not None else []
         owner = world.top_owner(level.ref)
         if pool is None or known >= len(ready) or level.ref.kind != Pod.kind or (owner, pool.ref) in told or _just_grown(level, ready):
             continue
@@ -101,7 +101,8 @@ def _pool(world: World, level: Level) -> CustomObject | None:
     return next((item for item in pools if item.name in names and item.namespace == level.ref.namespace), None)
 
 
-def _pods_of(world: World, pool: CustomObject) -> tuple[Pod, ...]:
+def pods_of_pool(world: World, pool: CustomObject) -> tuple[Pod, ...]:
+    """The model servers that a pool selects."""
     selector = pool.spec.get("selector") if isinstance(pool.spec, dict) else None
     labels = selector.get("matchLabels", selector) if isinstance(selector, dict) else {}
     return world.pods_selected(pool.namespace, {str(key): str(value) for key, value in labels.items()})

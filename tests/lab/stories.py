@@ -156,7 +156,7 @@ def define(client: ApiClient) -> None:
 def _served(client: ApiClient, wanted: set[str]) -> bool:
     found = (one for one in client.list(*_DEFINITION) if one["metadata"]["name"] in wanted)
     return all(
-        any((item["type"], item["status"]) == ("Established", "True") for item in one.get("status", {}).get("conditions", ()))
+        any((item["type"], item["status"]) == ("Established", "True") for item in one.get("status", {}).get("conditions") or ())
         for one in found
     )
 
