@@ -51,18 +51,19 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
     certain = [index for index in faults if candidates[index].finding.certainty > Certainty.POSSIBLE]
     shown = certain or [index for index in faults if candidates[index].focused or not _is_hearsay(candidates[index].finding)]
     advice = [index for index in accusing if candidates[index].code.role is Role.ADVISORY]
+    below: dict[int, list[Candidate]] = defaultdict(list)
+    for index, earlier in explained_by.items():
+        below[earlier].append(candidates[index])
     unlinked: list[int] = []
     if world.scope.subject is not None or any(candidates[index].focused for index in shown):
         unlinked = [index for index in shown if not candidates[index].focused]
         shown = [index for index in shown if candidates[index].focused]
-    elsewhere = {index for index in shown if _elsewhere(candidates[index], world)}
+    # A cause is where its consequences are, too: its own reach may end at a node, and what it explains lie in a namespace.
+    elsewhere = {index for index in shown if all(_elsewhere(item, world) for item in (candidates[index], *below[index]))}
     unlinked += [index for index in shown if index in elsewhere]
     shown = [index for index in shown if index not in elsewhere]
     if focus:
         advice = [index for index in advice if candidates[index].focused]
-    below: dict[int, list[Candidate]] = defaultdict(list)
-    for index, earlier in explained_by.items():
-        below[earlier].append(candidates[index])
     ranked = sorted(shown, key=lambda index: _rank(candidates[index], below[index], world.now))
     causes = tuple(_cause(candidates[index], below[index]) for index in ranked)
     told = set(shown)

@@ -243,8 +243,12 @@ _REJECTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^OutOfcpu$"), "scheduling.insufficient-cpu"),
     (re.compile(r"^OutOfmemory$"), "scheduling.insufficient-memory"),
     (re.compile(r"^OutOf.*/"), "scheduling.insufficient-extended-resource"),
-    (re.compile(r"^(?:UnexpectedAdmissionError|TopologyAffinityError)$"), "node.pod-rejected-devices"),
-    (re.compile(r"^(?:OutOf.*|NodeAffinity|NodeShutdown|PodOSNotSupported|SysctlForbidden|AppArmor)$"), "node.pod-rejected"),
+    (re.compile(r"^UnexpectedAdmissionError$"), "node.pod-rejected-devices"),
+    # A TopologyAffinityError's devices are there, only not beside the CPUs: the node works, and the pod asks for what it cannot give.
+    (
+        re.compile(r"^(?:OutOf.*|NodeAffinity|NodeShutdown|PodOSNotSupported|SysctlForbidden|AppArmor|TopologyAffinityError|NodePorts)$"),
+        "node.pod-rejected",
+    ),
 )
 
 
@@ -260,16 +264,23 @@ def rejected(world: World) -> Iterable[Finding]:
 def _rejected(world: World, pod: Pod, reason: str) -> Iterator[Finding]:
     owner = world.top_owner(pod.ref)
     code = next((code for pattern, code in _REJECTIONS if pattern.match(reason)), None)
-    if code is None or _recovered(world, owner):
+    if code is None or _recovered(world, _maker(world, pod)):
         return
     message = pod.status.message or reason
     device = "devices" in message or re.search(r"Allocate failed|no healthy devices|unregistered device", message)
-    if code == "node.pod-rejected-devices" and "TopologyAffinity" not in reason and not device:
+    if code == "node.pod-rejected-devices" and not device:
         code = "node.pod-rejected"
     subject = ObjectRef("Node", None, pod.spec.node_name) if code == "node.pod-rejected-devices" and pod.spec.node_name else owner
     evidence: tuple[Evidence, ...] = (cite(Source.FIELD, pod.ref, "status.message", f"{reason}: {message}", pod.status.start_time),)
     text = f"The kubelet of node {pod.spec.node_name} refuses {pod.ref}: {message[:240]}"
     yield Finding(code, subject, Certainty.PROVEN, evidence, text, affects=(pod.ref, owner), since=pod.created)
+
+
+def _maker(world: World, pod: Pod) -> ObjectRef:
+    """The ReplicaSet that made a pod: while a new revision is refused, the pods of the old one go on serving. Else the top owner."""
+    chain = world.owner_chain(pod.ref)
+    made_by = next((ref for ref in chain if ref.kind == ReplicaSet.kind and world.find(ref) is not None), None)
+    return made_by or world.top_owner(pod.ref)
 
 
 def _at(moment: datetime | None) -> str:

@@ -187,6 +187,9 @@ def test_a_question_about_a_namespace_blames_no_node_that_it_does_not_use() -> N
     assert [cause.object.name for cause in explain(made, (lost,)).causes] == ["far"]
     answer = explain(asked, (lost,))
     assert (answer.healthy, answer.causes, [item.object.name for item in answer.ruled_out]) == (True, (), ["far"])
+    # What it explains lies in the namespace, although its own reach ends at the node.
+    refused = structs.replace(finding("node.network-not-ready", ObjectRef("Node", None, "far")), affects=(pod(1),))
+    assert [cause.object.name for cause in explain(asked, (lost, refused)).causes] == ["far"]
     reached = structs.replace(lost, affects=(pod(1),))
     assert [cause.object.name for cause in explain(asked, (reached,)).causes] == ["far"]
 

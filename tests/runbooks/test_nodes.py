@@ -254,3 +254,20 @@ def test_a_lost_node_has_no_kube_proxy_and_that_is_not_kube_proxys_fault(other: 
 def test_evicted_pods_that_were_left_over_long_ago_are_not_told(moment: str, told: set[str]) -> None:
     status = f'{EVICTED}, startTime: "{moment}"'
     assert {finding.code for finding in found(world(DEPLOYMENT % 2 + pod("p", "a", status=status, meta=OWNED)))} == told
+
+
+REPLICA_SETS = """
+---
+kind: ReplicaSet
+metadata: {name: web-5d4f8, namespace: shop, ownerReferences: [{kind: Deployment, name: web, controller: true}]}
+spec: {replicas: %d}
+status: {replicas: %d, readyReplicas: 0}
+"""
+
+
+@pytest.mark.parametrize(("wanted", "told"), [(1, ["Deployment/shop/web"]), (0, [])])
+def test_a_refused_revision_is_told_while_the_old_one_serves(wanted: int, told: list[str]) -> None:
+    refused = "phase: Failed, reason: TopologyAffinityError, message: 'Resources cannot be allocated with Topology locality'"
+    made_by = OWNED.replace("kind: Deployment, name: web", "kind: ReplicaSet, name: web-5d4f8")
+    text = DEPLOYMENT % 2 + REPLICA_SETS % (wanted, wanted) + pod("p", "a", status=refused, meta=made_by)
+    assert [str(finding.subject) for finding in found(world(text)) if finding.code == "node.pod-rejected"] == told
