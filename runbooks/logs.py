@@ -165,7 +165,8 @@ def templates(lines: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 
 def _plain(line: str) -> str:
-    return _LEADING_TIME.sub("", _ANSI.sub("", line[:LINE_LIMIT])).rstrip()
+    # A message inside JSON has its quotation marks escaped; the forms know it as it was written.
+    return _LEADING_TIME.sub("", _ANSI.sub("", line[:LINE_LIMIT])).replace('\\"', '"').rstrip()
 
 
 # libpq before 14 names the host that refused in a question on the lines after the error (fe-connect.c, connectFailureMessage).

@@ -118,6 +118,7 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "weights-denied",
         r"GatedRepoError|Cannot access gated repo|access to (?:it|this|model \S+) is restricted|awaiting a review from the repo authors|"
+        r"NGC_API_KEY[^\n]*(?:invalid|not valid|lacks access|not set|required)|40[13][^\n]*authn\.nvidia\.com|"
         r"HuggingFace authentication failed|40[13] Client Error(?![^\n]*Repository Not Found)[^\n]*huggingface\.co|HF_TOKEN",
     ),
     _form(
@@ -135,7 +136,11 @@ FAILURES: tuple[Form, ...] = (
     ),
     _form("model-length", r"max_model_len \(\d+\) is greater than the derived max_model_len"),
     _form("adapter-missing", r"LoRA adapter \S+ (?:does not exist|not found)|No adapter found for"),
-    _form("model-name", r"The model [`'\"]?(?P<name>[^`'\"\s]+)[`'\"]? does not exist"),
+    _form(
+        "model-name",
+        r"The model [`'\"]?(?P<name>[^`'\"\s]+)[`'\"]? does not exist|"
+        r"model [`'\"]?(?P<name2>[^`'\"\s]+)[`'\"]? not found, try pulling it first",
+    ),
     _form(
         "kv-transfer",
         r"NIXL transfer failure|Releasing expired KV blocks|NIXL is not available|No remote agents for engine|"
@@ -296,9 +301,11 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "disk-full",
         r"No space left on device|ENOSPC|disk quota exceeded|could not extend file|table .* is full|MISCONF Redis|not enough space|"
-        r"insufficient disk space|disk is full|database space exceeded",
+        r"insufficient disk space|disk is full|database space exceeded|flood[ -]stage (?:disk )?watermark|index has read-only-allow-delete",
     ),
     _form("read-only-filesystem", r"read-only file ?system|EROFS"),
+    # errno EIO: the device below answers with an error. "I/O error" alone is Spring's word for a failed request.
+    _form("storage-io", r"(?<!/)Input/output error|\bEIO\b|Buffer I/O error on|blk_update_request: I/O error"),
     # A data directory that another process holds (mongod, Elasticsearch, PostgreSQL, MySQL, LevelDB and others say it so).
     _form(
         "data-locked",
@@ -399,6 +406,12 @@ FAILURES: tuple[Form, ...] = (
     ),
     # RabbitMQ's resource alarms stop every publisher; clients are told by connection.blocked (rabbitmq.com/docs/alarms).
     _form("broker-blocked", r"resource limit alarm set|Publishers will be blocked|connection(?:\.| is | )blocked: low on (?:memory|disk)"),
+    # A record that no consumer can read stays first in its partition: nothing behind it is read (org.apache.kafka.clients.consumer).
+    _form(
+        "message-unreadable",
+        r"Error deserializing (?:key|value|key/value) for partition \S+ at offset|RecordDeserializationException|"
+        r"can'?t process '?SerializationException'?|cannot process 'SerializationException's directly",
+    ),
     _form(
         "queue-backlog",
         r"consumer lag|\blag\b[^\n]{0,40}\b(?:increasing|growing|behind)|CommitFailedError|"

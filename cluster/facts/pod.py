@@ -287,6 +287,11 @@ class DNSConfig(_Part, frozen=True, kw_only=True):
     searches: tuple[str, ...] | None = None
 
 
+class HostAlias(_Part, frozen=True, kw_only=True):
+    ip: str = ""
+    hostnames: tuple[str, ...] | None = None
+
+
 class PodSpec(_Part, frozen=True, kw_only=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] | None = None
@@ -311,6 +316,7 @@ class PodSpec(_Part, frozen=True, kw_only=True):
     host_ipc: bool = field(default=False, name="hostIPC")
     dns_policy: str | None = None
     dns_config: DNSConfig | None = None
+    host_aliases: tuple[HostAlias, ...] | None = None
     runtime_class_name: str | None = None
     security_context: PodSecurityContext | None = None
     resource_claims: tuple[PodResourceClaim, ...] | None = None

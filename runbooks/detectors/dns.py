@@ -78,6 +78,50 @@ def _bypass(spec: PodSpec, servers: tuple[str, ...], addresses: list[str]) -> st
     return f"dnsPolicy {policy} with nameservers {', '.join(servers)}" if servers else f"dnsPolicy {policy}"
 
 
+def host_alias_shadows_service(world: World) -> Iterator[Finding]:
+    """An entry of /etc/hosts (`hostAliases`) that gives the name of a Service another address than the Service has: it is asked first."""
+    traffic = world.once(Traffic)
+    for namespace in {service.namespace for service in world.all(Service)}:
+        for workload in traffic.workloads(namespace):
+            for alias in workload.spec.host_aliases or ():
+                shadowed = [
+                    (name, service)
+                    for name in alias.hostnames or ()
+                    if (service := _service_named(world, namespace, name)) is not None and alias.ip not in _addresses(world, service)
+                ]
+                if not shadowed:
+                    continue
+                name, service = shadowed[0]
+                yield Finding(
+                    "dns.host-alias-shadows-service",
+                    workload.ref,
+                    Certainty.PROVEN,
+                    (
+                        cite(Source.FIELD, workload.ref, "spec.template.spec.hostAliases", f"{alias.ip} {' '.join(alias.hostnames or ())}"),
+                        cite(Source.FIELD, service.ref, "spec.clusterIP", service.spec.cluster_ip or "(none)"),
+                    ),
+                    f"{workload.ref.kind} {namespace}/{workload.ref.name} has an entry in /etc/hosts (hostAliases) that leads {name} to "
+                    f"{alias.ip} and not to Service {service.namespace}/{service.name}; the DNS is not asked for that name.",
+                    affects=(service.ref,),
+                )
+
+
+def _service_named(world: World, namespace: str | None, host: str) -> Service | None:
+    """The Service that a host name means inside the cluster: NAME, NAME.NAMESPACE or longer forms of it."""
+    name, _, rest = host.rstrip(".").partition(".")
+    where, _, ending = rest.partition(".")
+    if ending and not (ending == "svc" or ending.startswith("svc.")):
+        return None
+    return world.get(Service, where or namespace, name)
+
+
+def _addresses(world: World, service: Service) -> frozenset[str]:
+    """The addresses under which a Service answers: its own and those of its pods."""
+    own = {service.spec.cluster_ip or "", *(item.ip or "" for item in service.status.load_balancer.ingress or ())}
+    pods = world.pods_selected(service.namespace, service.spec.selector or {}) if service.spec.selector else ()
+    return frozenset(own | {pod.status.pod_ip or "" for pod in pods})
+
+
 def _public(server: str) -> bool:
     try:
         return ipaddress.ip_address(server).is_global
@@ -247,4 +291,11 @@ def _dns_object(world: World) -> ObjectRef | None:
     return config.ref if config is not None else service.ref if service is not None else None
 
 
-DETECTORS: tuple[Detector, ...] = (dns_policy, dns_configuration_denies, dns_server_failing, known_names_unresolved, names_unanswered)
+DETECTORS: tuple[Detector, ...] = (
+    dns_policy,
+    host_alias_shadows_service,
+    dns_configuration_denies,
+    dns_server_failing,
+    known_names_unresolved,
+    names_unanswered,
+)

@@ -28,6 +28,7 @@ _FORBIDDEN = re.compile(
 )
 _ACCOUNT = re.compile(r"^system:serviceaccount:(?P<namespace>[^:]+):(?P<name>.+)$")
 _BUILT_IN = re.compile(r"^(system:.*|cluster-admin|admin|edit|view|kubeadm:.*|eks:.*|gke-.*|aks-.*)$")
+_EVERYBODY = frozenset({"system:anonymous", "system:unauthenticated", "system:authenticated", "system:serviceaccounts"})
 _SYSTEM_SUBJECT = re.compile(r"^system:")
 
 AnyRole = Role | ClusterRole
@@ -278,6 +279,30 @@ def wildcard_role(world: World) -> Iterator[Finding]:
             )
 
 
+def administrator_for_everyone(world: World) -> Iterator[Finding]:
+    """`cluster-admin` given to whoever names no account of a namespace, or to everybody who can reach the API."""
+    bindings: tuple[AnyBinding, ...] = (*world.all(ClusterRoleBinding), *world.all(RoleBinding))
+    for binding in bindings:
+        if binding.role_ref.name != "cluster-admin" or is_system(binding.namespace):
+            continue
+        for subject in binding.subjects or ():
+            pods = subject.kind == ServiceAccount.kind and subject.name == "default" and not is_system(subject.namespace)
+            if not pods and subject.name not in _EVERYBODY:
+                continue
+            whom = f"ServiceAccount {subject.namespace or binding.namespace}/default" if pods else f"{subject.kind} {subject.name}"
+            yield Finding(
+                "security.wildcard-role",
+                binding.ref,
+                Certainty.PROVEN,
+                (
+                    cite(Source.FIELD, binding.ref, "subjects", whom),
+                    cite(Source.FIELD, binding.ref, "roleRef", "ClusterRole/cluster-admin"),
+                ),
+                f"{binding.ref.kind} {binding.name} grants cluster-admin to {whom}, which "
+                + ("every pod of its namespace has that names no other." if pods else "is anybody who reaches the API."),
+            )
+
+
 def default_service_account(world: World) -> Iterator[Finding]:
     """Pods that run with the namespace's default ServiceAccount and its token mounted, where that account may do something.
 
@@ -324,4 +349,11 @@ def _granted_to_default(world: World) -> frozenset[str | None]:
     )
 
 
-DETECTORS: tuple[Detector, ...] = (forbidden, dangling_binding, privileged, wildcard_role, default_service_account)
+DETECTORS: tuple[Detector, ...] = (
+    forbidden,
+    dangling_binding,
+    privileged,
+    wildcard_role,
+    administrator_for_everyone,
+    default_service_account,
+)

@@ -16,7 +16,7 @@ from cluster.facts.workload import StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.finding import Certainty, Detector, Finding, ObjectsWant, Source, cite
-from runbooks.traffic import Backing, Traffic, Workload, is_system, last_applied
+from runbooks.traffic import Backing, Traffic, Workload, is_system, last_applied, target_of
 from runbooks.visibility import unreadable
 
 NEAREST_LIMIT = 3
@@ -130,6 +130,58 @@ def selects_another_workload(world: World) -> Iterator[Finding]:
             f"which has a Service of its own, while {own[0].ref.kind} {service.name} gets none.",
             affects=(own[0].ref, *_callers(traffic, service)),
         )
+
+
+def selects_others_too(world: World) -> Iterator[Finding]:
+    """A Service that selects, beside the workload of its name, pods of others that have Services of their own and do not listen where it
+    sends: part of its traffic is lost."""
+    traffic = world.once(Traffic)
+    for service in _selecting(world):
+        matching = traffic.workloads_matching(service)
+        own = next((item for item in matching if item.ref.name == service.name), None)
+        if own is None or len(matching) < 2 or service.spec.cluster_ip == "None":
+            continue
+        served = traffic.services_of(own.ref)
+        wanted = _targets(service, own)
+        strangers = [
+            item
+            for item in matching
+            if item is not own
+            and any(other not in served and other.name == item.ref.name for other in traffic.services_of(item.ref))
+            and any(pod.ready for pod in world.pods_of(item.ref))
+            and wanted
+            and _container_ports(item)
+            and not wanted <= _container_ports(item)
+        ]
+        if not strangers:
+            continue
+        selector = service.spec.selector or {}
+        applied = _applied_selector(service)
+        names = ", ".join(item.ref.name for item in strangers[:5])
+        yield Finding(
+            "service.selects-others-too",
+            service.ref,
+            Certainty.PROVEN if applied not in ({}, selector) else Certainty.LIKELY,
+            (
+                cite(Source.FIELD, service.ref, "spec.selector", _labels(selector)),
+                cite(Source.FIELD, own.ref, "spec.template.metadata.labels", _labels(own.labels)),
+                *(cite(Source.FIELD, item.ref, "spec.template.metadata.labels", _labels(item.labels)) for item in strangers[:3]),
+            ),
+            f"Service {service.namespace}/{service.name} selects {_labels(selector)}, which the pods of {names} carry too; they do not "
+            f"listen on {', '.join(map(str, sorted(wanted)))}, so that part of its traffic is lost.",
+            affects=(own.ref, *_callers(traffic, service)),
+        )
+
+
+def _targets(service: Service, workload: Workload) -> frozenset[int]:
+    """The container ports of a workload to which a Service sends; empty when one of its named ports is not known."""
+    named = {port.name: port.container_port for item in workload.spec.containers for port in item.ports or () if port.name}
+    resolved = {named.get(target, 0) if isinstance(target, str) else target for target in map(target_of, service.spec.ports or ())}
+    return frozenset() if 0 in resolved else frozenset(resolved)
+
+
+def _container_ports(workload: Workload) -> frozenset[int]:
+    return frozenset(port.container_port for item in workload.spec.containers for port in item.ports or ())
 
 
 def no_ready_endpoints(world: World) -> Iterator[Finding]:
@@ -322,6 +374,7 @@ def _difference(selector: dict[str, str], labels: dict[str, str]) -> str:
 DETECTORS: tuple[Detector, ...] = (
     selector_matches_nothing,
     selects_another_workload,
+    selects_others_too,
     no_ready_endpoints,
     no_endpoints_given,
     governing_service_missing,

@@ -40,6 +40,8 @@ OWN = [
     ("An error occurred (AccessDenied) when calling the PutObject operation", "app.object-store-denied"),
     ("ClientError: SlowDown: Please reduce your request rate", "app.object-store-throttled"),
     ("MaxRetryError: max retries exceeded", "app.retry-storm"),
+    ("PANIC:  could not fsync file pg_wal/0001: Input/output error", "app.storage-io"),
+    ("Error deserializing key/value for partition orders-0 at offset 7", "app.message-unreadable"),
 ]
 
 

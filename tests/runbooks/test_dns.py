@@ -113,3 +113,18 @@ def test_the_name_of_a_headless_service_without_a_ready_pod_does_not_resolve_by_
     web, headless = pod("web-1", {"app": "web"}, ready=False), service("db", {"app": "db"}, clusterIP="None")
     assert found(headless + web + pod("db-0", {"app": "db"}, ready=False), logs=log) == []
     assert codes(found(headless + web + pod("db-0", {"app": "db"}), logs=log)) == {"dns.name-unresolved"}
+
+
+def aliased(ip: str, name: str) -> str:
+    return CART + deployment("web", {"app": "web"}, template_spec={"hostAliases": [{"ip": ip, "hostnames": [name]}]})
+
+
+def test_an_entry_in_hosts_that_hides_a_service() -> None:
+    for name in ("cart", "cart.shop", "cart.shop.svc.cluster.local"):
+        (finding,) = dns.host_alias_shadows_service(world(aliased("127.0.0.1", name)))
+        assert (finding.code, str(finding.subject)) == ("dns.host-alias-shadows-service", "Deployment/shop/web")
+
+
+def test_an_entry_for_another_name_or_for_the_service_s_own_address_hides_nothing() -> None:
+    for ip, name in (("10.96.1.1", "cart"), ("10.0.0.9", "cart.example.com"), ("127.0.0.1", "cache")):
+        assert not list(dns.host_alias_shadows_service(world(aliased(ip, name))))

@@ -135,6 +135,13 @@ KINDS = [
     ("lance error: Retryable commit conflict for version 12: This Rewrite transaction was preempted", "commit-conflict"),
     ("FileNotFoundError: [Errno 2] No such file or directory: '/etc/app/settings.yaml'", "file-missing"),
     ("PermissionError: [Errno 13] Permission denied: '/data/cache'", "permission"),
+    ('ERROR:  could not read block 3 in file "base/16384/16412": Input/output error', "storage-io"),
+    ("flood stage disk watermark [95%] exceeded on [Xk2], all indices on this node will be marked read-only", "disk-full"),
+    ("NimHubError: The NGC_API_KEY provided is not valid or lacks access to nim/x: 401 Unauthorized", "weights-denied"),
+    ("openai.NotFoundError: Error code: 404 - model 'qwen:14b' not found, try pulling it first", "model-name"),
+    ("RecordDeserializationException: Error deserializing VALUE for partition orders-0 at offset 10412", "message-unreadable"),
+    # A message inside JSON comes with its quotation marks escaped.
+    (r'{"level":"fatal","error":"pq: database \"inventory\" does not exist"}', "database-missing"),
 ]
 
 
@@ -212,6 +219,7 @@ def test_the_user_is_kept() -> None:
         "INFO retry policy: maxRetries=3, timeout=500ms",
         "Successfully connected to database",
         "KV cache usage: 12.0%, Prefix cache hit rate: 40.1%",
+        "INFO registered deserializer for partition orders-0 at offset 10412",
     ],
 )
 def test_ordinary_lines_are_no_signs(line: str) -> None:

@@ -84,6 +84,22 @@ def test_built_in_roles_are_left_alone() -> None:
     assert found(admin + manifest("ClusterRoleBinding", "ops", namespace=None, **bound)) == []
 
 
+def test_an_administrator_that_everybody_is() -> None:
+    def bound(kind: str, name: str, namespace: str = "shop") -> str:
+        subjects = [{"kind": kind, "name": name, "namespace": namespace}]
+        reference = {"kind": "ClusterRole", "name": "cluster-admin"}
+        return manifest("ClusterRoleBinding", "ops", namespace=None, roleRef=reference, subjects=subjects)
+
+    for kind, name in (("ServiceAccount", "default"), ("Group", "system:authenticated"), ("User", "system:anonymous")):
+        assert codes(found(bound(kind, name))) == {"security.wildcard-role"}
+    for kind, name, namespace in (
+        ("ServiceAccount", "deployer", "shop"),
+        ("Group", "system:masters", ""),
+        ("ServiceAccount", "default", "kube-system"),
+    ):
+        assert found(bound(kind, name, namespace)) == []
+
+
 def test_the_default_account_with_its_token() -> None:
     default = manifest("ServiceAccount", "default")
     used = pod("web", serviceAccountName="default")

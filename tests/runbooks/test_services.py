@@ -157,3 +157,25 @@ def test_a_statefulset_whose_governing_service_does_not_exist() -> None:
     assert codes(found(database() + service("db-headless", {"app": "db"}) + pod("db-0", {"app": "db"}))).isdisjoint(
         {"service.governing-missing"}
     )
+
+
+CART = deployment("cart", {"app": "cart", "tier": "back"}, container={"ports": [{"containerPort": 8080}]})
+
+
+def umbrella(port: int, own_service: bool = True) -> str:
+    stock = deployment("stock", {"app": "stock", "tier": "back"}, container={"ports": [{"containerPort": port}]})
+    stock += pod("stock-1", {"app": "stock", "tier": "back"}, owner=("Deployment", "stock"), port=port)
+    stock += service("stock", {"app": "stock"}, ports=[{"port": port}]) if own_service else ""
+    return service("cart", {"tier": "back"}) + CART + pod("cart-1", {"app": "cart", "tier": "back"}, owner=("Deployment", "cart")) + stock
+
+
+def test_a_selector_that_catches_another_application_s_pods_too() -> None:
+    (finding,) = services.selects_others_too(world(umbrella(9090)))
+    assert (finding.code, str(finding.subject), finding.certainty) == ("service.selects-others-too", "Service/shop/cart", Certainty.LIKELY)
+    assert "stock" in finding.explanation
+    assert "8080" in finding.explanation
+
+
+def test_pods_that_answer_on_the_same_port_or_have_no_other_service_are_meant() -> None:
+    assert not list(services.selects_others_too(world(umbrella(8080))))
+    assert not list(services.selects_others_too(world(umbrella(9090, own_service=False))))
