@@ -87,11 +87,11 @@ class Offer(Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """`sick` before `closed`, `stranded` and `free`; `held` when all of it is in use."""
+        """`sick` before `closed`, `stranded` and what is free; `partly-free` where some of it is held, `held` where all of it is."""
         if self.sick:
             return "sick"
         if self.free:
-            return "closed" if self.closed else "stranded" if self.strands else "free"
+            return "closed" if self.closed else "stranded" if self.strands else "partly-free" if self.held else "free"
         return "held"
 
 

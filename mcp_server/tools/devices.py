@@ -13,7 +13,7 @@ from mcp_server.probe import find_object
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.diagnoses import USES, diagnosed
-from mcp_server.tools.gpus import DEVICES_READ, notes_of, order, read_devices, why
+from mcp_server.tools.gpus import DEVICES_READ, notes_of, order, read_devices, state_of, why
 from runbooks.allocations import Allocation, allocations
 from runbooks.finding import Source, cite
 from runbooks.inventory import inventory, notes
@@ -85,14 +85,14 @@ async def _gpu_health(context: ToolContext, arguments: GpuHealthArguments) -> An
 
     def beside() -> Beside:
         world = read.world(context)
-        offers = sorted((offer for offer in world.once(inventory) if offer.node == node), key=order)
+        offers = [offer for offer in world.once(inventory) if offer.node == node]
         said = notes_of(offers, notes(world))
         rows = tuple(
             (
-                *(offer.node, offer.resource, offer.model, offer.state, offer.capacity, offer.held),
+                *(offer.node, offer.resource, offer.model, state_of(offer, said), offer.capacity, offer.held),
                 *("?" if offer.overlapping else offer.free, offer.sick, why(offer, said.get(offer.node, ()))),
             )
-            for offer in offers
+            for offer in sorted(offers, key=lambda offer: order(offer, said))
         )
         place = f"node {node}" if node else f"{about.ref} (it has no node yet)"
         title = f"accelerators of {place}:" if rows else f"no accelerator of {place} can be seen"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -26,14 +26,26 @@ from runbooks.inventory import Note, Offer, inventory, notes, total
 KINDS: tuple[type[Fact], ...] = (Node, Pod, ReplicaSet, Job, DaemonSet, ResourceSlice, ResourceClaim, DeviceTaintRule, Event)
 DEVICES_READ = rules_of(BY_NAME[kind.kind] for kind in KINDS)
 COLUMNS = ("node", "resource", "model", "state", "total", "held", "free", "sick", "holders", "says", "evidence")
-STATES = ("sick", "stranded", "closed", "free", "held")
+State = Literal["sick", "suspect", "stranded", "closed", "free", "partly-free", "held"]
+# What each state means, the worst first, for who sees it for the first time.
+STATES: dict[str, str] = {
+    "sick": "some devices are withdrawn or tainted, so nobody gets them",
+    "suspect": "a fault of a device is reported, and it is still handed out",
+    "stranded": "free, and nobody who waits could have it",
+    "closed": "free, on a node that takes no new pods",
+    "free": "nothing of it is held",
+    "partly-free": "some is held, some is free",
+    "held": "all of it is held",
+}
+# What makes devices suspect that nobody has withdrawn: faults of the hardware, not of its use.
+FAULTS = frozenset({"gpu.hardware-fault", "gpu.memory-fault", "gpu.nvlink-fault", "gpu.node-keeps-failing"})
 HOLDERS_SHOWN = 3
 MODELS_SHOWN = 6
 
 
 class GpuInventoryArguments(Arguments):
     node: Name | None = None
-    state: Literal["sick", "stranded", "closed", "free", "held"] | None = Field(default=None, description="only these")
+    state: State | None = Field(default=None, description="only these")
     limit: Limit = DEFAULT_ROWS
     cursor: Cursor = None
 
@@ -51,27 +63,23 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
         world = read.world(context)
         offers = inventory(world)
         said = notes_of(offers, notes(world))
-        shown = [
-            offer
-            for offer in offers
-            if arguments.node in (None, offer.node) and (arguments.state is None or arguments.state == offer.state)
-        ]
+        shown = [offer for offer in offers if arguments.node in (None, offer.node) and arguments.state in (None, state_of(offer, said))]
 
         def cells(offer: Offer) -> tuple[Cell, ...]:
             holders = [f"{holder.workload} {holder.count} for {age(holder.since, now)}" for holder in offer.holders[:HOLDERS_SHOWN]]
             more = len(offer.holders) - len(holders)
             counts = (offer.capacity, offer.held, "?" if offer.overlapping else offer.free, offer.sick)
             words = "; ".join([*holders, *([f"{more} more"] if more else [])])
-            says = why(offer, said.get(offer.node, ()))
-            quote = f"{offer.state}, {offer.held} of {offer.capacity} held, {offer.sick} sick; {says}"
+            says, state = why(offer, said.get(offer.node, ())), state_of(offer, said)
+            quote = f"{state}, {offer.held} of {offer.capacity} held, {offer.sick} sick; {says}"
             evidence = cite(Source.FIELD, ObjectRef(Node.kind, None, offer.node), offer.resource, quote)
-            return (offer.node, offer.resource, offer.model, offer.state, *counts, words, says, evidence.id)
+            return (offer.node, offer.resource, offer.model, state, *counts, words, says, evidence.id)
 
         return render_table(
             asked,
             headline=headline(context.reader.cluster, offers),
             columns=COLUMNS,
-            items=((order(offer), offer) for offer in shown),
+            items=((order(offer, said), offer) for offer in shown),
             cells=cells,
             missing=read.missing,
             untrusted=True,
@@ -80,9 +88,15 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
     return Answer(render, read.growth, read.cost)
 
 
-def order(offer: Offer) -> tuple[int, str, str]:
+def state_of(offer: Offer, said: Mapping[str, tuple[Note, ...]]) -> str:
+    """The state of an offer, with what the notes of its node say."""
+    faulty = any(note.code in FAULTS and note.object.kind == Node.kind for note in said.get(offer.node, ()))
+    return "suspect" if faulty and offer.state != "sick" else offer.state
+
+
+def order(offer: Offer, said: Mapping[str, tuple[Note, ...]]) -> tuple[int, str, str]:
     """The worst first."""
-    return (STATES.index(offer.state), offer.node, offer.resource)
+    return (list(STATES).index(state_of(offer, said)), offer.node, offer.resource)
 
 
 def headline(cluster: str, offers: tuple[Offer, ...]) -> list[str]:

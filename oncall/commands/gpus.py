@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from cluster.reading import Missing
     from cluster.world import World
     from oncall.settings import Settings
-    from runbooks.inventory import Offer
+    from runbooks.inventory import Note, Offer
 
 WATCH_SECONDS = 5.0
 ROWS_SHOWN = 200
-STYLES = {"sick": "bold red", "stranded": "yellow", "closed": "yellow", "free": "green", "held": ""}
+STYLES = {"sick": "bold red", "suspect": "red", "stranded": "yellow", "closed": "yellow", "free": "green", "partly-free": "green"}
 
 
 def gpus(
@@ -65,8 +65,10 @@ class _Wanted(NamedTuple):
     watch: bool
     json: bool
 
-    def chosen(self, offers: Iterable[Offer]) -> tuple[Offer, ...]:
-        return tuple(offer for offer in offers if self.node in (None, offer.node) and self.state in (None, offer.state))
+    def chosen(self, offers: Iterable[Offer], said: Mapping[str, tuple[Note, ...]]) -> tuple[Offer, ...]:
+        from mcp_server.tools.gpus import state_of
+
+        return tuple(offer for offer in offers if self.node in (None, offer.node) and self.state in (None, state_of(offer, said)))
 
 
 async def _gpus(settings: Settings, recording: Path | None, now: str | None, wanted: _Wanted) -> None:
@@ -113,42 +115,46 @@ def _refuse_unknown_node(world: World, missing: tuple[Missing, ...], node: str |
 
 
 def _print(screen: Any, world: World, missing: tuple[Missing, ...], wanted: _Wanted) -> None:
-    from mcp_server.tools.gpus import headline
+    from mcp_server.tools.gpus import STATES, headline, notes_of, state_of
     from oncall.render import gaps
-    from runbooks.inventory import inventory
+    from runbooks.inventory import inventory, notes
 
     offers = world.once(inventory)
+    said = notes_of(offers, notes(world))
     for line in headline(world.cluster, offers):
         screen.print(line)
-    shown = wanted.chosen(offers)
-    table, more = _workloads(shown, world.now) if wanted.by_workload else _nodes(world, shown)
+    shown = wanted.chosen(offers, said)
+    table, more = _workloads(shown, world.now) if wanted.by_workload else _nodes(world, shown, said)
     if table.row_count:
         screen.print(table)
     if more:
         screen.print(f"… {more} more; --node, --state or -o json shows them")
+    if not wanted.by_workload:
+        states = {state_of(offer, said) for offer in shown}
+        for state, meaning in STATES.items():
+            if state in states:
+                screen.print(f"{state}: {meaning}")
     for line in gaps(missing):
         screen.print(f"cannot see: {line}")
 
 
-def _nodes(world: World, offers: tuple[Offer, ...]) -> tuple[Table, int]:
+def _nodes(world: World, offers: tuple[Offer, ...], said: Mapping[str, tuple[Note, ...]]) -> tuple[Table, int]:
     from rich.table import Table
     from rich.text import Text
 
     from guardrails.redact import present
     from mcp_server.result import age
-    from mcp_server.tools.gpus import notes_of, order, why
-    from runbooks.inventory import notes
+    from mcp_server.tools.gpus import order, state_of, why
 
-    said = notes_of(offers, notes(world))
-    table = Table("node", "resource", "model", "state", "held", "free", "sick", "holder", "says", box=None, pad_edge=False)
-    ordered = sorted(offers, key=order)
+    table = Table("node", "resource", "model", "state", "held", "free", "sick", "held by", "says", box=None, pad_edge=False)
+    ordered = sorted(offers, key=lambda offer: order(offer, said))
     for offer in ordered[:ROWS_SHOWN]:
         holders = "\n".join(f"{holder.count} {holder.workload} {age(holder.since, world.now)}" for holder in offer.holders)
         table.add_row(
             offer.node,
             offer.resource,
             present(offer.model, 60),
-            Text(offer.state, style=STYLES[offer.state]),
+            Text(state_of(offer, said), style=STYLES.get(state_of(offer, said), "")),
             f"{offer.held}/{offer.capacity}",
             "?" if offer.overlapping else str(offer.free),
             str(offer.sick or ""),
@@ -176,18 +182,18 @@ def _document(world: World, wanted: _Wanted) -> dict[str, Any]:
     import msgspec
 
     from guardrails.redact import redact_object
-    from mcp_server.tools.gpus import notes_of
+    from mcp_server.tools.gpus import notes_of, state_of
     from runbooks.inventory import inventory, notes, total
 
-    offers = wanted.chosen(world.once(inventory))
-    said = notes_of(offers, notes(world))
+    said = notes_of(world.once(inventory), notes(world))
+    offers = wanted.chosen(world.once(inventory), said)
     rows = [
         {
             **msgspec.to_builtins(offer),
             "held": offer.held,
             "free": None if offer.overlapping else offer.free,
             "sick": offer.sick,
-            "state": offer.state,
+            "state": state_of(offer, said),
             "notes": msgspec.to_builtins(said.get(offer.node, ())),
         }
         for offer in offers

@@ -29,6 +29,38 @@ def test_who_holds_what_on_which_node(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 Deployment/ml/serve" in row
 
 
+NODE = """
+---
+apiVersion: v1
+kind: Node
+metadata: {name: %s}
+spec: {}
+status:
+  capacity: {nvidia.com/gpu: "8"}
+  allocatable: {nvidia.com/gpu: "%d"}
+  conditions: [{type: Ready, status: "True"}, {type: GpuMemWatch, status: "%s", reason: r, message: double bit error}]
+"""
+
+
+def test_each_state_is_explained_and_a_fault_that_nobody_withdrew_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    nodes = (("well", 8, "False"), ("doubted", 8, "True"), ("withdrawn", 6, "False"))
+    (folder / "objects.yaml").write_text("".join(NODE % one for one in nodes))
+    (folder / "recording.yaml").write_text("kinds_read: [Node, Pod]\n")
+    _, out, _ = said(capsys, tmp_path, "--recording", str(folder))
+    rows = [line.split() for line in out.splitlines()]
+    assert [(row[0], row[2]) for row in rows if len(row) > 2 and row[1] == "nvidia.com/gpu"] == [
+        ("withdrawn", "sick"),
+        ("doubted", "suspect"),
+        ("well", "free"),
+    ]
+    assert "suspect: a fault of a device is reported, and it is still handed out" in out
+    assert "stranded:" not in out
+    _, only, _ = said(capsys, tmp_path, "--recording", str(folder), "--state", "suspect", "-o", "json")
+    assert [(offer["node"], offer["state"]) for offer in json.loads(only)["offers"]] == [("doubted", "suspect")]
+
+
 def test_by_workload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(capsys, tmp_path, "--recording", FULL, "--by-workload")
     [row] = [line.split() for line in out.splitlines() if "Deployment/training/finetune" in line]
@@ -46,7 +78,7 @@ def test_programs_get_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--state", "broken"], "none of sick, stranded"),
+        (["--state", "broken"], "none of sick, suspect, stranded"),
         (["-o", "yaml"], "neither text nor json"),
         (["--watch", "--recording", ROLLOUT], "follows a live cluster"),
     ],

@@ -67,7 +67,8 @@ def test_a_node_says_what_it_has_and_who_holds_it() -> None:
         ("Pod", "b", 1, 1),
     ]
     assert offer.holders[0].since == datetime(2026, 1, 15, 9, tzinfo=UTC)
-    assert offer.state == "free"
+    assert offer.state == "partly-free"
+    assert only(node()).state == "free"
 
 
 def test_devices_that_the_plugin_withdrew_are_sick() -> None:
