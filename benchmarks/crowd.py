@@ -47,7 +47,7 @@ FAULTS = (
     Fault("image", "events", ("not found", "does not exist"), (("kind", "image-pull"),)),
     Fault("crash", "log", ("QUEUE_URL",), (("kind", "crash-loop"), ("log", LOG))),
     Fault("memory", "status", ("OOMKilled", "out of memory", "memory limit"), (("kind", "oom-killed"), ("needs-memory", "2Gi"))),
-    Fault("request", "events", ("Insufficient memory",)),
+    Fault("request", "events", ("Insufficient memory", "enough free memory")),
     Fault("configuration", "events", ("NAME-settings",), (("kind", "config-error"), ("missing-config", "NAME-settings"))),
     Fault("probe", "events", ("readiness probe failed", "readiness probe"), (("kind", "readiness"), ("listens-on", "8080"))),
 )

@@ -93,7 +93,9 @@ class Told:
 
 
 def explains(text: str, one: Broken) -> bool:
-    """Whether a text about many things holds the object with its reason soon after it."""
+    """Whether a text about many things holds the object with its reason, on the same line or soon after it."""
+    if any(one.name in line and gives_reason(line, one) for line in text.splitlines()):
+        return True
     lowered = text.lower()
     return any(gives_reason(lowered[found.start() : found.start() + NEAR], one) for found in re.finditer(one.name, lowered))
 
@@ -123,20 +125,17 @@ async def peer_named(client: Client, one: Broken) -> Told:
 
 
 async def ours_whole(client: Client, broken: Sequence[Broken]) -> tuple[Told, Told]:
-    question = {"question": "What is broken in this cluster, and why?"}
     first = Told()
-    text = first.add(await client.call("investigate", question))
-    first.explained = sum(explains(text, one) for one in broken)
-    every = Told()
-    text = every.add(await client.call("investigate", {**question, "detail": "full"}))
+    text = first.add(await client.call("investigate", {"question": "What is broken in this cluster, and why?"}))
     left = [one for one in broken if not explains(text, one)]
+    first.explained = len(broken) - len(left)
+    every = Told(first.calls, first.text_bytes, first.structured_bytes, first.explained)
     for one in left:
         named = await ours_named(client, one)
         every.calls += named.calls
         every.text_bytes += named.text_bytes
         every.structured_bytes += named.structured_bytes
         every.explained += named.explained
-    every.explained += len(broken) - len(left)
     return first, every
 
 
@@ -461,6 +460,8 @@ def missed(figures: dict[str, Any], broken: int) -> list[str]:
         and ours["explained"] > 0,
         f"the peer needs only {peers['tokens']} tokens for them": peers["tokens"] > PEER_TOKENS_FLOOR or broken < 25,
         f"{every[OURS]['explained']} of {broken} explained in all": every[OURS]["explained"] == broken,
+        f"{every[OURS]['calls']} calls, {every[OURS]['tokens']} tokens for all causes": every[OURS]["calls"] <= CALLS_AIM
+        and every[OURS]["tokens"] <= TOKENS_AIM,
         f"{named[OURS]['explained']} of {broken} explained by name": named[OURS]["explained"] == broken,
         f"a list takes {at_once[OURS][0]} ms, the peer's {at_once[PEER][0]}": at_once[OURS][0] < at_once[PEER][0],
         f"{figures['high_mb'][OURS]} MB at most, the peer {figures['high_mb'][PEER]}": figures["high_mb"][OURS] < figures["high_mb"][PEER],

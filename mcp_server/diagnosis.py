@@ -1,10 +1,13 @@
 """A diagnosis as a page: verdict and causes first, then the evidence rows, then what is open. It shortens and never rewords.
 
+Causes that do not all fit are told in breadth first (`mcp_server.overview`), then the worst of them in detail.
+
 Text and structured content are made from one shortened document (`runbooks.document`), so neither says more than the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -15,14 +18,18 @@ from pydantic.json_schema import SkipJsonSchema
 
 from cluster.reading import Missing
 from guardrails.redact import present
+from mcp_server.overview import named, overview, overview_lines
 from mcp_server.registry import Investigated, Page
 from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Output, age, cannot_see, cell, fence
 from mcp_server.runbooks import page_names
 from runbooks.document import diagnosis_document
+from runbooks.finding import Cause
 
 SENTENCE_LIMIT = 500
 # What the lines that say what was left out may take.
 TAIL_BYTES = 240
+# What the line of each fault may take of a page, in percent, before the worst causes are told in detail.
+OVERVIEW_SHARE = 70
 # How a count of what was left out is worded.
 LEFT_OUT = {"ruled_out": "ruled out", "not_proven": "not proven", "cannot_see": "gaps in what can be seen"}
 Detail = Literal["summary", "full"]
@@ -69,6 +76,8 @@ class DiagnosisOutput(Output):
     scope: SkipJsonSchema[str]
     now: SkipJsonSchema[str]
     causes: list[CauseOutput]
+    faults: SkipJsonSchema[list[dict[str, Any]] | None] = None
+    causes_total: SkipJsonSchema[int | None] = None
     advisories: SkipJsonSchema[list[dict[str, Any]]]
     ruled_out: SkipJsonSchema[list[dict[str, Any]]]
     not_proven: list[dict[str, Any]]
@@ -103,7 +112,7 @@ def diagnosis_page(found: Investigated, detail: Detail = "summary", beside: Besi
     whole = DEFAULT_BYTES if detail == "summary" else HARD_BYTES
     table, told = _beside(beside, whole // 3) if beside else (None, [])
     used = sum(len(line.encode()) + 1 for line in told) + TAIL_BYTES
-    shown = shortened(document, whole - used)
+    shown = shortened(document, found.diagnosis.causes, whole - used)
     lines = [*_lines(shown), *told]
     if shown.get("cut"):
         lines.append(f"-- left out: {shown['cut']}" + ("; detail=full shows more" if detail == "summary" else "; ask about one object"))
@@ -133,10 +142,15 @@ def _beside(beside: Beside, budget_bytes: int) -> tuple[BesideOutput, list[str]]
     return table, [title, *body, *([f"-- {cut}"] if cut else []), *blind]
 
 
-def shortened(document: dict[str, Any], budget_bytes: int) -> dict[str, Any]:
-    """The document with its lists cut to what is worth reading, the less the less room there is, and causes dropped from the end until
-    its text fits the budget."""
-    shown: dict[str, Any] = {}
+def shortened(document: dict[str, Any], causes: Sequence[Cause], budget_bytes: int) -> dict[str, Any]:
+    """The document with its lists cut to what is worth reading, the less the less room there is. Where its causes do not all fit so, they
+    are told by fault, and as many in detail as there is room left for, the first at least."""
+    for level in LEVELS[:-1]:
+        shown = _cut_to(document, level, budget_bytes)
+        if len(shown["causes"]) == len(causes) and _size(shown) <= budget_bytes:
+            return shown
+    told = overview(causes, budget_bytes * OVERVIEW_SHARE // 100) if len(causes) > 1 else []
+    document = {**document, "faults": told, "causes_total": len(causes)} if told else document
     for level in LEVELS:
         shown = _cut_to(document, level, budget_bytes)
         if _size(shown) <= budget_bytes:
@@ -164,7 +178,7 @@ def _cut_to(document: dict[str, Any], level: _Level, budget_bytes: int) -> dict[
     shown = {**document, **rest, "causes": []}
     used = _size(shown)
     for cause in causes:
-        used += _size({**shown, **dict.fromkeys(rest, ()), "causes": [cause]})
+        used += _size({**shown, **dict.fromkeys((*rest, "faults"), ()), "causes": [cause]})
         if shown["causes"] and used > budget_bytes:
             break
         shown["causes"].append(cause)
@@ -180,7 +194,7 @@ def _size(document: dict[str, Any]) -> int:
 
 def _lines(document: dict[str, Any]) -> list[str]:
     now = datetime.fromisoformat(document["now"])
-    lines = [_verdict(document)]
+    lines = [_verdict(document), *overview_lines(document.get("faults", ()), document.get("causes_total", 0))]
     evidence: list[str] = []
     for number, cause in enumerate(document["causes"], 1):
         lines += _cause(number, cause, now)
@@ -188,11 +202,11 @@ def _lines(document: dict[str, Any]) -> list[str]:
     if evidence:
         lines += fence(["cause\tevidence\tsource\tobject\tpath\tage\tquote", *evidence])
     for item in document["advisories"]:
-        lines.append(_sentence(f"advisory: {_named(item['object'])} {item['code']}: {item['explanation']}"))
+        lines.append(_sentence(f"advisory: {named(item['object'])} {item['code']}: {item['explanation']}"))
     for item in document["not_proven"]:
-        lines.append(_sentence(f"not proven: {_named(item['object'])} {item['code']}: {item['text']} Lacks: {item['lacks']}"))
+        lines.append(_sentence(f"not proven: {named(item['object'])} {item['code']}: {item['text']} Lacks: {item['lacks']}"))
     for item in document["ruled_out"]:
-        lines.append(_sentence(f"ruled out: {_named(item['object'])} {item['code']}: {item['why']}"))
+        lines.append(_sentence(f"ruled out: {named(item['object'])} {item['code']}: {item['why']}"))
     for item in document["cannot_see"]:
         why = "; ".join(part for part in (item["why"], item["detail"], item["next_step"]) if part)
         lines.append(_sentence(f"cannot see: {item['what']} ({why})"))
@@ -203,7 +217,7 @@ def _verdict(document: dict[str, Any]) -> str:
     if document["healthy"]:
         verdict = "healthy: nothing that can be seen is wrong"
     elif document["causes"]:
-        count = len(document["causes"])
+        count = document.get("causes_total", len(document["causes"]))
         verdict = f"{count} root cause{'s' if count > 1 else ''}"
     else:
         verdict = "no cause proven"
@@ -213,20 +227,18 @@ def _verdict(document: dict[str, Any]) -> str:
 def _cause(number: int, cause: dict[str, Any], now: datetime) -> list[str]:
     since = f", since {age(datetime.fromisoformat(cause['since']), now)}" if cause["since"] else ""
     lines = [
-        _sentence(
-            f"{number}. {_named(cause['object'])}: {cause['title']} ({cause['certainty']}; {cause['class'] or cause['code']}{since})"
-        ),
+        _sentence(f"{number}. {named(cause['object'])}: {cause['title']} ({cause['certainty']}; {cause['class'] or cause['code']}{since})"),
         _sentence(f"   {cause['explanation']}"),
     ]
     if cause["symptoms"]:
-        lines.append(_sentence("   explains " + "; ".join(f"{_named(item['object'])} {item['code']}" for item in cause["symptoms"])))
+        lines.append(_sentence("   explains " + "; ".join(f"{named(item['object'])} {item['code']}" for item in cause["symptoms"])))
     if cause["impact"]:
         lines.append(_sentence(f"   {cause['impact']['text']}"))
     if cause["handover"]:
         lines.append(_sentence(f"   hand over: {cause['handover']}"))
     for remedy in cause["remedies"]:
         parameters = "".join(f" {name}={value}" for name, value in remedy["parameters"].items() if value is not None)
-        lines.append(_sentence(f"   may be proposed: {remedy['action']} {_named(remedy['target'])}{parameters}: {remedy['why']}"))
+        lines.append(_sentence(f"   may be proposed: {remedy['action']} {named(remedy['target'])}{parameters}: {remedy['why']}"))
     if cause["page"] in page_names():
         lines.append(f"   runbook://{cause['page']}")
     return lines
@@ -234,11 +246,7 @@ def _cause(number: int, cause: dict[str, Any], now: datetime) -> list[str]:
 
 def _evidence(number: int, item: dict[str, Any], now: datetime) -> str:
     when = age(datetime.fromisoformat(item["at"]), now) if item["at"] else ""
-    return "\t".join((str(number), item["id"], item["source"], cell(_named(item["object"])), cell(item["path"]), when, cell(item["quote"])))
-
-
-def _named(item: dict[str, Any]) -> str:
-    return "/".join(part for part in (item["kind"], item["namespace"], item["name"]) if part)
+    return "\t".join((str(number), item["id"], item["source"], cell(named(item["object"])), cell(item["path"]), when, cell(item["quote"])))
 
 
 def _sentence(text: str) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from agent.report import alike
 from cluster.reading import Missing
 from runbooks.candidate import Candidate
+from runbooks.faults import faults
 from runbooks.finding import Cause, Certainty, Diagnosis, Evidence
 
 CAUSES_SHOWN = 10
@@ -22,6 +23,7 @@ EVIDENCE_SHOWN = 5
 SYMPTOMS_SHOWN = 5
 REST_SHOWN = 8
 GAP_NAMES_SHOWN = 6
+NAMES_SHOWN = 12
 STYLES = {Certainty.PROVEN: "bold green", Certainty.LIKELY: "bold yellow", Certainty.POSSIBLE: "bold"}
 
 
@@ -33,7 +35,7 @@ def print_diagnosis(
     for number, (cause, candidates) in enumerate(zip(diagnosis.causes[:CAUSES_SHOWN], remedies, strict=False), start=1):
         console.print()
         _print_cause(console, number, cause, candidates, diagnosis.now, recording)
-    _rest(console, "causes", max(0, len(diagnosis.causes) - CAUSES_SHOWN), "-o json shows all")
+    _print_others(console, diagnosis.causes[CAUSES_SHOWN:])
     if diagnosis.advisories:
         console.print("\nadvisories (nothing fails because of these)", style="bold")
         for advisory in diagnosis.advisories[:REST_SHOWN]:
@@ -141,6 +143,19 @@ def _print_cause(
     for candidate in candidates[:2]:
         console.print(_indented(f"fix: {candidate.why}"))
         console.print(Padding(Text(propose_command(candidate, recording), style="cyan"), (0, 0, 0, 5), expand=False), soft_wrap=True)
+
+
+def _print_others(console: Console, causes: Sequence[Cause]) -> None:
+    """The causes that are not told one by one: a line for each fault, with whom it befalls."""
+    if not causes:
+        return
+    told = faults(causes)
+    console.print(f"\n{len(causes)} more causes (-o json shows all)", style="bold")
+    for fault in told[:REST_SHOWN]:
+        left = len(fault.causes) - NAMES_SHOWN
+        names = ", ".join(str(cause.object) for cause in fault.causes[:NAMES_SHOWN]) + (f" and {left} more" if left > 0 else "")
+        console.print(_indented(f"{len(fault.causes)} x {fault.first.title} ({fault.first.certainty.word}): {names}"))
+    _rest(console, "kinds of fault", len(told) - REST_SHOWN, "-o json shows all")
 
 
 def _evidence_line(item: Evidence, now: datetime) -> str:

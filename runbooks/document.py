@@ -30,9 +30,10 @@ def diagnosis_document(diagnosis: Diagnosis, remedies: Sequence[Sequence[Candida
         "now": _time(diagnosis.now),
         "causes": [_cause(cause, candidates) for cause, candidates in zip(diagnosis.causes, offered, strict=True)],
         "advisories": [_cause(item, ()) for item in diagnosis.advisories],
-        "ruled_out": [{"code": item.code, "object": _object(item.object), "why": item.why} for item in diagnosis.ruled_out],
+        "ruled_out": [{"code": item.code, "object": object_document(item.object), "why": item.why} for item in diagnosis.ruled_out],
         "not_proven": [
-            {"code": item.code, "object": _object(item.object), "text": item.text, "lacks": item.lacks} for item in diagnosis.not_proven
+            {"code": item.code, "object": object_document(item.object), "text": item.text, "lacks": item.lacks}
+            for item in diagnosis.not_proven
         ],
         "cannot_see": [_missing(item) for item in diagnosis.cannot_see],
         "cost": {"requests": diagnosis.cost.requests, "bytes": diagnosis.cost.bytes, "seconds": round(seconds, 3)},
@@ -41,7 +42,7 @@ def diagnosis_document(diagnosis: Diagnosis, remedies: Sequence[Sequence[Candida
 
 def _cause(cause: Cause, candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {
-        "object": _object(cause.object),
+        "object": object_document(cause.object),
         "code": cause.code,
         "class": cause.class_ or None,
         "title": cause.title,
@@ -51,7 +52,7 @@ def _cause(cause: Cause, candidates: Sequence[Candidate]) -> dict[str, Any]:
         "since": _time(cause.since),
         "page": cause.page or None,
         "evidence": [_evidence(item) for item in cause.evidence],
-        "symptoms": [{"code": item.code, "object": _object(item.object), "text": item.text} for item in cause.symptoms],
+        "symptoms": [{"code": item.code, "object": object_document(item.object), "text": item.text} for item in cause.symptoms],
         "handover": cause.handover or None,
         "impact": _impact(cause.impact),
         "remedies": [_remedy(item) for item in candidates],
@@ -68,7 +69,7 @@ def _evidence(item: Evidence) -> dict[str, Any]:
     return {
         "id": item.id,
         "source": item.source.value,
-        "object": _object(item.object),
+        "object": object_document(item.object),
         "path": item.path,
         "quote": item.quote,
         "at": _time(item.at),
@@ -78,7 +79,7 @@ def _evidence(item: Evidence) -> dict[str, Any]:
 def _remedy(item: Candidate) -> dict[str, Any]:
     return {
         "action": item.action,
-        "target": _object(item.target),
+        "target": object_document(item.target),
         "parameters": dict(item.parameters),
         "why": item.why,
         "precondition": item.precondition,
@@ -99,7 +100,8 @@ def _missing(item: Missing) -> dict[str, Any]:
     }
 
 
-def _object(ref: ObjectRef) -> dict[str, str | None]:
+def object_document(ref: ObjectRef) -> dict[str, str | None]:
+    """An object as every document names it."""
     return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
 
 

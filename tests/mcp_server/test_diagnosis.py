@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from cluster.reading import Missing, Why
 from cluster.reference import ObjectRef
@@ -58,6 +59,42 @@ def test_pages_fit_and_their_data_is_valid(count: int, detail: str) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(page.structured)
     DiagnosisOutput.model_validate(page.structured)
     assert len(json.dumps(page.structured)) <= 2 * HARD_BYTES + 4_000
+
+
+def test_causes_that_do_not_fit_are_all_named_by_fault_before_the_worst_are_detailed() -> None:
+    """Twenty-five causes of five kinds on a page of 1,500 tokens."""
+    codes = ("image.not-found", "app.missing-env", "container.oom-killed", "config.missing-configmap", "scheduling.insufficient-memory")
+    causes = tuple(replace(cause(number), code=codes[number % 5], explanation=f"It wants setting-{number}.") for number in range(25))
+    several = replace(found(0), diagnosis=replace(found(0).diagnosis, causes=causes), remedies=((),) * 25)
+    page = diagnosis_page(several)
+    text = text_of(page)
+    assert len(text.encode()) <= DEFAULT_BYTES
+    assert text.splitlines()[0].endswith("25 root causes")
+    assert text.splitlines()[1].startswith(
+        "5 x Image does not exist (proven; image/bad-reference): Deployment/ml/serve-0, Deployment/ml/serve-5"
+    )
+    assert all(f"serve-{number}" in text and f"setting-{number}" in text for number in range(25))
+    assert text.index("serve-24") < text.index("1. Deployment/ml/serve-0:")
+    told = page.structured["faults"]
+    assert [fault["count"] for fault in told] == [5] * 5
+    assert page.structured["causes_total"] == 25
+    assert 0 < len(page.structured["causes"]) < 25
+
+
+def test_a_few_causes_are_all_detailed_and_told_once() -> None:
+    page = diagnosis_page(found(4))
+    assert len(page.structured["causes"]) == 4
+    assert "faults" not in page.structured
+    assert text_of(page).count("Deployment/ml/serve-3: ") == 1
+
+
+def test_what_no_line_has_room_for_is_counted() -> None:
+    causes = tuple(replace(cause(number), code=f"code.{number}", title="t" * 200) for number in range(200))
+    page = diagnosis_page(replace(found(0), diagnosis=replace(found(0).diagnosis, causes=causes), remedies=((),) * 200))
+    told = page.structured["faults"]
+    assert 0 < len(told) < 200
+    assert f"{200 - len(told)} causes of other kinds" in text_of(page).splitlines()
+    assert len(text_of(page).encode()) <= DEFAULT_BYTES
 
 
 def test_what_is_left_out_is_counted() -> None:
