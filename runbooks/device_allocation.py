@@ -13,7 +13,16 @@ from collections.abc import Hashable, Iterable, Mapping
 
 from msgspec import Struct
 
-from cluster.facts.dra import CapacityPolicy, CapacityRequirements, Device, DeviceConstraint, DeviceTaint, DeviceToleration, ExactRequest
+from cluster.facts.dra import (
+    CapacityPolicy,
+    CapacityRequirements,
+    Device,
+    DeviceAttribute,
+    DeviceConstraint,
+    DeviceTaint,
+    DeviceToleration,
+    ExactRequest,
+)
 from runbooks.device_pools import Counters, Devices, Offer, Pool, View, consumption, likeness, number
 from runbooks.device_selector import Answer, Selection
 
@@ -350,7 +359,7 @@ class _Search:
         for position, constraint in enumerate(self.claims[claim].constraints):
             if Rule.CONSTRAINT in self.rules or Waiver(Rule.CONSTRAINT, self.claims[claim].name, position) in self.waived:
                 continue
-            if constraint.requests and not set(constraint.requests) & set(ask.known_as):
+            if not constrains(constraint, ask):
                 continue
             key = (claim, position)
             value = lookup(offer, self._attribute(key))
@@ -365,7 +374,12 @@ class _Search:
         return found
 
 
-def lookup(offer: Offer, attribute: str) -> object | None:
+def constrains(constraint: DeviceConstraint, ask: Ask) -> bool:
+    """Whether a constraint of a claim is about one of its requests."""
+    return not constraint.requests or bool(set(constraint.requests) & set(ask.known_as))
+
+
+def lookup(offer: Offer, attribute: str) -> DeviceAttribute | None:
     """The typed value of a fully qualified attribute; names without a domain are in the driver's. Source: `lookupAttribute`."""
     attributes = offer.device.attributes or {}
     domain, _, short = attribute.rpartition("/")

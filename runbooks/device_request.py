@@ -2,7 +2,7 @@
 
 The deciding reason is found by leaving rules out of the scheduler's own search: the one whose absence lets the claims be allocated, or
 the least set of them. What cannot be told is said so: selectors that cannot be evaluated here, objects that were not read.
-It proposes nothing and makes no finding. Longer than most modules, because each rule's question and words stand together.
+It proposes nothing and makes no finding; `device_reasons` has the words.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import itertools
 import re
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
@@ -18,7 +17,6 @@ from msgspec import Struct
 from cluster.facts.dra import (
     DeviceClaim,
     DeviceClass,
-    DeviceTaint,
     DeviceTaintRule,
     ExactRequest,
     ResourceClaim,
@@ -29,10 +27,11 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod, PodResourceClaim
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
-from runbooks.device_allocation import CLAIM_LIMIT, WORK_LIMIT, Ask, Outcome, Rule, Waiver, Wanted, allocate, untolerated
-from runbooks.device_pools import Devices, Offer, View, consumption
-from runbooks.device_selector import Answer, attributes_named
-from runbooks.device_tally import Funnel, Tally, counted, listed, selection, values_of
+from runbooks.device_allocation import CLAIM_LIMIT, WORK_LIMIT, Ask, Outcome, Rule, Waiver, Wanted, allocate
+from runbooks.device_pools import Devices, View
+from runbooks.device_reasons import Reasons
+from runbooks.device_selector import Answer
+from runbooks.device_tally import Funnel, Tally, listed, selection
 from runbooks.scheduling import Usage, matches_selector
 
 # Devices looked at or tried: in all searches of one inquiry, and in all inquiries about one world, ten microseconds each.
@@ -95,15 +94,6 @@ _PREFERENCE = (
 )
 # In which order the members of a set are named: as a device passes them.
 _FUNNEL = tuple(_REASONS)
-
-
-# What to say of a rule that stops no single request, but all of them together.
-_TOGETHER: Mapping[Rule, str] = {
-    Rule.TAINT: "taints that a request does not tolerate",
-    Rule.IN_USE: "other claims that hold devices",
-    Rule.COUNTERS: "counters that the requested partitions share",
-    Rule.CAPACITY: "capacities that the requests share",
-}
 
 
 class Decision(Struct, frozen=True):
@@ -227,6 +217,10 @@ def _smallest_first(groups: Iterable[list[Waiver]]) -> tuple[frozenset[Waiver], 
     return tuple(dict.fromkeys((*single, *together)))
 
 
+def _in_order(waivers: Iterable[Waiver]) -> tuple[Waiver, ...]:
+    return tuple(sorted(waivers, key=lambda item: (_FUNNEL.index(item.rule), item.request or "", item.position or 0)))
+
+
 class _Inquiry:
     """The questions about one pod's claims, put to the search one after the other."""
 
@@ -251,6 +245,7 @@ class _Inquiry:
         self.budget.left -= len(self.devices.offers) * len(self.asks)
         self.left = min(INQUIRY_LIMIT, self.budget.left)
         self.tally = Tally(self.devices, self.selection, self.asks, self.every)
+        self.reasons = Reasons(self.devices, self.selection, self.tally, self.wanted, self.asks, self.every, self.barred)
 
     def answer(self) -> Explanation:
         absent = tuple(self._absent())
@@ -325,7 +320,10 @@ class _Inquiry:
                 own = [
                     [item for item in group if (item.position or 0) >= ask.of_class] for ask, group in zip(self.asks, every, strict=True)
                 ]
-                return (_smallest_first(own), *([_smallest_first(every)] if own != every else []))
+                # A request for all wants more devices without its selectors: those of the others may do alone.
+                of_counts = [group for ask, group in zip(self.asks, own, strict=True) if not ask.all_devices]
+                few = [_smallest_first(of_counts)] if len(of_counts) < len(own) else []
+                return (*few, _smallest_first(own), *([_smallest_first(every)] if own != every else []))
             case Rule.CONSTRAINT:
                 each = ([Waiver(rule, claim.name, place) for place in range(len(claim.constraints))] for claim in self.wanted)
                 return (_smallest_first(each),)
@@ -347,6 +345,11 @@ class _Inquiry:
                 whole = frozenset().union(*(ways[-1] for ways in chosen))
                 if self._fits(whole):
                     return self._fewest(chosen, whole)
+            if size == 1 and any(ask.all_devices for ask in self.asks):
+                # Then less may do where all of a lever does not.
+                alone = next((way for ways in levers for way in ways[:-1] if self._fits(way)), None)
+                if alone is not None:
+                    return _in_order(alone)
         return None if self.left <= 0 else ()
 
     def _fewest(self, chosen: tuple[tuple[frozenset[Waiver], ...], ...], whole: frozenset[Waiver]) -> tuple[Waiver, ...]:
@@ -357,7 +360,7 @@ class _Inquiry:
         for waiver in sorted(whole, key=lambda item: (item.request or "", item.position or 0)):
             if len(whole) > 1 and self._fits(whole - {waiver}):
                 whole -= {waiver}
-        return tuple(sorted(whole, key=lambda item: (_FUNNEL.index(item.rule), item.request or "", item.position or 0)))
+        return _in_order(whole)
 
     # -- words
 
@@ -374,147 +377,16 @@ class _Inquiry:
 
     def _decide(self, waiver: Waiver) -> Decision:
         ask = next((item for item in self.asks if item.name == waiver.request), None)
-        text, detail, about = self._words(waiver, ask)
+        opened: Iterable[View] = ()
+        if waiver.rule is Rule.NODE:
+            opened = [view for view in self.every if self._on(view, frozenset({waiver})) is Outcome.FITS] or self.every
+        text, detail, about = self.reasons.of(waiver, opened)
         asks = [ask] if ask else [item for item in self.asks if self.tally.concerned(waiver.rule, item)] or list(self.asks)
         claim = waiver.request if waiver.rule is Rule.CONSTRAINT else asks[0].name.partition("/")[0]
         return Decision(_REASONS[waiver.rule], text, claim or "", asks[0].name, detail, about, waiver)
-
-    def _words(self, waiver: Waiver, ask: Ask | None) -> tuple[str, str, ObjectRef | None]:
-        match waiver.rule:
-            case Rule.POOL:
-                return self._pool_words()
-            case Rule.ERROR:
-                return self._error_words()
-            case Rule.SELECTOR if ask is not None and waiver.position is not None:
-                return self._selector_words(ask, waiver.position)
-            case Rule.CONSTRAINT:
-                return self._constraint_words(waiver)
-            case Rule.COUNT if ask is not None:
-                best, most = self.tally.best(ask)
-                wanted = "all matching" if ask.all_devices else str(ask.request.count)
-                near = f" (node {best} has {most} that pass)" if best else ""
-                text = f"request {_short(ask)} asks for {wanted} devices, and at most {waiver.count} can be had together{near}."
-                return text, str(waiver.count), None
-            case Rule.NODE:
-                return self._node_words(waiver)
-        return self._device_words(waiver.rule)
-
-    def _device_words(self, rule: Rule) -> tuple[str, str, ObjectRef | None]:
-        """What keeps matching devices from their requests: taints, holders, counters, capacity."""
-        for ask in self.asks:
-            matching = self.tally.matching(ask)
-            stopped = [offer for offer in matching if self.tally.stopped(rule, ask, offer)]
-            if not stopped:
-                continue
-            first = stopped[0]
-            some = f"{len(stopped)} of {len(matching)} devices that match request {_short(ask)}"
-            match rule:
-                case Rule.TAINT:
-                    return self._taint_words(ask, stopped, some)
-                case Rule.IN_USE:
-                    holders = [*self.devices.holders.get(first.key, ()), *self.devices.sharers.get(first.key, ())]
-                    for other in stopped[1:]:
-                        holders += [*self.devices.holders.get(other.key, ()), *self.devices.sharers.get(other.key, ())]
-                    names = list(dict.fromkeys(str(claim.ref) for claim in holders))
-                    return f"{some} are held by other claims ({listed(names)}).", listed(names), holders[0].ref
-                case Rule.COUNTERS:
-                    shown = ", ".join(f"{set_}/{name}" for set_, name in consumption(first.device.consumes_counters))
-                    text = f"{some} cannot be cut any more: the counters that they share with allocated partitions are used up ({shown})."
-                    return text, f"{first.slice.name}: counters of {first.device.name} are used up by allocated partitions", first.slice.ref
-                case _:
-                    wanted = {
-                        name: str(value)
-                        for name, value in ((ask.request.capacity.requests if ask.request.capacity else None) or {}).items()
-                    }
-                    asked = ", ".join(f"{name}={value}" for name, value in wanted.items()) or "a whole share"
-                    have = Counter(values_of(offer, tuple(wanted) or tuple(first.device.capacity or {})) for offer in stopped)
-                    return f"{some} lack the capacity that it asks for ({asked}; they have {counted(have)}).", asked, first.slice.ref
-        return f"{_TOGETHER.get(rule, rule.value)} leave too few devices for all requests together.", "", None
-
-    def _taint_words(self, ask: Ask, stopped: list[Offer], some: str) -> tuple[str, str, ObjectRef | None]:
-        """The taints, each with who set it; the object to look at is that of the one that most devices have."""
-        found: Counter[tuple[str, ObjectRef | None]] = Counter()
-        for offer in stopped:
-            for taint in untolerated(offer.device, ask.request.tolerations or ()):
-                rule = self.devices.rule_of(taint, offer)
-                found[taint_text(taint), rule.ref if rule else None] += 1
-        (detail, rule_ref), _ = found.most_common(1)[0]
-        shown = listed([f"{text} by {who}" if who else f"{text} by the driver" for text, who in found])
-        about = rule_ref or next(
-            offer.slice.ref for offer in stopped if any(taint_text(taint) == detail for taint in offer.device.taints or ())
-        )
-        return f"{some} have a taint that it does not tolerate ({stopped[0].device.name}: {shown}).", detail, about
-
-    def _pool_words(self) -> tuple[str, str, ObjectRef | None]:
-        for view in self.every:
-            for pool in view.pools:
-                if not pool.usable:
-                    slices = self.devices.newest[pool.key]
-                    want = slices[0].spec.pool.resource_slice_count
-                    state = pool.flaw or f"{len(slices)} of {want} slices of generation {slices[0].spec.pool.generation} are published"
-                    return f"pool {pool.key[1]} of driver {pool.key[0]} cannot be used: {state}.", state, slices[0].ref
-        return "a device pool cannot be used.", "", None
-
-    def _error_words(self) -> tuple[str, str, ObjectRef | None]:
-        for ask in self.asks:
-            for offer in self.devices.offers:
-                failing = self.tally.first_failing(ask, offer)
-                if failing is not None and failing[1].aborts:
-                    expression = ask.expressions[failing[0]]
-                    what = "asks for an attribute that it lacks" if failing[1] is Answer.MISSING_KEY else "cannot be evaluated on its types"
-                    whose = f"device {offer.device.name} of driver {offer.driver} has {values_of(offer, attributes_named(expression))}"
-                    text = (
-                        f"selector of request {_short(ask)} ({expression}) {what}: {whose}, and one such device makes the scheduler "
-                        "give up. Guard it: test the driver, or the attribute with `in`, first."
-                    )
-                    return text, expression, offer.slice.ref
-        return "a selector cannot be evaluated on a device, and the scheduler gives up.", "", None
-
-    def _selector_words(self, ask: Ask, place: int) -> tuple[str, str, ObjectRef | None]:
-        expression = ask.expressions[place]
-        selects = self.selection.answer
-        tested = [
-            offer
-            for offer in self.devices.offers
-            if place < ask.of_class or (self.tally.first_failing(ask, offer) or (ask.of_class, None))[0] >= ask.of_class
-        ]
-        failing = [offer for offer in tested if selects(expression, offer.device, offer.driver) is not Answer.YES]
-        have = counted(Counter(values_of(offer, attributes_named(expression)) for offer in failing))
-        passing = len(tested) - len(failing)
-        whose = "published devices" if place < ask.of_class else f"published devices of class {ask.request.device_class_name}"
-        if passing:
-            text = f"only {passing} of {len(tested)} {whose} match request {_short(ask)} ({expression}); the others have {have}."
-        else:
-            text = f"none of {len(tested)} {whose} matches request {_short(ask)} ({expression}); they have {have}."
-        return text, expression, failing[0].slice.ref if failing else None
-
-    def _constraint_words(self, waiver: Waiver) -> tuple[str, str, ObjectRef | None]:
-        claim = next(item for item in self.wanted if item.name == waiver.request)
-        constraint = claim.constraints[waiver.position or 0]
-        attribute = constraint.match_attribute or constraint.distinct_attribute or ""
-        names = listed(list(constraint.requests or ())) or "all requests"
-        word = "share one value of" if constraint.match_attribute else "all differ in"
-        return f"{names} must {word} {attribute}, and no node has free devices that do.", attribute, None
-
-    def _node_words(self, waiver: Waiver) -> tuple[str, str, ObjectRef | None]:
-        views = [view for view in self.every if self._on(view, frozenset({waiver})) is Outcome.FITS] or list(self.every)
-        nodes = [node for view in views for node in view.nodes if node.name in self.barred]
-        if not nodes:
-            return "the nodes with such devices are not open to the pod.", "", None
-        why = self.barred[nodes[0].name]
-        names = listed([node.name for node in nodes])
-        return f"the devices are there on {names}, which is not open to the pod otherwise ({why}).", why, nodes[0].ref
-
-
-def taint_text(taint: DeviceTaint) -> str:
-    return f"{taint.key}={taint.value or ''}:{taint.effect}"
 
 
 def _at(claim: ResourceClaim, node: Node) -> bool:
     """Whether a claim that is allocated already can be used on a node."""
     allocation = claim.status.allocation
     return allocation is None or allocation.node_selector is None or matches_selector(allocation.node_selector, node)
-
-
-def _short(ask: Ask) -> str:
-    return ask.name.partition("/")[2]

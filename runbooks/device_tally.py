@@ -110,12 +110,11 @@ class Tally:
         return (best, counts[best]) if best is not None and counts[best] else (None, 0)
 
     def passing(self, ask: Ask, view: View) -> int:
-        return sum(
-            self.first_failing(ask, offer) is None and not any(self.stopped(rule, ask, offer) for rule, _ in _TESTS)
-            for pool in view.pools
-            if pool.usable
-            for offer in pool.offers
-        )
+        return sum(self.passes(ask, offer) for pool in view.pools if pool.usable for offer in pool.offers)
+
+    def passes(self, ask: Ask, offer: Offer) -> bool:
+        """Whether a device passes every test that looks at it alone."""
+        return self.first_failing(ask, offer) is None and not any(self.stopped(rule, ask, offer) for rule, _ in _TESTS)
 
     def funnel(self, ask: Ask) -> Funnel:
         """How many devices of the cluster pass one test after the other."""

@@ -44,6 +44,7 @@ _FIELDS: Mapping[Reason, str] = {
     Reason.IN_USE: "status.allocation.devices.results",
     Reason.COUNTERS: "spec.sharedCounters",
     Reason.CAPACITY: "spec.devices[].capacity",
+    Reason.CONSTRAINT: "spec.devices[].attributes",
     Reason.SELECTOR: "spec.devices",
     Reason.SELECTOR_ERROR: "spec.devices",
 }
@@ -143,7 +144,8 @@ def _evidence(claim: Claimed, decision: Decision) -> Iterator[Evidence]:
         case Reason.NODE if decision.about is not None:
             yield cite(Source.FIELD, decision.about, "", decision.detail)
     if decision.about is not None and decision.reason in _FIELDS:
-        shown = decision.text if decision.reason in (Reason.SELECTOR, Reason.SELECTOR_ERROR) else decision.detail
+        whole = decision.reason in (Reason.SELECTOR, Reason.SELECTOR_ERROR, Reason.CONSTRAINT)
+        shown = decision.text if whole else decision.detail
         of_rule = decision.about.kind == DeviceTaintRule.kind
         yield cite(Source.FIELD, decision.about, "spec.taint" if of_rule else _FIELDS[decision.reason], shown)
 

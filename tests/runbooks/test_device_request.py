@@ -160,6 +160,45 @@ def test_devices_look_usable_where_taint_rules_were_not_read() -> None:
     assert (found.verdict, found.nodes, found.unknown) == (Verdict.UNKNOWN, ("n1", "n2"), (said,))
 
 
+def on_root(name: str, root: str | None, numa: int = 0) -> str:
+    said = f", resource.kubernetes.io/pcieRoot: {{string: {root}}}" if root else ""
+    return f"{{name: {name}, attributes: {{model: {{string: H100}}, numa: {{int: {numa}}}{said}}}}}"
+
+
+ROOT = "resource.kubernetes.io/pcieRoot"
+
+
+@pytest.mark.parametrize(
+    ("roots", "word", "attribute", "shown"),
+    [
+        (("pci0", "pci0", "pci1"), "matchAttribute", ROOT, f"share one value of {ROOT}, and no node has free devices that do"),
+        (("pci0", "pci0", "pci1"), "matchAttribute", ROOT, "; nearest is node n1: pci0 (d0, d1); pci1 (d2)."),
+        (("pci0", "pci0", "pci1"), "distinctAttribute", ROOT, "n1: pci0 (d0, d1); pci1 (d2); devices of one value collide."),
+        (("pci0", "pci1", None), "distinctAttribute", ROOT, "n1: pci0 (d0); pci1 (d1); without it, so of no use, d2."),
+        ((None,) * 3, "matchAttribute", ROOT, "n1: without it, so of no use, d0, d1, d2."),
+        (("r",) * 6, "matchAttribute", "d.example.com/numa", "n1: 0 (d0); 1 (d1); 2 (d2); 3 (d3); 2 more values."),
+    ],
+)
+def test_a_constraint_is_told_by_the_devices_that_collide(roots: tuple[str | None, ...], word: str, attribute: str, shown: str) -> None:
+    devices = ", ".join(on_root(f"d{place}", root, place) for place, root in enumerate(roots))
+    bound = f", constraints: [{{{word}: {attribute}}}]"
+    two = slice_("n1", devices) + slice_("n2", on_root("x", None))
+    made = world(CLASS + two + claim(wants(", count: 3"), more=bound) + pod())
+    [decision] = explained_in(made).decisions
+    assert decision.reason is Reason.CONSTRAINT
+    assert shown in decision.text
+    [finding] = unsatisfied_claims(made)
+    assert [item.path for item in finding.evidence] == ["devices.constraints[]", "spec.devices[].attributes"]
+
+
+def test_a_request_for_all_is_not_widened_to_make_room_for_another() -> None:
+    every = "{name: every, exactly: {deviceClassName: gpu, allocationMode: All, selectors: [{cel: {expression: '%s'}}]}}"
+    every %= 'device.attributes["d.example.com"].model == "A100"'
+    found = explained(CLASS + slice_("n1", f"{device('a')}, {device('b', 'A100')}") + claim(f"{wants(model='B200')}, {every}") + pod())
+    [decision] = found.decisions
+    assert (decision.reason, decision.request) == (Reason.SELECTOR, "gpu/r")
+
+
 def test_an_alternative_that_fits_is_enough() -> None:
     second = "{name: old, deviceClassName: gpu}"
     first = "{name: new, deviceClassName: gpu, count: 9}"
