@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from cluster.presets import PRESETS
 from tests.lab.api import ApiClient, ApiError, Object
 
 REDACTED = "REDACTED"
+# What an API server appends to a `generateName` (rand.String of k8s.io/apimachinery). A controller that tries again and again rewrites its
+# event with the name of the last pod that it could not make.
+DRAWN = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 
 
 def not_found_again(reader: ApiClient, cause: Mapping[str, Any], measured: Collection[str] = ()) -> list[str]:
@@ -28,7 +32,8 @@ def _shown(reader: ApiClient, item: Mapping[str, Any], measured: Collection[str]
     words = item["quote"].split(" (seen ")[0].split(REDACTED)[0].removesuffix("…")
     if item["source"] == "event":
         events = reader.list("v1", "Event", space)
-        return any(words in one["message"] for one in events if one["involvedObject"]["name"] == name)
+        wanted = DRAWN.sub("-", words)
+        return any(wanted in DRAWN.sub("-", one["message"]) for one in events if one["involvedObject"]["name"] == name)
     if item["source"] == "metric" and measured:
         # What a measurement is called is a metric's name, or begins with it; one that is made of several says of which.
         called = item["path"].split()[0]

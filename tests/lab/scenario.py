@@ -1,6 +1,7 @@
 """Scenarios: a folder of manifests to apply, container logs, and what a good diagnosis of the result says.
 
     scenarios/NAME/manifests.yaml   applied first
+                   refused.yaml     never made: the scene goes on once a dry run of each is denied; optional
                    change.yaml      applied when the checks `before` hold (a second revision, a fault); optional
                    delete.yaml      what is deleted after that (apiVersion, kind, metadata); optional
                    repair.yaml      what puts it right; optional
@@ -49,7 +50,6 @@ API_VERSIONS: Mapping[str, str] = {
     "PodDisruptionBudget": "policy/v1",
     "APIService": "apiregistration.k8s.io/v1",
     "PriorityClass": "scheduling.k8s.io/v1",
-    "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "ResourceClaim": "resource.k8s.io/v1",
     "ResourceClaimTemplate": "resource.k8s.io/v1",
@@ -223,6 +223,7 @@ def load(client: ApiClient, container_logs: Path, scenes: Sequence[Scenario], lo
     began = time.monotonic()
     for scene in scenes:
         wait_until(client, scene.expect.before)
+        wait_refused(client, scene.manifests("refused.yaml", now, loopback))
         apply(client, scene.manifests("change.yaml", now, loopback))
         delete(client, scene.manifests("delete.yaml", now))
     for scene in scenes:
@@ -314,6 +315,19 @@ def wait_until(client: ApiClient, checks: tuple[Check, ...]) -> None:
             raise WaitTimeoutError(f"{error}; {check.object} shows {seen}") from error
         except ApiError as error:
             raise WaitTimeoutError(f"{check}: {error}") from error
+
+
+def wait_refused(client: ApiClient, manifests: list[Object]) -> None:
+    """Wait until a dry run of each is denied: an API server enforces a policy some moments after it has stored and checked it.
+    Raises WaitTimeoutError."""
+    for one in manifests:
+        what = f"a dry run of {one['kind']} {one['metadata']['name']} to be denied"
+        wait_for(what, functools.partial(_denied, client, one), PATIENT_SECONDS)
+
+
+def _denied(client: ApiClient, one: Object) -> bool:
+    path = client.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
+    return "denied" in client.request("POST", path, query={"dryRun": "All"}, body=one).text
 
 
 def values(node: Any, path: tuple[Any, ...]) -> Iterator[Any]:
