@@ -33,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has. What is left in the buffer has no reader either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (build.LabUnavailableError, LabStartError, scenario.UnknownScenarioError, WaitTimeoutError, ApiError, NotRunningError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
@@ -78,6 +82,7 @@ def _up(options: argparse.Namespace) -> int:
         print(f"lab: up in {lab.start_seconds:.1f} s", file=sys.stderr, flush=True)
         _give_roles(lab)
         if options.scenario:
+            print(f"lab: setting the scene {options.scenario}", file=sys.stderr, flush=True)
             lab.load(options.scenario)
         print(_invitation(lab, options.scenario), flush=True)
         lab.wait()
@@ -222,7 +227,7 @@ def _down(_options: argparse.Namespace) -> int:
 
 def _list(_options: argparse.Namespace) -> int:
     for name in scenario.names():
-        print(f"{name:24} {scenario.read(name).expect.summary}")
+        print(f"{name:24} {scenario.read(name).expect.summary}", flush=True)
     return 0
 
 

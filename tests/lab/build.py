@@ -15,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ SOURCE = Path(__file__).parent / "controlplane"
 PROMETHEUS_SOURCE = Path(__file__).parent / "prometheus"
 GO_MINIMUM = (1, 26)  # the `go` line of controlplane/go.mod
 PROMETHEUS_GO_MINIMUM = (1, 26, 7)  # of prometheus/go.mod
+PROGRESS_SECONDS = 15.0
 PACKAGES: Mapping[str, str] = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -161,24 +164,58 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _build(recipe: Recipe, folder: Path, environment: Mapping[str, str], beside: Path) -> None:
-    """Build into a temporary neighbour and rename, so that a killed build leaves no folder that looks finished."""
+    """Build into a temporary neighbour and rename, so that a killed build leaves no folder that looks finished. Under the lock: what an
+    earlier one left is thrown away."""
     go = _go(recipe, environment, beside)
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    fixed = ("-buildvcs=false", "-trimpath", "-mod=readonly")
+    scratch = work / "scratch"
+    scratch.mkdir()
+    fixed = ("-buildvcs=false", "-trimpath", "-mod=readonly", "-v")
     command = [go, "build", *fixed, *recipe.flags, "-o", f"{work}{os.sep}", *recipe.packages]
-    print(f"lab: building {recipe.what} (about {recipe.minutes} minutes the first time) into {folder}", file=sys.stderr, flush=True)
+    _tell(f"building {recipe.what} (about {recipe.minutes} minutes the first time) into {folder}")
+    began = time.monotonic()
     try:
-        with tempfile.TemporaryFile("w+") as output:
-            status = subprocess.call(command, cwd=recipe.source, env=_go_environment(environment), stdout=output, stderr=subprocess.STDOUT)
-            output.seek(0)
-            tail = "; ".join(output.read().splitlines()[-3:])
+        # Go's own temporary folder is on the disk of the result: a small /tmp is too small for it.
+        status, tail = _run(command, recipe, {**_go_environment(environment), "GOTMPDIR": str(scratch)})
         if status != 0:
             raise LabUnavailableError(f"building {recipe.what} failed ({go} build, exit {status}): {tail}")
         for name, ours in recipe.renamed.items():
             (work / name).rename(work / ours)
+        shutil.rmtree(scratch, ignore_errors=True)
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    _tell(f"built {recipe.what} in {time.monotonic() - began:.0f} s")
+
+
+def _run(command: list[str], recipe: Recipe, environment: Mapping[str, str]) -> tuple[int, str]:
+    """The exit status of a `go build -v`, and the end of what it complained of. It names each package that it starts to compile, and we
+    say every now and then how many those were."""
+    said: deque[str] = deque(maxlen=3)
+    began = told = time.monotonic()
+    packages = 0
+    with subprocess.Popen(
+        command, cwd=recipe.source, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                if " " in line:
+                    said.append(line.strip())
+                    continue
+                packages += 1
+                if time.monotonic() - told >= PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    _tell(f"{recipe.what}: {packages} packages compiled in {told - began:.0f} s")
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, "; ".join(said)
+
+
+def _tell(text: str) -> None:
+    print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
 def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:

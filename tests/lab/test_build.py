@@ -14,6 +14,8 @@ from tests.lab.build import LabUnavailableError
 GO = """#!/bin/sh
 if [ "$1" = version ]; then echo "go version go{version} linux/amd64"; exit 0; fi
 echo "$PWD $GOTOOLCHAIN $@" >> {log}
+touch "$GOTMPDIR/object"
+echo k8s.io/kubernetes/cmd/kube-apiserver
 [ -z "{broken}" ] || {{ echo "package does not compile"; exit 1; }}
 while [ "$1" != -o ]; do shift; done
 sleep 0.2
@@ -48,6 +50,18 @@ def test_builds_all_five_once(tmp_path: Path) -> None:
     assert call.startswith(f"{build.SOURCE} local build -buildvcs=false -trimpath ")
     assert f"-X k8s.io/component-base/version.gitVersion={build.kubernetes_version()} " in call
     assert "sigs.k8s.io/kwok/cmd/kwok" in call
+
+
+def test_says_what_it_builds_and_cleans_up_after_itself_and_a_killed_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cache = tmp_path / "cache"
+    (cache / ".key-killed" / "scratch").mkdir(parents=True)
+    build.find_or_build(_environment(_go(tmp_path / "bin")), cache / "key", tmp_path)
+    what = f"the control plane {build.kubernetes_version()}"
+    first, last = capfd.readouterr().err.splitlines()
+    assert first == f"lab: building {what} (about 7 minutes the first time) into {cache / 'key'}"
+    assert last.startswith(f"lab: built {what} in ")
+    assert sorted(path.name for path in cache.iterdir()) == ["key", "key.lock"]
+    assert not (cache / "key" / "scratch").exists()
 
 
 def test_two_builders_build_once(tmp_path: Path) -> None:

@@ -108,3 +108,13 @@ def test_unknown_scenario_is_told_before_anything_starts(cache: Path) -> None:
 def test_help_and_list(cache: Path) -> None:
     assert "set a scene in the lab that runs" in _run(cache, "--help").stdout
     assert "rollout-bad-image" in _run(cache, "list").stdout
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(cache: Path) -> None:
+    command = [sys.executable, "-m", "tests.lab", "list"]
+    with subprocess.Popen(command, cwd=ROOT, env=_environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
