@@ -11,9 +11,10 @@ the same facts in the structured channel are counted apart.
 
 Timings take turns, so that a busy machine is busy for all. The peer runs twice: as it is, held by its client library to five requests
 a second, and unbound. Both kubeconfigs ask for answers without compression. `--load SECONDS` puts 64 clients with mixed calls on our
-server, one in twenty of them hung up, and reports the longest that a callback held the event loop (CPU time). The last line is one JSON
-object. Exit 1 when a call failed, a broken Deployment was not explained, or an aim of the table was missed. Longer than most modules: what
-is asked of the one server and of the other stands side by side, so that a reader can judge whether they are asked the same.
+server, one in twenty of them hung up, and reports the longest that a callback held the event loop (CPU time) and how long a client that
+asks for nothing waits meanwhile. The last line is one JSON object. Exit 1 when a call failed, a broken Deployment was not explained, or an
+aim of the table was missed. Longer than most modules: what is asked of the one server and of the other stands side by side, so that a
+reader can judge whether they are asked the same.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ CALLS = {"get": 60, "list": 24, "diagnose": 24}
 CELL_SECONDS = 12.0
 HANG_UP_SHARE = 0.05
 HANG_UP_SECONDS = 0.05
+PING_EVERY_SECONDS = 0.05
 DRAIN_SECONDS = 90.0
 # So many characters after its name, a reason still is that object's: an event of the peer, a cause of ours.
 NEAR = 700
@@ -222,9 +224,10 @@ def calls_of(server: str, pod: tuple[str, str]) -> dict[str, Call]:
 
 @dataclass
 class Load:
-    """What 64 clients saw. `memory_mb` is resident memory once a second."""
+    """What 64 clients saw. `memory_mb` is resident memory once a second, `pings` the seconds of requests that ask for nothing."""
 
     seconds: list[float] = field(default_factory=list)
+    pings: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     hung_up: int = 0
     memory_mb: list[float] = field(default_factory=list)
@@ -258,10 +261,16 @@ async def put_load(server: Server, seconds: float, api_port: int, broken: Sequen
             load.memory_mb.append(server.memory_mb()[0])
             await asyncio.sleep(1)
 
+    async def ping(client: Client) -> None:
+        while time.monotonic() < deadline:
+            load.pings.append(await client.ping())
+            await asyncio.sleep(PING_EVERY_SECONDS)
+
     async with AsyncExitStack() as sessions, asyncio.TaskGroup() as tasks:
         clients = [await sessions.enter_async_context(Client(server)) for _ in range(CLIENTS)]
         deadline = time.monotonic() + seconds
         tasks.create_task(watch())
+        tasks.create_task(ping(await sessions.enter_async_context(Client(server))))
         for number, client in enumerate(clients):
             tasks.create_task(one(client, random.Random(number)))
     patience = time.monotonic() + DRAIN_SECONDS
@@ -424,13 +433,19 @@ def report(results: Results, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def _at(seconds: Sequence[float], share: float) -> float:
+    """A percentile; NaN where nothing was answered in so short a time."""
+    ordered = sorted(seconds) or [float("nan")]
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 def _load_report(load: Load, callbacks: Callbacks, seconds: float) -> dict[str, Any]:
-    # Nothing was answered in so short a time.
-    ordered = sorted(load.seconds) or [float("nan")]
-    p50, p99 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
+    p50, p99 = (_at(load.seconds, share) for share in (0.5, 0.99))
+    ping_p50, ping_p99, ping_max = (_at(load.pings, share) * 1_000 for share in (0.5, 0.99, 1.0))
     quarters = [round(load.quarter_mb(number)) for number in range(4)]
     print(f"\n{CLIENTS} clients for {seconds:g} s: {len(load.seconds)} calls, {load.hung_up} hung up, {len(load.errors)} errors")
     print(f"  p50 {p50:.2f} s, p99 {p99:.2f} s; memory by quarter {quarters} MB; {load.connections_left} connections left")
+    print(f"  a request that asks for nothing meanwhile: p50 {ping_p50:.0f} ms, p99 {ping_p99:.0f} ms, longest {ping_max:.0f} ms")
     print(f"  event loop: {callbacks.over} of {callbacks.count} callbacks over 100 ms of CPU, the longest {callbacks.longest_ms:.0f} ms")
     for name, milliseconds in callbacks.worst:
         print(f"    {milliseconds:6.0f} ms  {name}")
@@ -444,6 +459,8 @@ def _load_report(load: Load, callbacks: Callbacks, seconds: float) -> dict[str, 
         "p99_seconds": round(p99, 3),
         "memory_quarters_mb": quarters,
         "connections_left": load.connections_left,
+        "ping_p99_ms": round(ping_p99),
+        "ping_max_ms": round(ping_max),
         "callbacks_over_100_ms": callbacks.over,
         "longest_callback_ms": round(callbacks.longest_ms),
     }

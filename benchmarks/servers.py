@@ -117,6 +117,13 @@ class Client:
         size = len(json.dumps(structured, separators=(",", ":")).encode()) if structured is not None else 0
         return Reply(text, size, seconds, text[:300] if result.get("isError") else "")
 
+    async def ping(self) -> float:
+        """Seconds until a request that asks for nothing is answered: what others' work keeps it waiting."""
+        began = time.perf_counter()
+        response = await self._post("ping", {})
+        response.raise_for_status()
+        return time.perf_counter() - began
+
     async def _post(self, method: str, parameters: Mapping[str, Any]) -> httpx2.Response:
         self._id += 1
         return await self._http.post(self._url, json={"jsonrpc": "2.0", "id": self._id, "method": method, "params": parameters})
