@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import shlex
 import tomllib
@@ -59,9 +60,15 @@ def leaves(command: Any, path: str = "smokejumper") -> Iterator[str]:
             yield f"{path} {name}"
 
 
+@functools.cache
+def smokejumper() -> Any:
+    """The tree of our commands, made once: that takes a tenth of a second."""
+    return typer.main.get_command(app)
+
+
 def problems(line: str) -> list[str]:
     """What is wrong with a command line of ours, as its parser would see it; placeholders may stand for values."""
-    command: Any = typer.main.get_command(app)
+    command = smokejumper()
     words = shlex.split(line, comments=True)[1:]
     positional: list[str] = []
     found = []
@@ -124,7 +131,7 @@ def test_every_command_is_documented() -> None:
     """In the README or in docs/: global options between the words are left out."""
     text = "\n".join(path.read_text("utf-8") for path in [ROOT / "README.md", *DOCS.glob("*.md")])
     said = [re.sub(r" --(state|config|kubeconfig|log-level) \S+", "", line) for line in command_lines(text, "smokejumper")]
-    assert [leaf for leaf in leaves(typer.main.get_command(app)) if not any(f"{line} ".startswith(f"{leaf} ") for line in said)] == []
+    assert [leaf for leaf in leaves(smokejumper()) if not any(f"{line} ".startswith(f"{leaf} ") for line in said)] == []
 
 
 def test_a_wrong_command_is_noticed() -> None:
