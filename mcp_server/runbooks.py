@@ -7,6 +7,8 @@ from importlib.resources.abc import Traversable
 
 from mcp_server.errors import ToolRefusal
 
+ASKERS_SECTION = "## If you are a data scientist\n"
+
 
 def page_names() -> list[str]:
     """Names of all pages, in order."""
@@ -19,6 +21,13 @@ def read_page(name: str) -> str:
     if name not in page_names():
         raise ToolRefusal(f"there is no runbook page {name!r:.80}")
     return (_folder() / f"{name}.md").read_text(encoding="utf-8")
+
+
+def asker_advice(name: str) -> str:
+    """What a page says to data scientists, as one line; "" where it says nothing to them or there is no such page."""
+    text = read_page(name) if name in page_names() else ""
+    _, _, section = text.partition(ASKERS_SECTION)
+    return " ".join(section.partition("\n## ")[0].split())
 
 
 def _folder() -> Traversable:

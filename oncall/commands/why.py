@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,20 @@ KINDS = (
 ADMINISTERED = frozenset({"ResourceQuota", "LimitRange", "NetworkPolicy", "Role", "RoleBinding", "LocalQueue", "ServiceAccount"})
 CAUSES_SHOWN = 3
 EVIDENCE_SHOWN = 2
+QUOTE_SHOWN = 200
+# Who says what is quoted, by the source of the evidence.
+SAYS = {
+    "field": "the state of {}",
+    "event": "an event of {}",
+    "log": "the log of {}",
+    "metric": "a measurement of {}",
+    "alert": "an alert about {}",
+    "absence": "the lack of {}",
+}
+# An amount of a resource, as causes and quotas write it: `8 nvidia.com/gpu`, `requests.nvidia.com/gpu=8`.
+_AMOUNT = re.compile(
+    r"\b(?P<n>\d+(?:\.\d+)?) (?P<of>[a-z0-9.-]+/[\w.-]*\w)|\b(?:requests|limits)\.(?P<of2>[a-z0-9.-]+/[\w.-]*\w)=(?P<n2>\d+)"
+)
 GAPS_SHOWN = 3
 
 
@@ -124,12 +139,16 @@ def told(subject: ObjectRef, pods: tuple[Pod, ...], concluded: Conclusion, recor
 
 
 def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef, recording: Path | None) -> list[str]:
+    from mcp_server.runbooks import asker_advice
     from oncall.render import propose_command
 
     lines = [f"{'Because' if cause.certainty.word == 'proven' else 'Probably because'}: {cause.title} ({cause.certainty.word})"]
-    lines.append(f"  {cause.explanation}")
-    lines += [f"  known from {item.source.value} of {item.object}: {item.quote}" for item in cause.evidence[:EVIDENCE_SHOWN]]
+    lines.append(f"  {in_plain_words(cause.explanation, subject)}")
+    lines += [f"  {SAYS[item.source.value].format(item.object)} says: {shortened(item.quote)}" for item in cause.evidence[:EVIDENCE_SHOWN]]
     lines.append(f"  who can change it: {responsible(cause.object, subject)}")
+    advice = asker_advice(cause.page)
+    if advice:
+        lines.append(f"  good to know: {advice}")
     if cause.impact:
         lines.append(f"  what it costs: {cause.impact.text}")
     if cause.handover:
@@ -138,6 +157,25 @@ def _cause(cause: Cause, candidates: tuple[Candidate, ...], subject: ObjectRef, 
         lines.append(f"  what helps: {candidates[0].why}")
         lines.append(f"  to ask for it: {propose_command(candidates[0], recording)}")
     return lines
+
+
+def in_plain_words(text: str, subject: ObjectRef) -> str:
+    """A cause's words with the asker's own name for what was asked about, and devices as people call them: `8 GPUs`."""
+    from guardrails.accelerator import vendor_of
+
+    def amount(match: re.Match[str]) -> str:
+        resource, count = match["of"] or match["of2"], match["n"] or match["n2"]
+        vendor = vendor_of(resource)
+        # A slice or a share is not what people call a GPU.
+        if vendor is None or resource not in vendor.resources or resource in vendor.parts or resource.endswith(".shared"):
+            return match[0]
+        return f"{count} {vendor.device}{'' if count == '1' else 's'}"
+
+    return _AMOUNT.sub(amount, text.replace(f"{subject.kind}/{subject.namespace}/{subject.name}", subject.name))
+
+
+def shortened(quote: str) -> str:
+    return quote if len(quote) <= QUOTE_SHOWN else f"{quote[:QUOTE_SHOWN].rstrip()} …"
 
 
 def responsible(at_fault: ObjectRef, subject: ObjectRef) -> str:

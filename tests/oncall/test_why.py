@@ -9,7 +9,7 @@ import pytest
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from oncall.cli import run
-from oncall.commands.why import KINDS, responsible, standing
+from oncall.commands.why import KINDS, in_plain_words, responsible, standing
 from tests.runbooks.worlds import world
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +36,10 @@ def test_a_pod_that_waits_is_told_in_its_owners_name(tmp_path: Path, capsys: pyt
     _, out, _ = said(capsys, tmp_path, "pending", "finetune", "-n", "training", "--recording", str(RECORDINGS / "insufficient-gpu"))
     assert "1 of 3 pods waiting for a machine" in out
     assert "No node has enough free devices (proven)" in out
+    assert "finetune asks for 8 GPUs; the most free on a usable node is 0 GPUs." in out
+    assert "the state of Pod/training/finetune-" in out
+    assert "good to know: Compare what you ask for with the largest node" in out
+    assert max(map(len, out.splitlines())) < 400
 
 
 def test_a_quota_is_for_who_administers_the_namespace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +101,19 @@ def test_where_all_could_be_listed_there_are_no_names(tmp_path: Path, capsys: py
 )
 def test_who_is_to_be_asked(at_fault: ObjectRef, who: str) -> None:
     assert responsible(at_fault, ObjectRef("Job", "ml", "train")) == who
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Job/ml/fit asks for 1 nvidia.com/gpu", "fit asks for 1 GPU"),
+        ("Job/ml/other asks for 16 google.com/tpu", "Job/ml/other asks for 16 TPU chips"),
+        ("asks for requests.nvidia.com/gpu=2 more.", "asks for 2 GPUs more."),
+        ("2 nvidia.com/mig-1g.10gb, 4 aws.amazon.com/neuroncore", "2 nvidia.com/mig-1g.10gb, 4 aws.amazon.com/neuroncore"),
+    ],
+)
+def test_names_and_devices_are_those_of_people(text: str, plain: str) -> None:
+    assert in_plain_words(text, ObjectRef("Job", "ml", "fit")) == plain
 
 
 @pytest.mark.parametrize(
