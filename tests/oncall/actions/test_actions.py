@@ -68,6 +68,9 @@ def test_a_workload_is_scaled_restarted_and_scaled_back(bench: Bench) -> None:
     after = {pod["metadata"]["uid"] for pod in bench.pods()}
     assert len(after) == 3
     assert not before & after
+    refused = bench.refused("rollout_undo", "deploy/web")
+    assert "is healthy at revision 2: 3 of 3 pods have the present template and are ready." in refused
+    assert "to_revision: 1 (" in refused
     bench.do("scale", "deploy/web", "replicas=2")
     assert bench.get("apps/v1", "Deployment", "web")["spec"]["replicas"] == 2
     assert bench.writes() == [("patch", "deployments", "web", 200)] * 3
