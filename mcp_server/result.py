@@ -104,7 +104,7 @@ def render_table(
 ) -> Page:
     """A page of `items`, smallest order first. Only the rows of the page are rendered. Raises ToolRefusal for a foreign cursor."""
     ordered = sorted(items, key=lambda item: item[0])
-    after = _position(asked) if asked.cursor else None
+    after = position(asked)
     try:
         waiting = [item for item in ordered if after is None or item[0] > after]
     except TypeError as error:
@@ -214,12 +214,15 @@ def _cursor(question: str, after: Order) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(_Position(question, after))).decode().rstrip("=")
 
 
-def _position(asked: Request) -> Order:
-    text = asked.cursor or ""
+def position(asked: Request) -> Order | None:
+    """After which row the page begins, None at the start. Raises ToolRefusal for a foreign cursor."""
+    if not asked.cursor:
+        return None
+    text = asked.cursor
     try:
-        position = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Position)
+        found = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Position)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise ToolRefusal(FOREIGN_CURSOR) from error
-    if position.question != asked.question:
+    if found.question != asked.question:
         raise ToolRefusal("cursor belongs to a call with other arguments; repeat that call, or start without a cursor")
-    return position.after
+    return found.after

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cluster.facts.dra import (
     DeviceClaim,
@@ -26,9 +28,9 @@ from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name, N
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
-from mcp_server.result import Cell, TableOutput, render_table, request
+from mcp_server.result import FOREIGN_CURSOR, Cell, Order, TableOutput, position, render_table, request
 from runbooks.device_binding import bindings, words
-from runbooks.device_request import Claimed, Explanation, Verdict, explain, pod_claims
+from runbooks.device_request import INQUIRY_LIMIT, Budget, Claimed, Explanation, Verdict, explain, pod_claims
 from runbooks.device_tally import Funnel, Step, listed
 from runbooks.finding import Source, cite
 from runbooks.pending import pending_groups
@@ -46,6 +48,19 @@ COLUMNS = ("of", "request", "class", "wants", "test or answer", "left", "those t
 REASONS_SHOWN = 4
 # The object asked about, what to say of it, and the explanation.
 Said = tuple[ObjectRef, list[str], Explanation]
+# One row: about what, and a sentence, or one test of a request.
+Row = tuple[ObjectRef, str | tuple[Funnel, Step]]
+# Of an object among those that wait: its place, which stays its own from page to page.
+Place = tuple[str, str]
+
+
+class Explained(Struct, frozen=True):
+    """What one page explains: `said` by place. `waiting` are the places of pods that no page has come to yet, `before` of those that an
+    earlier one explained."""
+
+    said: tuple[tuple[Place, Said], ...]
+    waiting: tuple[Place, ...] = ()
+    before: tuple[Place, ...] = ()
 
 
 class DraDiagnoseArguments(Arguments):
@@ -64,22 +79,27 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
         raise ToolRefusal("argument 'namespace' is required for a pod or a claim")
     read = await read_kinds(context, KINDS)
     asked = request("dra_diagnose", context.reader.cluster, arguments)
-    answers = await anyio.to_thread.run_sync(_answers, read.world(context), arguments)
-    counts = Counter(explanation.verdict.value for _, _, explanation in answers)
-    reasons = Counter(item.reason.value for _, _, explanation in answers for item in explanation.decisions[:1])
+    after = position(asked) or ("", "", -1)
+    if [type(part) for part in after] != [str, str, int]:
+        raise ToolRefusal(FOREIGN_CURSOR)
+    found = await anyio.to_thread.run_sync(_answers, read.world(context), arguments, after)
+    counts = Counter(explanation.verdict.value for _, (_, _, explanation) in found.said)
+    reasons = Counter(item.reason.value for _, (_, _, explanation) in found.said for item in explanation.decisions[:1])
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no pod waits for device claims"
+    others = len(found.before) + len(found.waiting)
     headline = [
-        verdicts,
+        verdicts + (f"; {others} more that wait are explained on other pages" if others else ""),
         *([f"decided by: {', '.join(f'{reason} ({count})' for reason, count in reasons.most_common())}"] if reasons else []),
     ]
 
     def render() -> Page:
-        rows: list[tuple[ObjectRef, str | tuple[Funnel, Step]]] = []
-        for of, lines, explanation in answers:
-            rows += [(of, line) for line in lines]
-            rows += [(of, (funnel, step)) for funnel in explanation.funnels for step in funnel.steps]
+        rows = [((*place, index), row) for place, said in found.said for index, row in enumerate(_rows(said))]
+        # What was not looked at has a row that the page never comes to, and the next one begins with.
+        beyond = [((*place, -1), None) for place in found.waiting]
+        shown = sum(order > after for order, _ in rows)
 
-        def cells(row: tuple[ObjectRef, str | tuple[Funnel, Step]]) -> tuple[Cell, ...]:
+        def cells(row: Row | None) -> tuple[Cell, ...]:
+            assert row is not None
             of, said = row
             if isinstance(said, str):
                 return (str(of), "", "", "", said, "", "", "", cite(Source.FIELD, of, "devices.requests", said).id)
@@ -91,10 +111,10 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
             return (str(of), funnel.request, funnel.device_class, wants, test, step.left, step.lost, best, evidence.id)
 
         return render_table(
-            asked,
+            replace(asked, limit=min(asked.limit, shown)),
             headline=headline,
             columns=COLUMNS,
-            items=(((place,), row) for place, row in enumerate(rows)),
+            items=(*rows, *beyond),
             cells=cells,
             missing=read.missing,
             untrusted=True,
@@ -103,21 +123,49 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
     return Answer(render, read.growth, read.cost)
 
 
-def _answers(world: World, arguments: DraDiagnoseArguments) -> list[Said]:
-    """Raises ToolRefusal for what does not exist."""
+def _rows(said: Said) -> Iterator[Row]:
+    of, lines, explanation = said
+    yield from ((of, line) for line in lines)
+    yield from ((of, (funnel, step)) for funnel in explanation.funnels for step in funnel.steps)
+
+
+def _answers(world: World, arguments: DraDiagnoseArguments, after: Order) -> Explained:
+    """What is asked; of all pods that wait, those of one page. Raises ToolRefusal for what does not exist."""
+    if arguments.device_class is None and arguments.claim is None and arguments.pod is None:
+        return explain_waiting(world, arguments.namespace, arguments.limit, after)
+    said = _named(world, arguments)
+    return Explained((((said[0].namespace or "", said[0].name), said),))
+
+
+def explain_waiting(world: World, namespace: str | None, limit: int, after: Order) -> Explained:
+    """Of the pods that wait for claims, in one namespace or all, as many as fill a page of `limit` rows that begins after a row. Each has
+    all the work that one inquiry may do: a page ends where there is less left, but never without a row."""
+    samples = (group.sample for group in world.once(pending_groups) if group.sample.spec.resource_claims)
+    pods = {(pod.namespace or "", pod.name): pod for pod in samples if namespace in (None, pod.namespace)}
+    ahead = sorted(place for place in pods if place >= after[:2])
+    found: list[tuple[Place, Said]] = []
+    rows, budget = 0, world.once(Budget)
+    for place in ahead:
+        if rows > limit or (rows and budget.left < INQUIRY_LIMIT):
+            break
+        said = (pods[place].ref, *_of_pod(world, pods[place]))
+        rows += sum((*place, index) > after for index, _ in enumerate(_rows(said)))
+        found.append((place, said))
+    return Explained(tuple(found), tuple(ahead[len(found) :]), tuple(sorted(place for place in pods if place < after[:2])))
+
+
+def _named(world: World, arguments: DraDiagnoseArguments) -> Said:
     if arguments.device_class is not None:
-        return [_of_class(world, arguments.device_class)]
+        return _of_class(world, arguments.device_class)
     if arguments.claim is not None:
-        return [_of_claim(world, arguments.namespace, arguments.claim)]
-    if arguments.pod is not None:
-        pod = world.get(Pod, arguments.namespace, arguments.pod)
-        if pod is None:
-            raise _unknown(world, Pod.kind, arguments.namespace, arguments.pod)
-        if not pod.spec.resource_claims:
-            raise ToolRefusal(f"{pod.ref} uses no device claims; scheduling_explain says why a pod has no node")
-        return [(pod.ref, *_of_pod(world, pod))]
-    waiting = (group.sample for group in world.once(pending_groups) if group.sample.spec.resource_claims)
-    return [(pod.ref, *_of_pod(world, pod)) for pod in waiting if arguments.namespace in (None, pod.namespace)]
+        return _of_claim(world, arguments.namespace, arguments.claim)
+    name = arguments.pod or ""
+    pod = world.get(Pod, arguments.namespace, name)
+    if pod is None:
+        raise _unknown(world, Pod.kind, arguments.namespace, name)
+    if not pod.spec.resource_claims:
+        raise ToolRefusal(f"{pod.ref} uses no device claims; scheduling_explain says why a pod has no node")
+    return (pod.ref, *_of_pod(world, pod))
 
 
 def _of_claim(world: World, namespace: str | None, name: str) -> Said:

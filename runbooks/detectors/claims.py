@@ -57,10 +57,14 @@ _NODE_TROUBLE = re.compile(r"is not registered|DeadlineExceeded|checkpoint|conne
 
 
 def unsatisfied_claims(world: World) -> Iterable[Finding]:
-    """Pods that wait for devices: the first claim that cannot be seen or used, else why those that are left are not allocated."""
-    for group in world.once(pending_groups):
-        if group.sample.spec.resource_claims:
-            yield from _unsatisfied(world, group)
+    """Pods that wait for devices: the first claim that cannot be seen or used, else why those that are left are not allocated.
+
+    Who is asked about comes first, before the work for all claims of a world is spent.
+    """
+    groups = (group for group in world.once(pending_groups) if group.sample.spec.resource_claims)
+    asked = world.scope.subject.key if world.scope.subject else None
+    for group in sorted(groups, key=lambda group: asked not in [ref.key for ref in (group.owner, *group.affected)]):
+        yield from _unsatisfied(world, group)
 
 
 def _unsatisfied(world: World, group: Group) -> Iterator[Finding]:

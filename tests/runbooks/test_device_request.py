@@ -291,6 +291,15 @@ def test_one_budget_for_all_claims_of_a_world_and_no_question_twice() -> None:
     assert (refused.verdict, refused.unknown) == (Verdict.UNKNOWN, ("not looked at in the time that is spent on all claims together",))
 
 
+def test_who_is_asked_about_is_explained_before_the_work_is_spent() -> None:
+    made = world(CLASS + TWO + claim(wants(", count: 9")) + pod() + pod().replace("name: p,", "name: q,"))
+    asked = made.get(Pod, "ml", "q")
+    assert asked is not None
+    for scope, first in ((Scope("test"), "p"), (Scope("test", subject=asked.ref), "q")):
+        found = unsatisfied_claims(replace(made, scope=scope))
+        assert str(next(iter(found)).affects[0]) == f"Pod/ml/{first}"
+
+
 def test_a_search_that_is_too_long_is_not_decided() -> None:
     made = world(CLASS + TWO + claim(wants()) + pod())
     made.once(Budget).left = 4

@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
+from cluster.kinds import BY_NAME
 from cluster.recorded import RecordedReader
+from cluster.reference import Scope
+from cluster.world import World
 from mcp_server.errors import ToolRefusal
+from mcp_server.tools.claims import KINDS, Explained, explain_waiting
+from runbooks.device_request import INQUIRY_LIMIT, Budget
 from tests.mcp_server.incident import call
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +75,52 @@ async def test_a_class_and_an_allocated_claim(tmp_path: Path) -> None:
     of_claim = (await call(reader, "dra_diagnose", namespace="ml", claim="held")).render()
     assert f"{DRIVER}/node-1/gpu-0" in of_claim.structured["rows"][0][4]
     assert "pods other" in of_claim.structured["rows"][0][4]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50])
+async def test_every_page_explains_its_own_pods_and_the_pages_all(tmp_path: Path, limit: int) -> None:
+    names = [f"train-{place}" for place in range(5)]
+    items = [item for name in names for item in (claim(name), pod(name, name))]
+    reader = recorded(tmp_path, *devices(), *items)
+    pages: list[dict[str, Any]] = []
+    cursor = None
+    while cursor or not pages:
+        page = (await call(reader, "dra_diagnose", limit=limit, **({"cursor": cursor} if cursor else {}))).render()
+        pages.append(page.structured)
+        cursor = page.cursor
+    rows = [row for page in pages for row in page["rows"]]
+    assert all(0 < len(page["rows"]) <= limit for page in pages)
+    assert [name for name in names for _ in range(5)] == [row[0].rpartition("/")[2] for row in rows]
+    assert len({tuple(row) for row in rows}) == len(rows)
+    assert ("more that wait are explained on other pages" in pages[0]["headline"][0]) is (limit < 25)
+
+
+async def test_a_page_ends_where_its_work_does_and_never_without_a_row(tmp_path: Path) -> None:
+    names = ["train-0", "train-1", "train-2"]
+    reader = recorded(tmp_path, *devices(), *(item for name in names for item in (claim(name), pod(name, name))))
+    made = World("c", reader.now(), Scope("c"))
+    for kind in KINDS:
+        made = made.with_facts(kind, (await reader.objects(BY_NAME[kind], Scope("c"))).value, complete=True)
+    places = [("ml", name) for name in names]
+    made.once(Budget).left = INQUIRY_LIMIT + 1
+    first = explain_waiting(made, None, 50, ("", "", -1))
+    assert [place for place, _ in first.said] == places[:1]
+    assert (first.before, first.waiting) == ((), tuple(places[1:]))
+    # All rows of the first pod were shown: the second is explained, however little work is left.
+    second = explain_waiting(made, None, 50, (*places[0], 99))
+    assert [place for place, _ in second.said] == places[:2]
+    assert second.waiting == (places[2],)
+    assert explain_waiting(made, "other", 50, ("", "", -1)) == Explained(())
+
+
+async def test_a_cursor_of_another_kind_is_refused(tmp_path: Path) -> None:
+    reader = recorded(tmp_path, *devices(), claim(), pod())
+    page = (await call(reader, "dra_diagnose", limit=1)).render()
+    assert page.cursor
+    with pytest.raises(ToolRefusal, match="cursor"):
+        await call(reader, "dra_diagnose", limit=1, cursor=page.cursor[:-4])
+    with pytest.raises(ToolRefusal, match="cursor belongs to a call with other arguments"):
+        await call(reader, "dra_diagnose", namespace="ml", limit=1, cursor=page.cursor)
 
 
 async def test_what_cannot_be_evaluated_is_said(tmp_path: Path) -> None:
