@@ -92,10 +92,10 @@ def fetch() -> int:
     """Every page of every kind that a diagnosis lists, through our connection, decoded into nothing. The bytes."""
     import anyio
 
+    from cluster.connection import Connection
     from cluster.discovery import ACCEPT, PATH, decode_catalogue
     from cluster.fleet import Fleet
     from cluster.kinds import CUSTOM_KINDS, KINDS, Kind
-    from cluster.kube import Connection
 
     async def pages(connection: Connection, kind: Kind) -> int:
         total, token = 0, ""

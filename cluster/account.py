@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from cluster.connection import Connection
 from cluster.errors import ClusterError
-from cluster.kube import Connection
 from cluster.response import Response, decode_status
 from guardrails.redact import present
 

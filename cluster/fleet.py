@@ -20,7 +20,7 @@ from cluster.errors import UnknownContextError
 from cluster.kubeconfig import Kubeconfig, read_kubeconfig
 
 if TYPE_CHECKING:
-    from cluster.kube import Connection
+    from cluster.connection import Connection
 
 NAMES_SHOWN = 10
 
@@ -101,7 +101,7 @@ class Fleet:
 
         Raises UnknownContextError and CredentialError; an unreachable server shows at the first request.
         """
-        from cluster.kube import Connection
+        from cluster.connection import Connection
 
         target = self.target(context)
         configured = functools.partial(self._configured, target.context)

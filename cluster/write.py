@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
+from cluster.connection import Connection
 from cluster.difference import difference, removal
 from cluster.errors import ClusterError, CredentialError
-from cluster.kube import Connection
 from cluster.rawobject import tidy
 from cluster.response import Response, decode_status
 from guardrails.action import AccessRule, Action, Target

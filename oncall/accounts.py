@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from cluster.account import Deed, identity, permitted
+from cluster.connection import Connection
 from cluster.errors import ClusterError
-from cluster.kube import Connection
 from guardrails.redact import present
 from oncall.assembly import fleet
 from oncall.checkup import Line, Mark

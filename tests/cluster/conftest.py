@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+
+from tests.cluster.fake_api import FakeApi, running
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with running() as api:
+        yield api
 
 
 @pytest.fixture

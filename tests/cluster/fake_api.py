@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from cluster.connection import Connection
 from cluster.credentials import Impersonation, Login, Server, Target, User
-from cluster.kube import Connection
 
 # A multiple of this is what an endless reply has.
 ENDLESS_PIECE = 65_536

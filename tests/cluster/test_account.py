@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from cluster.account import Deed, Identity, identity, permitted
 from cluster.errors import ClusterError
-from tests.cluster.fake_api import FakeApi, Reply, Seen, connection, document, running, status
+from tests.cluster.fake_api import FakeApi, Reply, Seen, connection, document, status
 
 WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 MAY = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -19,12 +18,6 @@ EVICT = Deed("", "pods/eviction", "create")
 SYSTEM = Deed("", "namespaces", "get", "kube-system")
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeApi]:
-    async with running() as api:
-        yield api
 
 
 async def test_an_identity_is_what_the_server_calls_us(api: FakeApi) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 
 from sqlalchemy import select
 
+from cluster.connection import Connection
 from cluster.fleet import Fleet
-from cluster.kube import Connection
 from cluster.response import Response
 from cluster.write import KubeWriter
 from guardrails.action import parse_action, target
