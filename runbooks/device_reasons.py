@@ -162,7 +162,7 @@ class Reasons:
         attribute = constraint.match_attribute or constraint.distinct_attribute or ""
         bound = [ask for alternatives in claim.requests for ask in alternatives if constrains(constraint, ask)]
         names = listed(list(constraint.requests or ())) or "all requests"
-        text = f"{names} must {'share one value of' if same else 'all differ in'} {attribute}, and no node has free devices that do"
+        text = f"{names} must {'share one value of' if same else 'differ in'} {attribute}, and no node has free devices that do"
 
         def near(groups: Mapping[DeviceAttribute | None, list[Offer]]) -> tuple[int, int]:
             have = [len(offers) for value, offers in groups.items() if value is not None]

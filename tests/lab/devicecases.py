@@ -38,6 +38,8 @@ THEMES = (
     "two-claims",
     "mixed",
     "rule",
+    "binding",
+    "distinct",
 )
 
 
@@ -54,6 +56,8 @@ class Case:
     rules: list[Object] = field(default_factory=list)
     claims: dict[str, Object] = field(default_factory=dict)
     templated: bool = False
+    # Whether a device that has to be attached first cannot be, once.
+    fails_to_bind: bool = False
     node_selector: dict[str, str] = field(default_factory=dict)
     # A device that every selector of the case's generator accepts.
     ideal: Object = field(default_factory=dict)
@@ -165,6 +169,7 @@ class _Generator:
         if self.theme == "rule":
             self._rules()
         self.made.templated = self.often(0.3)
+        self.made.fails_to_bind = self.theme == "binding" and self.often(0.3)
         for name in ("gpu", "more")[: 2 if self.theme == "two-claims" or (self.theme == "mixed" and self.often(0.3)) else 1]:
             self.made.claims[name] = {"devices": self._claim()}
         if self.about("node"):
@@ -207,6 +212,12 @@ class _Generator:
             "attributes": attributes,
             "capacity": {"memory": {"value": self.chance.choice(["24Gi", "40Gi", "80Gi"])}},
         }
+        if self.theme == "binding" and self.often(0.7):
+            device |= {
+                "bindingConditions": ["Attached", "Warm"],
+                "bindingFailureConditions": ["AttachFailed"],
+                "bindsToNode": self.often(0.5),
+            }
         if self.about("taint"):
             effect = self.chance.choice(["NoSchedule", "NoSchedule", "NoExecute", "None"])
             device["taints"] = [{"key": f"{self.driver}/sick", "value": self.chance.choice(["79", "48"]), "effect": effect}]
@@ -350,7 +361,10 @@ class _Generator:
         count = 2 if self.theme == "constraint" or self.often(0.2) else 1
         requests = [self._request(("first", "second")[place]) for place in range(count)]
         devices: Object = {"requests": requests}
-        constraints = []
+        constraints: list[Object] = []
+        if self.theme == "distinct":
+            attribute = self.chance.choice([ROOT, f"{self.driver}/numa", f"{self.driver}/model"])
+            constraints.append({"distinctAttribute": attribute})
         if self.about("constraint"):
             names = [item["name"] for item in requests] if self.often(0.5) else []
             attribute = self.chance.choice([ROOT, ROOT, f"{self.driver}/numa", f"{self.driver}/model"])
@@ -373,7 +387,9 @@ class _Generator:
         if self.about("all", 0.04):
             exactly["allocationMode"] = "All"
         else:
-            exactly["count"] = self.chance.choice([2, 3, 4, 6] if self.about("count", 0.1) else [1, 1, 1, 2])
+            exactly["count"] = self.chance.choice(
+                [2, 3, 4, 6] if self.about("count", 0.1) else [2, 2, 3] if self.theme == "distinct" else [1, 1, 1, 2]
+            )
         several = [1, 2, 2, 3] if self.theme in ("selector", "error") else [0, 0, 1, 1, 2]
         selectors = [self._selector() for _ in range(self.chance.choice(several))]
         if self.theme == "counters":

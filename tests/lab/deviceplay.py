@@ -22,6 +22,8 @@ from cluster.facts.pod import Pod
 from cluster.reference import Scope
 from cluster.world import World
 from runbooks.device_allocation import Rule
+from runbooks.device_binding import Refused, bindings, refused
+from runbooks.device_binding import words as binding_words
 from runbooks.device_request import Decision, Explanation, Reason, Verdict, explain, pod_claims
 from tests.lab.api import ApiClient, ApiError, Object, wait_for
 from tests.lab.devicecases import API, NAMESPACE, Case, node_name, nodes
@@ -51,6 +53,9 @@ class Judged:
     said: list[Explanation] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     refused: str = ""
+    # What we said of devices that were allocated and not attached yet, and what the scheduler says when one cannot be.
+    bound: list[str] = field(default_factory=list)
+    given_back: list[Refused] = field(default_factory=list)
 
     @property
     def allocated(self) -> bool:
@@ -66,6 +71,8 @@ class Judged:
             if (explanation.verdict is Verdict.ALLOCATABLE) is bool(words) or explanation.verdict is Verdict.UNKNOWN:
                 return f"attempt {attempt}: we say {explanation.verdict.value} ({named}), the scheduler: {words or 'allocates'}"
             if not words:
+                if self.case.fails_to_bind and self.bound and not self.given_back:
+                    return f"attempt {attempt}: a device could not be attached, and we do not understand what the scheduler says of it"
                 break
             if not explanation.decisions:
                 return f"attempt {attempt}: we name no reason ({named}), the scheduler: {words}"
@@ -149,18 +156,45 @@ class Stage:
             self.client.json("POST", self.client.path("v1", "Pod", NAMESPACE), body=item.case.pod(attempt))
         for item in judged:
             name = item.case.pod(attempt)["metadata"]["name"]
-            word = wait_for(f"a word of the scheduler about {name}", functools.partial(self._word, name), PATIENT_SECONDS)
+            word = wait_for(f"a word of the scheduler about {name}", functools.partial(self._word, name, item), PATIENT_SECONDS)
             item.done.append(word[1])
 
-    def _word(self, name: str) -> tuple[bool, str] | None:
+    def _word(self, name: str, judged: Judged | None = None) -> tuple[bool, str] | None:
         pod = self.client.get("v1", "Pod", name, NAMESPACE) or {}
+        if judged is not None and judged.case.theme == "binding":
+            self._attach(pod, judged)
         if pod.get("spec", {}).get("nodeName"):
             return True, ""
         for item in pod.get("status", {}).get("conditions", ()):
-            unmade = "not created yet" in item.get("message", "") or "waiting for" in item.get("message", "")
+            said = item.get("message", "")
+            unmade = any(
+                text in said for text in ("not created yet", "waiting for", "device binding", "deallocation of ResourceClaim completed")
+            )
             if item["type"] == "PodScheduled" and item["status"] == "False" and not unmade:
                 return False, str(item.get("message", ""))
         return None
+
+    def _attach(self, pod: Object, judged: Judged) -> None:
+        """Be the controller that attaches devices: what a claim's devices wait for comes true, once a failure where the case says so."""
+        if judged.case.fails_to_bind and not judged.given_back:
+            about = self.client.list("v1", "Event", NAMESPACE)
+            mine = (item.get("message", "") for item in about if item["involvedObject"].get("uid") == pod["metadata"]["uid"])
+            judged.given_back = [back for text in mine if (back := refused(text)) is not None and back.detail]
+        for claim in self.client.list(API, "ResourceClaim", NAMESPACE):
+            waiting = bindings(msgspec.convert(claim, ResourceClaim))
+            reserved = any(user["uid"] == pod["metadata"]["uid"] for user in claim.get("status", {}).get("reservedFor", ()))
+            if not waiting or not reserved or any(item.failed for item in waiting):
+                continue
+            fails = judged.case.fails_to_bind and not judged.bound
+            judged.bound += [words for item in waiting for words in binding_words(item)]
+            at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            said = {"status": "True", "reason": "Played", "message": "by the lab", "lastTransitionTime": at}
+            types = ("AttachFailed",) if fails else ("Attached", "Warm")
+            devices = [
+                {**{key: one[key] for key in ("driver", "pool", "device")}, "conditions": [{"type": name, **said} for name in types]}
+                for one in claim["status"]["allocation"]["devices"]["results"]
+            ]
+            self.client.patch(API, "ResourceClaim", claim["metadata"]["name"], {"status": {"devices": devices}}, NAMESPACE, "status")
 
     def world(self) -> World:
         """What the product would read of it."""

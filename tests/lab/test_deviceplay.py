@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbooks.device_request import Verdict
+from runbooks.device_request import Reason, Verdict
 from tests.lab.devicecases import THEMES, generate
 from tests.lab.deviceplay import Judged, Stage, play
 from tests.lab.lab import Lab
 
 SEED = 1
-FEW = tuple(THEMES.index(theme) for theme in ("taint", "counters", "shares", "pool", "node", "class"))
+# Of the last three, a device has to be attached, a rule's taint decides, and a constraint does.
+FEW = (*(THEMES.index(theme) for theme in ("taint", "counters", "shares", "pool", "node", "class")), 19, 39, 41)
 MANY = 216
 
 
@@ -40,6 +41,10 @@ def test_a_sample_is_allocated_or_not_as_we_say_and_for_the_reason_that_we_name(
     judged = list(play(stage, (generate(SEED, number, slot) for slot, number in enumerate(FEW))))
     assert complaints(judged) == []
     assert {item.said[0].verdict for item in judged} == {Verdict.ALLOCATABLE, Verdict.PENDING}
+    of_rule, of_constraint = judged[-2].said[0].decisions[0], judged[-1].said[0].decisions[0]
+    assert judged[-3].bound == ["Attached is not set", "Warm is not set"] * (len(judged[-3].bound) // 2) != []
+    assert "by DeviceTaintRule/c39-rule-0" in of_rule.text
+    assert of_constraint.reason is Reason.CONSTRAINT
 
 
 @pytest.mark.soak
