@@ -41,7 +41,7 @@ def impact(cause: Cause, world: World, tariff: Tariff) -> Impact | None:
 
 
 def _stopped(broken: set[tuple[str, str | None, str]], accused: ObjectRef, world: World) -> Iterator[tuple[Offer, float]]:
-    offers = [offer for offer in world.once(inventory) if not offer.part]
+    offers = world.once(_devices)
     halted = {
         holder.workload.key
         for offer in offers
@@ -65,6 +65,11 @@ def _stopped(broken: set[tuple[str, str | None, str]], accused: ObjectRef, world
                 counted = min(sick, held)
                 sick -= counted
                 yield offer, held - counted
+
+
+def _devices(world: World) -> tuple[Offer, ...]:
+    """What nodes offer whole: a part is counted with its device."""
+    return tuple(offer for offer in world.once(inventory) if not offer.part)
 
 
 def _is_broken(holder: Holder, broken: set[tuple[str, str | None, str]]) -> bool:
