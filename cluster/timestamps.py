@@ -1,4 +1,4 @@
-"""Moments in the forms that recordings and monitoring tools write them. A moment without a zone is taken as UTC."""
+"""Moments in the forms that recordings and monitoring tools write them, and as people read them. Without a zone they are taken as UTC."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def _epoch(number: float) -> datetime | None:
         return datetime.fromtimestamp(number, tz=UTC)
     except (OverflowError, OSError, ValueError):
         return None
+
+
+def age(then: datetime | None, now: datetime) -> str:
+    """How long ago, in its largest unit: `45s`, `12m`, `7h`, `3d`; `0s` for what a clock that is ahead says of the future, `?` for None."""
+    if then is None:
+        return "?"
+    seconds = max(0, int((now - then).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -17,12 +17,13 @@ import anyio
 from msgspec import structs
 
 from cluster.reference import Scope
+from cluster.timestamps import age
 from guardrails.clock import random_id
 from guardrails.redact import present
 from mcp_server.diagnosis import diagnosis_page
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Caller, Investigated, ToolContext
-from mcp_server.result import age, fence, text_of
+from mcp_server.result import fence, text_of
 from runbooks.finding import QUOTE_LIMIT, Evidence
 
 KEPT = 200

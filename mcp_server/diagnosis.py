@@ -17,10 +17,11 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from cluster.reading import Missing
+from cluster.timestamps import age
 from guardrails.redact import present
 from mcp_server.overview import named, overview, overview_lines
 from mcp_server.registry import Investigated, Page
-from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Output, age, cannot_see, cell, fence
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Output, cannot_see, cell, fence
 from mcp_server.runbooks import page_names
 from runbooks.document import diagnosis_document
 from runbooks.finding import Cause

@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -169,17 +168,6 @@ def cannot_see(missing: Sequence[Missing], budget_bytes: int = HARD_BYTES) -> li
             break
         shown.append(line)
     return [*shown, f"cannot see: {len(alike) - len(shown)} more"] if len(alike) > len(shown) else shown
-
-
-def age(then: datetime | None, now: datetime) -> str:
-    """How long ago, in its largest unit: `45s`, `12m`, `7h`, `3d`."""
-    if then is None:
-        return "?"
-    seconds = max(0, int((now - then).total_seconds()))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def flattened(document: dict[str, Any], budget_bytes: int) -> tuple[list[str], str]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from agent.report import alike
 from cluster.reading import Missing
+from cluster.timestamps import age
 from runbooks.candidate import Candidate
 from runbooks.faults import faults
 from runbooks.finding import Cause, Certainty, Diagnosis, Evidence
@@ -91,17 +92,6 @@ def propose_command(candidate: Candidate, recording: Path | None = None) -> str:
 def _option(name: str, value: object) -> str:
     """A parameter as `propose` takes it: two have options of their own, the rest go through --set."""
     return f" --{name.replace('_', '-')} {value}" if name in ("to_revision", "replicas") else f" --set {name}={value}"
-
-
-def age(at: datetime | None, now: datetime) -> str:
-    """`4m` or `3d`, as kubectl writes ages."""
-    if at is None:
-        return ""
-    seconds = int((now - at).total_seconds())
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if abs(seconds) >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def _headline(diagnosis: Diagnosis) -> Text:

@@ -13,11 +13,12 @@ from cluster.facts.pod import Pod
 from cluster.facts.workload import ControllerRevision, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 from cluster.kinds import BY_NAME
 from cluster.reference import ObjectRef
+from cluster.timestamps import age
 from mcp_server.arguments import ListArguments
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_kind, find_object, read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
-from mcp_server.result import Cell, TableOutput, age, render_table, request
+from mcp_server.result import Cell, TableOutput, render_table, request
 from runbooks.changes import DEPLOYERS, Changed, changed
 from runbooks.finding import Source, cite
 

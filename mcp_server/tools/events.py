@@ -13,10 +13,11 @@ from pydantic import Field
 from cluster.facts.event import Event
 from cluster.kinds import BY_NAME
 from cluster.reference import ObjectRef
+from cluster.timestamps import age
 from mcp_server.arguments import ListArguments, Name
 from mcp_server.probe import find_kind, list_kind
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
+from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from runbooks.finding import Source, cite
 
 EVENT_READ = RBACRule(("get", "list"), "", ("events",))

@@ -16,10 +16,11 @@ from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Job, ReplicaSet
 from cluster.kinds import BY_NAME
 from cluster.reference import ObjectRef
+from cluster.timestamps import age
 from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit, Name
 from mcp_server.probe import Read, read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
-from mcp_server.result import Cell, TableOutput, age, render_table, request
+from mcp_server.result import Cell, TableOutput, render_table, request
 from runbooks.finding import Source, cite
 from runbooks.inventory import Note, Offer, inventory, notes, total
 

@@ -14,9 +14,10 @@ from pydantic import AfterValidator, Field
 from cluster.presets import BY_NAME, PRESETS
 from cluster.reading import MetricQuery, Missing, Series
 from cluster.reference import ObjectRef, Window
+from cluster.timestamps import age
 from mcp_server.arguments import ListArguments
 from mcp_server.registry import Access, Answer, Growth, MetricRead, Page, ToolContext, ToolRefusal, ToolSpec
-from mcp_server.result import Cell, TableOutput, age, render_table, request
+from mcp_server.result import Cell, TableOutput, render_table, request
 from runbooks.finding import Source, cite
 
 COLUMNS = ("series", "last", "at", "first", "lowest", "highest", "points", "evidence")

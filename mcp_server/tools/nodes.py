@@ -8,11 +8,12 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME
 from cluster.quantity import parse_quantity
+from cluster.timestamps import age
 from guardrails.accelerator import vendor_of
 from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit
 from mcp_server.probe import read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
-from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
+from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.state import bad_conditions, state_of, troubled
 from runbooks.finding import Source, cite
 from runbooks.scheduling import requests_of

@@ -15,10 +15,11 @@ from cluster.facts.workload import DaemonSet, Deployment, Job, StatefulSet
 from cluster.kinds import BY_NAME
 from cluster.quantity import parse_quantity
 from cluster.reading import Cost
+from cluster.timestamps import age
 from mcp_server.arguments import ListArguments
 from mcp_server.probe import list_kind, together
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import Cell, TableOutput, age, render_table, request
+from mcp_server.result import Cell, TableOutput, render_table, request
 from mcp_server.tools.pods import status_message
 from mcp_server.tools.state import bad_conditions, state_of, troubled
 from runbooks.finding import Source, cite

@@ -5,10 +5,11 @@ from __future__ import annotations
 from cluster.facts.meta import Fact
 from cluster.facts.pod import ContainerStatus, Pod
 from cluster.kinds import BY_NAME
+from cluster.timestamps import age
 from mcp_server.arguments import ListArguments, Name
 from mcp_server.probe import list_kind, unknown_namespaces
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
+from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from runbooks.finding import Source, cite
 
 POD_READ = RBACRule(("get", "list"), "", ("pods",))

@@ -10,12 +10,13 @@ from cluster.facts.meta import Condition, Fact
 from cluster.kinds import KINDS
 from cluster.reading import Cost, Missing, Why
 from cluster.reference import ObjectRef
+from cluster.timestamps import age
 from guardrails.redact import redact_object
 from mcp_server.arguments import Arguments, ListArguments, Name, Namespace
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import explain_missing, find_kind, find_object, list_kind
 from mcp_server.registry import Access, Answer, Growth, Page, RBACRule, ToolContext, ToolSpec
-from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Order, Output, TableOutput, age, fence, flattened, render_table, request
+from mcp_server.result import DEFAULT_BYTES, HARD_BYTES, Cell, Order, Output, TableOutput, fence, flattened, render_table, request
 from mcp_server.tools.state import bad_conditions, state_of, troubled
 from runbooks.finding import Source, cite
 

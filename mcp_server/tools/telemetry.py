@@ -12,9 +12,10 @@ from msgspec import Struct
 
 from cluster.reference import ObjectRef, Scope
 from cluster.telemetry import Telemetry
+from cluster.timestamps import age
 from mcp_server.arguments import ListArguments
 from mcp_server.registry import Access, Answer, Growth, Page, ToolContext, ToolSpec
-from mcp_server.result import Cell, Order, TableOutput, age, render_table, request
+from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from runbooks.finding import Source, cite
 
 COLUMNS = ("what", "subject", "state", "since", "text", "evidence")

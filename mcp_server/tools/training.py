@@ -7,12 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from cluster.kinds import BY_NAME
+from cluster.timestamps import age
 from mcp_server.arguments import Arguments, Name, Namespace, nearest
 from mcp_server.diagnosis import Beside, Detail, DiagnosisOutput
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import named_or_refused, read_kinds
 from mcp_server.registry import Access, Answer, ToolContext, ToolSpec, rules_of
-from mcp_server.result import Cell, age
+from mcp_server.result import Cell
 from mcp_server.tools.diagnoses import USES, diagnosed
 from runbooks.ranks import TRAINING_KINDS, Rank, ranks
 from runbooks.scheduling import amount_text

@@ -142,8 +142,8 @@ def _nodes(world: World, offers: tuple[Offer, ...], said: Mapping[str, tuple[Not
     from rich.table import Table
     from rich.text import Text
 
+    from cluster.timestamps import age
     from guardrails.redact import present
-    from mcp_server.result import age
     from mcp_server.tools.gpus import order, state_of, why
 
     table = Table("node", "resource", "model", "state", "held", "free", "sick", "held by", "says", box=None, pad_edge=False)
@@ -167,7 +167,7 @@ def _nodes(world: World, offers: tuple[Offer, ...], said: Mapping[str, tuple[Not
 def _workloads(offers: tuple[Offer, ...], now: datetime) -> tuple[Table, int]:
     from rich.table import Table
 
-    from mcp_server.result import age
+    from cluster.timestamps import age
     from runbooks.inventory import by_workload
 
     table = Table("held", "workload", "pods", "since", box=None, pad_edge=False)
