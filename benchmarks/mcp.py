@@ -499,6 +499,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--load", type=float, default=0.0, metavar="SECONDS", help="then load our server with 64 clients for so long")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="the peer's binary, or the folder where npm put it (default: our cache)")
     options = parser.parse_args(arguments)
+    if options.broken * crowd.REPLICAS > options.pods:
+        parser.error(f"{options.pods} pods are {options.pods // crowd.REPLICAS} Deployments, of which {options.broken} cannot be broken")
     with tempfile.TemporaryDirectory() as name, Lab(find_or_build()) as lab:
         seconds = crowd.fill(lab, options.pods, options.broken)
         print(f"the cluster came to rest after {seconds:.0f} s", file=sys.stderr)
