@@ -149,6 +149,10 @@ def node_problem(world: World) -> Iterable[Finding]:
             yield Finding(code, node.ref, Certainty.PROVEN, evidence, text, _affected(world, troubled), since)
 
 
+# K net/netfilter/nf_conntrack_core.c; older kernels say ip_conntrack.
+_TABLE_FULL = re.compile(r"(?:nf|ip)_conntrack: table full")
+
+
 def system_out_of_memory(world: World) -> Iterable[Finding]:
     """The kernel killed processes for lack of memory on the whole node, not inside a container's limit."""
     for node in world.all(Node):
@@ -158,6 +162,29 @@ def system_out_of_memory(world: World) -> Iterable[Finding]:
             proof = cite(Source.EVENT, node.ref, event.reason, event.text, event.last_seen)
             text = f"Node {node.name} ran out of memory {sum(item.times for item in events)} times in half an hour: {event.text}."
             yield Finding("node.out-of-memory", node.ref, Certainty.LIKELY, (proof,), text, since=events[0].first_seen)
+
+
+def connection_table_full(world: World) -> Iterable[Finding]:
+    """A node whose kernel drops packets because its table of connections is full, as a node's own monitor reports the kernel's words."""
+    for node in world.all(Node):
+        events = [
+            event
+            for event in world.events(node.ref)
+            if _TABLE_FULL.search(event.text) and event.last_seen and world.now - event.last_seen < RECENT
+        ]
+        if events:
+            event = events[-1]
+            pods = world.pods_on(node.name)
+            yield Finding(
+                "network.packet-loss",
+                node.ref,
+                Certainty.PROVEN,
+                (cite(Source.EVENT, node.ref, event.reason, event.text, event.last_seen),),
+                f"Node {node.name} drops packets of new connections: its kernel's table of connections is full "
+                f"({sum(item.times for item in events)} reports): {event.text[:160]}",
+                affects=tuple(dict.fromkeys((*(pod.ref for pod in pods), *(world.top_owner(pod.ref) for pod in pods)))),
+                since=events[0].first_seen,
+            )
 
 
 def clock_skew(world: World) -> Iterable[Finding]:
@@ -296,6 +323,7 @@ DETECTORS: tuple[Detector, ...] = (
     node_pressure,
     node_problem,
     system_out_of_memory,
+    connection_table_full,
     clock_skew,
     kube_proxy_down,
     evicted,

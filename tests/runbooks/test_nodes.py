@@ -271,3 +271,15 @@ def test_a_refused_revision_is_told_while_the_old_one_serves(wanted: int, told: 
     made_by = OWNED.replace("kind: Deployment, name: web", "kind: ReplicaSet, name: web-5d4f8")
     text = DEPLOYMENT % 2 + REPLICA_SETS % (wanted, wanted) + pod("p", "a", status=refused, meta=made_by)
     assert [str(finding.subject) for finding in found(world(text)) if finding.code == "node.pod-rejected"] == told
+
+
+TABLE_FULL = OOM.replace("SystemOOM", "ConntrackFull").replace(
+    "System OOM encountered, victim process: python, pid: 123", "nf_conntrack: nf_conntrack: table full, dropping packet"
+)
+
+
+def test_a_full_table_of_connections_is_the_node_s() -> None:
+    now, long_ago = TABLE_FULL % ("11:40", "11:58"), TABLE_FULL % ("09:40", "09:58")
+    (finding,) = [item for item in found(world(node("a") + pod("p", "a") + now)) if item.code == "network.packet-loss"]
+    assert (str(finding.subject), {ref.name for ref in finding.affects}) == ("Node/a", {"p"})
+    assert found(world(node("a") + pod("p", "a") + long_ago)) == []
