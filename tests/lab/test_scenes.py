@@ -7,20 +7,19 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from oncall.cli import run
-from tests.lab import scenario, verdict
+from tests.lab import commandline, scenario, verdict
 from tests.lab.batches import batches, quick
 from tests.lab.citations import not_found_again
+from tests.lab.commandline import Run
 from tests.lab.lab import Lab
 from tests.lab.scenario import Scenario
 
 BATCHES = batches(scenario.names())
-Run = Callable[..., tuple[int, str, str]]
+smokejumper = commandline.smokejumper
 Test = TypeVar("Test", bound=Callable[..., None])
 
 
@@ -76,22 +75,6 @@ def stage(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Stage]:
     finally:
         for name in names:
             lab.unload(scenario.read(name))
-
-
-@pytest.fixture
-def smokejumper(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lab: Lab) -> Run:
-    """Runs one command line against the lab as one of its users."""
-
-    def call(*arguments: str, user: str = "executor", token: str | None = None) -> tuple[int, str, str]:
-        monkeypatch.delenv("SMOKEJUMPER_TOKEN", raising=False)
-        if token is not None:
-            monkeypatch.setenv("SMOKEJUMPER_TOKEN", token)
-        capsys.readouterr()
-        code = run(["--state", str(tmp_path / "state"), "--kubeconfig", str(lab.kubeconfig(user)), *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def _of(item: pytest.Item, batch: int) -> bool:
