@@ -159,14 +159,15 @@ def measure_all(folder: Path, url: str | None, entries: int, runs: int) -> dict[
     """All figures, printed as they come."""
     figures = best(runs, "decisions_per_second", lambda: apart("--measure", "decisions"))
     print(f"{'decisions':23}{figures['decisions_per_second']:9,.0f} per second of CPU, p99 {figures['decision_p99_ms']:.2f} ms", flush=True)
-    for name, database in (("sqlite", None), ("postgresql", url)):
-        for writers in (1, WRITERS) if database is not None or name == "sqlite" else ():
-            with tempfile.TemporaryDirectory(dir=folder) as place:
+    for name, database in (("sqlite", None), *((("postgresql", url),) if url is not None else ())):
+        # Of both measurements: a ledger takes nothing under another key than the one that it began with.
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            for writers in (1, WRITERS):
                 extra = ["--database-url", database] if database else []
                 one = apart("--measure", "appends", "--folder", place, "--writers", str(writers), *extra)
-            title = f"{name}, {writers} writing"
-            print(f"{title:23}{one['appends_per_second']:9,.0f} per second, p99 {one['append_p99_ms']:.1f} ms", flush=True)
-            figures |= {f"{name}_{writers}_{key}": value for key, value in one.items()}
+                title = f"{name}, {writers} writing"
+                print(f"{title:23}{one['appends_per_second']:9,.0f} per second, p99 {one['append_p99_ms']:.1f} ms", flush=True)
+                figures |= {f"{name}_{writers}_{key}": value for key, value in one.items()}
     ledger = folder / "long"
     figures |= apart("--measure", "write", "--folder", str(ledger), "--entries", str(entries))
     print(f"{'written in bulk':23}{figures['written_per_second']:9,.0f} entries per second", flush=True)
