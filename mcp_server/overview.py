@@ -13,11 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from guardrails.redact import present
+from mcp_server.result import HARD_BYTES
 from runbooks.document import object_document
 from runbooks.faults import Fault, faults
 from runbooks.finding import Cause
-
-LINE_LIMIT = 2_000
 
 
 class _Level(Struct, frozen=True):
@@ -40,8 +39,11 @@ def overview(causes: Sequence[Cause], budget_bytes: int) -> list[dict[str, Any]]
         told = [_document(fault, level) for fault in found]
         if _size(told) <= budget_bytes:
             return told
-    while len(told) > 1 and _size(told) > budget_bytes:
-        told.pop()
+    used = 0
+    for place, fault in enumerate(told):
+        used += _size([fault])
+        if place and used > budget_bytes:
+            return told[:place]
     return told
 
 
@@ -90,4 +92,4 @@ def _line(fault: dict[str, Any]) -> str:
     more = f" and {left} more" if left else ""
     kind = fault["class"] or fault["code"]
     text = f"{fault['count']} x {fault['title']} ({fault['certainty']}; {kind}): {objects}{more}. {fault['explanation']}"
-    return present(text, LINE_LIMIT).replace("\n", " ")
+    return present(text, HARD_BYTES).replace("\n", " ")

@@ -81,6 +81,14 @@ def test_causes_that_do_not_fit_are_all_named_by_fault_before_the_worst_are_deta
     assert 0 < len(page.structured["causes"]) < 25
 
 
+def test_a_page_with_room_names_every_object_of_a_fault_with_what_it_says() -> None:
+    causes = tuple(replace(cause(number), explanation=f"It wants {number}-{'a' * 40}, and {number}-{'b' * 30}.") for number in range(40))
+    text = text_of(diagnosis_page(replace(found(0), diagnosis=replace(found(0).diagnosis, causes=causes), remedies=((),) * 40), "full"))
+    line = text.splitlines()[1]
+    assert all(f"Deployment/ml/serve-{number} ({number}-aaa" in line for number in range(1, 40))
+    assert line.endswith(". It wants 0-" + "a" * 40 + ", and 0-" + "b" * 30 + ".")
+
+
 def test_a_few_causes_are_all_detailed_and_told_once() -> None:
     page = diagnosis_page(found(4))
     assert len(page.structured["causes"]) == 4
