@@ -25,6 +25,8 @@ _TEMPERATURE = re.compile(r"DCGM_FI_DEV_GPU_TEMP$")
 _THERMAL_EVENT = re.compile(r"(?:hw|sw)_thermal|hw_slowdown|THERMAL_VIOLATION")
 # dcgm-exporter 4: one counter, the event as a label (collector/clock_events_collector.go).
 _CLOCK_EVENTS = re.compile(r"DCGM_EXP_CLOCK_(?:EVENTS|THROTTLE_REASONS)_COUNT$")
+# What tells of a clock why it is low.
+_REASON = re.compile(f"{_TEMPERATURE.pattern}|{_CLOCK_EVENTS.pattern}|THERMAL_VIOLATION")
 _THERMAL_ALERT = re.compile(r"thermal|gpu.{0,20}slowdown|gpu.{0,20}temperature", re.IGNORECASE)
 _BRAKE = "hw_power_brake"
 _BUSY = re.compile(r"DCGM_FI_DEV_GPU_UTIL$")
@@ -105,13 +107,16 @@ def clocks_held(world: World) -> Iterator[Finding]:
     if len(working) < PEERS:
         return
     usual = statistics.median(level.value for level in working)
-    excused = {_device(level) for level in levels(world, _CLOCK_EVENTS) if level.value > 0}
-    excused |= {_device(level) for level in levels(world, re.compile("THERMAL_VIOLATION")) if level.value > 0}
-    excused |= {_device(level) for level in levels(world, _TEMPERATURE) if level.value >= HOT_CELSIUS}
+    reasons = list(levels(world, _REASON))
+    excused = {
+        _device(level) for level in reasons if level.value >= HOT_CELSIUS or (level.value > 0 and not _TEMPERATURE.search(level.name))
+    }
+    # Of a GPU of which nobody measures heat or clock events a low clock shows only that it is slow.
+    cleared = {_device(level) for level in reasons} - excused
     told: dict[ObjectRef, list[Level]] = defaultdict(list)
     for level in working:
         node = node_of(world, level.ref)
-        if node is not None and level.value < CLOCK_SHARE * usual and _device(level) not in excused:
+        if node is not None and level.value < CLOCK_SHARE * usual and _device(level) in cleared:
             told[node].append(level)
     for node, held in told.items():
         holders = _holders(world, held)

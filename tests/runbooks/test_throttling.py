@@ -67,9 +67,13 @@ def clocks(slow: float, busy: float = 99.0) -> list[Series]:
 
 
 def test_a_clock_that_somebody_set_and_left() -> None:
-    assert told(DETECTORS, replicas(4), *clocks(900)) == {("gpu.clock-held", "Node/n0")}
-    assert told(DETECTORS, replicas(4), *clocks(1800)) == set()
+    cool = flat("DCGM_FI_DEV_GPU_TEMP", 62, pod="chat-0", gpu="0")
+    assert told(DETECTORS, replicas(4), *clocks(900), cool) == {("gpu.clock-held", "Node/n0")}
+    assert told(DETECTORS, replicas(4), *clocks(1800), cool) == set()
     # A GPU that waits lowers its clock by itself.
-    assert told(DETECTORS, replicas(4), *clocks(345, busy=0)) == set()
+    assert told(DETECTORS, replicas(4), *clocks(345, busy=0), cool) == set()
+    # Whether it is hot is not measured, or of another GPU.
+    assert told(DETECTORS, replicas(4), *clocks(900)) == set()
+    assert told(DETECTORS, replicas(4), *clocks(900), flat("DCGM_FI_DEV_GPU_TEMP", 62, pod="chat-1", gpu="0")) == set()
     hot = flat("DCGM_FI_DEV_GPU_TEMP", 92, pod="chat-0", gpu="0")
     assert told(DETECTORS, replicas(4), *clocks(900), hot) == {("gpu.thermal-throttle", "Node/n0")}
