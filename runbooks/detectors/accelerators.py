@@ -10,6 +10,7 @@ network ports are not read, because nothing says which ports are meant to be con
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -33,7 +34,8 @@ HOT_PERCENT = 10.0
 class Sign(Struct, frozen=True):
     """One measurement of one vendor that is a fault from `least` on, or below it where it `falls`. `words` has a place for the value.
 
-    `device` is the label that names the device; `only` is a label with the values for which the row holds.
+    `device` is the label that names the device; `only` is a label with the values for which the row holds. What does not count is a state
+    of each moment, and one that `lasts` is judged by the median of its last quarter.
     """
 
     vendor: str
@@ -42,7 +44,17 @@ class Sign(Struct, frozen=True):
     device: str
     least: float = 1.0
     falls: bool = False
+    lasts: bool = False
     only: tuple[str, frozenset[str]] | None = None
+
+    @property
+    def counts(self) -> bool:
+        return not (self.falls or self.lasts)
+
+    def level(self, series: Series) -> float:
+        """What a series says now."""
+        last = series.samples[-max(1, len(series.samples) // 4) :] if self.lasts else series.samples[-1:]
+        return statistics.median(item.value for item in last)
 
     def shows(self, labels: Mapping[str, str], value: float) -> bool:
         if self.only is not None and labels.get(self.only[0]) not in self.only[1]:
@@ -50,7 +62,7 @@ class Sign(Struct, frozen=True):
         return value < self.least if self.falls else value >= self.least
 
 
-_HOT = Sign("AMD", "gpu.thermal-throttle", "below its clock for {:.0f} % of the time because of heat", "gpu_id", HOT_PERCENT)
+_HOT = Sign("AMD", "gpu.thermal-throttle", "below its clock for {:.0f} % of the time because of heat", "gpu_id", HOT_PERCENT, lasts=True)
 SIGNS: dict[str, Sign] = {
     "gpu_health": Sign("AMD", "gpu.hardware-fault", "called unhealthy by its exporter", "gpu_id", falls=True),
     "gpu_ecc_uncorrect_total": Sign("AMD", "gpu.memory-fault", "{:.0f} uncorrectable memory errors", "gpu_id"),
@@ -67,7 +79,7 @@ SIGNS: dict[str, Sign] = {
         "Intel Gaudi", "gpu.remap-pending", "{:.0f} memory rows with double-bit errors that wait for a reset to be replaced", "id"
     ),
     "habanalabs_temperature_slowdown_ratio": Sign(
-        "Intel Gaudi", "gpu.thermal-throttle", "at {:.0%} of the temperature from which it slows down", "id"
+        "Intel Gaudi", "gpu.thermal-throttle", "at {:.0%} of the temperature from which it slows down", "id", lasts=True
     ),
     "hardware_ecc_events_total": Sign(
         "AWS Neuron",
@@ -114,19 +126,19 @@ def exporter_faults(world: World) -> Iterator[Finding]:
         yield Finding(
             code,
             ref,
-            Certainty.PROVEN if fresh or faults[0].sign.falls else Certainty.LIKELY,
+            Certainty.PROVEN if fresh or not faults[0].sign.counts else Certainty.LIKELY,
             tuple(item.evidence for item in faults[:5]),
             f"On node {node.name}: {said[:300]}.",
             affects=tuple(dict.fromkeys(pod.ref for pod in pods)),
             since=min(fresh, default=None),
-            lacks="" if fresh or faults[0].sign.falls else "when it happened: it stood there before the time that was read",
+            lacks="" if fresh or not faults[0].sign.counts else "when it happened: it stood there before the time that was read",
         )
 
 
 def _fault(world: World, series: Series) -> _Fault | None:
     name = series.labels.get(NAME_LABEL, "")
     sign = SIGNS.get(name.removeprefix(_PREFIX))
-    if sign is None or not series.samples or not sign.shows(series.labels, series.samples[-1].value):
+    if sign is None or not series.samples or not sign.shows(series.labels, sign.level(series)):
         return None
     ref = world.once(Locator).locate(series.labels)
     where = node_of(world, ref) if ref is not None else None
@@ -134,14 +146,14 @@ def _fault(world: World, series: Series) -> _Fault | None:
     if node is None or sign.vendor not in (vendor.name for vendor in vendors_of(world, node)):
         return None
     holder = world.get(Pod, ref.namespace, ref.name) if ref is not None and ref.kind == Pod.kind else None
-    value, since = series.samples[-1].value, _since(series, sign)
+    value, since = sign.level(series), _since(series, sign)
     device = series.labels.get(sign.device, "")
     label = f"{device_word(world, node)}{f' {device}' if device else ''}"
     return _Fault(
         node,
         holder if holder in device_users(world, node) else None,
         sign,
-        f"{label} is {sign.words.format(value)}" if sign.falls or sign.least != 1.0 else f"{label} has {sign.words.format(value)}",
+        f"{label} {'has' if sign.counts else 'is'} {sign.words.format(value)}",
         since,
         cite(Source.METRIC, node.ref, f"{name}{f' {sign.device} {device}' if device else ''}", f"{value:.4g}", since),
     )
@@ -149,10 +161,10 @@ def _fault(world: World, series: Series) -> _Fault | None:
 
 def _since(series: Series, sign: Sign) -> datetime | None:
     """When it became a fault within what was read: for what counts, when it counted last."""
-    if sign.falls or sign.least != 1.0:
+    if not sign.counts:
         shown = [sign.shows(series.labels, sample.value) for sample in series.samples]
         last = next((index for index in range(len(shown) - 1, -1, -1) if not shown[index]), None)
-        return series.samples[last + 1].at if last is not None else None
+        return series.samples[last + 1].at if last is not None and last + 1 < len(shown) else None
     pairs = zip(reversed(series.samples[:-1]), reversed(series.samples), strict=False)
     return next((late.at for early, late in pairs if early.value != late.value), None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.reading import Reading
+from cluster.reading import Reading, Sample, Series
 from cluster.telemetry import Telemetry
 from runbooks.detectors.accelerators import DETECTORS, SIGNS
 from runbooks.detectors.devices import device_unhealthy
@@ -87,6 +87,16 @@ def test_a_count_that_stood_there_may_be_old_and_a_prefix_changes_nothing() -> N
     [finding] = found(machine(AMD), flat("amd_gpu_ecc_uncorrect_total", 2, **EXPORTER, gpu_id="0"))
     assert (finding.code, finding.certainty, finding.since) == ("gpu.memory-fault", Certainty.LIKELY, None)
     assert "before the time" in finding.lacks
+
+
+@pytest.mark.parametrize(("name", "resource", "hot"), [(HEAT, AMD, 40.0), ("habanalabs_temperature_slowdown_ratio", GAUDI, 1.02)])
+def test_heat_is_a_state_and_a_moment_of_it_is_none(name: str, resource: str, hot: float) -> None:
+    [finding] = found(machine(resource), flat(name, hot, **EXPORTER))
+    assert (finding.certainty, finding.since, finding.lacks) == (Certainty.PROVEN, None, "")
+    assert " is at 102% of" in finding.explanation or " is below its clock for 40 %" in finding.explanation
+    level = risen(name, 0.5, 0.5, **EXPORTER)
+    moment = Series(level.labels, (*level.samples[:-1], Sample(level.samples[-1].at, hot)))
+    assert found(machine(resource), moment) == []
 
 
 def test_the_pod_that_has_the_device_is_named_alone() -> None:
