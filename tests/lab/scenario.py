@@ -31,6 +31,8 @@ from tests.lab.api import ApiClient, ApiError, Object, WaitTimeoutError, wait_fo
 FOLDER = Path(__file__).parent / "scenarios"
 SETTLE_SECONDS = 240.0
 NODE_LABEL = "lab.smokejumper.dev/kubelet"
+# How many GPUs a played node offers while its fault lasts.
+GPUS_ANNOTATION = "fault.smokejumper.dev/gpus"
 # A Job's controller waits ten seconds before a second try, a pod of a lost node forty before it is collected.
 PATIENT_SECONDS = 300.0
 AGO = re.compile(r"@ago (\d+)([smhd])@")
@@ -279,7 +281,7 @@ def delete_namespace(client: ApiClient, name: str) -> None:
 
 def apply(client: ApiClient, manifests: list[Object]) -> None:
     """Apply in order. A namespace waits until an earlier one of its name is gone; it is ready for pods once its default service account
-    is there, a new node once it is untainted."""
+    is there, a new node once it is untainted, one whose GPUs change once it offers that many: pods that come next are scheduled on it."""
     for one in manifests:
         metadata = one["metadata"]
         if one["kind"] == "Namespace":
@@ -294,6 +296,10 @@ def apply(client: ApiClient, manifests: list[Object]) -> None:
             client.patch(one["apiVersion"], one["kind"], metadata["name"], {"status": one["status"]}, metadata.get("namespace"), "status")
         if one["kind"] == "Node" and metadata.get("labels", {}).get(NODE_LABEL) == "played":
             wait_for(f"node {metadata['name']} to be initialized", functools.partial(initialized, client, metadata["name"]), SETTLE_SECONDS)
+            offered = metadata.get("annotations", {}).get(GPUS_ANNOTATION)
+            if offered is not None:
+                path = ("status", "allocatable", "nvidia.com/gpu")
+                wait_until(client, (Check(f"Node/-/{metadata['name']}", path, equals=offered),))
         if one["kind"] == "Namespace":
             account = functools.partial(client.get, "v1", "ServiceAccount", "default", metadata["name"])
             wait_for(f"the service account of {metadata['name']}", account, SETTLE_SECONDS)
