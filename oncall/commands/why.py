@@ -171,7 +171,9 @@ def in_plain_words(text: str, subject: ObjectRef) -> str:
             return match[0]
         return f"{count} {vendor.device}{'' if count == '1' else 's'}"
 
-    return _AMOUNT.sub(amount, text.replace(f"{subject.kind}/{subject.namespace}/{subject.name}", subject.name))
+    # Whole: neither the end of `RayJob/ml/fit` nor the beginning of `Job/ml/fit-2`; a sentence may end after it.
+    own = re.compile(rf"(?<![\w.-]){re.escape(str(subject))}(?!-|\w|\.\w)")
+    return _AMOUNT.sub(amount, own.sub(subject.name, text))
 
 
 def shortened(quote: str) -> str:

@@ -107,6 +107,7 @@ def test_who_is_to_be_asked(at_fault: ObjectRef, who: str) -> None:
     ("text", "plain"),
     [
         ("Job/ml/fit asks for 1 nvidia.com/gpu", "fit asks for 1 GPU"),
+        ("RayJob/ml/fit made Job/ml/fit-2 and Job/ml/fit.", "RayJob/ml/fit made Job/ml/fit-2 and fit."),
         ("Job/ml/other asks for 16 google.com/tpu", "Job/ml/other asks for 16 TPU chips"),
         ("asks for requests.nvidia.com/gpu=2 more.", "asks for 2 GPUs more."),
         ("2 nvidia.com/mig-1g.10gb, 4 aws.amazon.com/neuroncore", "2 nvidia.com/mig-1g.10gb, 4 aws.amazon.com/neuroncore"),
