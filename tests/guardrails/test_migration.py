@@ -22,6 +22,8 @@ COLUMNS = f"""
 SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name FROM information_schema.columns
 WHERE table_schema = '{SCHEMA}' ORDER BY 1, 2;
 SELECT indexdef FROM pg_indexes WHERE schemaname = '{SCHEMA}' ORDER BY 1;
+SELECT tablename, rowsecurity FROM pg_tables WHERE schemaname = '{SCHEMA}' ORDER BY 1;
+SELECT conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = '{SCHEMA}'::regnamespace ORDER BY 1, 2;
 SELECT tablename, policyname, qual, with_check FROM pg_policies WHERE schemaname = '{SCHEMA}' ORDER BY 1;
 SELECT version FROM {SCHEMA}.schema_version;
 """
@@ -68,12 +70,15 @@ async def test_a_server_of_every_version_becomes_one_of_this(version: int, datab
 
 
 def _columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Of every table and index its columns: name, type, whether it may be empty, default, place in the key. In the order of names, for a
-    column that was added comes last."""
+    """Of every table and index its columns: name, type, whether it may be empty, default, place in the key; of every index whether it is
+    unique. In the order of names, for a column that was added comes last."""
     found: dict[str, list[tuple[object, ...]]] = {}
     with closing(sqlite3.connect(path)) as connection:
         for kind, name in connection.execute("SELECT type, name FROM sqlite_master").fetchall():
             pragma = "table_info" if kind == "table" else "index_info"
             rows = connection.execute(f"SELECT * FROM pragma_{pragma}(?)", (name,)).fetchall()
             found[name] = sorted((row[1:] if kind == "table" else row[2:] for row in rows), key=str)
+            if kind == "table":
+                indexes = connection.execute('SELECT name, "unique", partial FROM pragma_index_list(?)', (name,)).fetchall()
+                found[f"indexes of {name}"] = sorted(indexes)
     return found
