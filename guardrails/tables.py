@@ -18,15 +18,12 @@ from sqlalchemy import Connection, Select, Table, and_, func, or_, select
 from guardrails.blob import is_committed
 from guardrails.budget import stamp
 from guardrails.canonical import is_same
-from guardrails.hashing import doubtful
+from guardrails.hashing import BATCH, doubtful
 from guardrails.leaves import Problem
 from guardrails.proposal import DIGEST_DOMAIN, Proposal
 from guardrails.replay import Replay
 from guardrails.store import approvals, blobs, checkpoints, delegations, emergencies, entries, proposals, spending, switches
 from guardrails.story import Story, ballot, is_same_requirement
-
-# As in `guardrails.hashing`.
-BATCH = 256
 
 
 class _Action(Struct, gc=False):
