@@ -1,7 +1,7 @@
 """Buckets and access to them (COSI) that were not granted: refused by the driver, or answered by nobody.
 
-v1alpha2 has no conditions: `status.readyToUse` and `status.error` tell (container-object-storage-interface client/apis). A workload meets
-it as a Secret that does not exist, which BucketAccess names.
+v1alpha2 has no conditions: `status.readyToUse` and `status.error` tell (container-object-storage-interface client/apis); v1alpha1 says
+`bucketReady` and `accessGranted`, and no error. A workload meets it as a Secret that does not exist, which BucketAccess names.
 Limits: BucketClasses and drivers are not read; Secrets never are, only whether the access says that it has written them.
 """
 
@@ -21,6 +21,7 @@ from runbooks.graph import needs
 CLAIM, ACCESS = "BucketClaim", "BucketAccess"
 # A driver answers within seconds and is asked again and again.
 PATIENCE = timedelta(minutes=5)
+_READY = ("readyToUse", "bucketReady", "accessGranted")
 
 
 def bucket_not_ready(world: World) -> Iterator[Finding]:
@@ -51,7 +52,7 @@ def access_not_granted(world: World) -> Iterator[Finding]:
 def _judged(world: World, item: CustomObject, code: str, why: str, affects: tuple[ObjectRef, ...]) -> Iterator[Finding]:
     status: dict[str, Any] = item.status if isinstance(item.status, dict) else {}
     error = status.get("error")
-    if status.get("readyToUse") is True or item.deleting:
+    if any(status.get(word) is True for word in _READY) or item.deleting:
         return
     if isinstance(error, Mapping) and error.get("message"):
         since = parse_time(error.get("time"))
@@ -79,7 +80,11 @@ def _claims(access: CustomObject) -> tuple[str, ...]:
 
 
 def _references(access: CustomObject) -> tuple[dict[str, Any], ...]:
-    return items_of(access.spec.get("bucketClaims")) if isinstance(access.spec, dict) else ()
+    """Claims and Secrets as v1alpha2 pairs them; v1alpha1 has one of each."""
+    spec: dict[str, Any] = access.spec if isinstance(access.spec, dict) else {}
+    if spec.get("bucketClaimName"):
+        return ({"bucketClaimName": spec["bucketClaimName"], "accessSecretName": spec.get("credentialsSecretName")},)
+    return items_of(spec.get("bucketClaims"))
 
 
 def _waiting(world: World, access: CustomObject) -> tuple[ObjectRef, ...]:

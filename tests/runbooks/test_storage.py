@@ -271,6 +271,15 @@ def test_what_waits_for_a_snapshot_or_for_the_keys_of_a_bucket_is_named() -> Non
     assert access.subject in bucket.affects
 
 
+@pytest.mark.parametrize(("kind", "ready"), [("BucketClaim", "bucketReady: true"), ("BucketAccess", "accessGranted: true")])
+def test_buckets_of_the_version_before_say_that_they_are_ready_in_other_words(kind: str, ready: str) -> None:
+    spec = "bucketClaimName: want, credentialsSecretName: keys"
+    assert found(world(asked(kind, spec, ready))) == []
+    reader = pod().replace("persistentVolumeClaim: {claimName: data}", "secret: {secretName: keys}")
+    [waiting] = found(world(asked("BucketAccess", spec, ready.replace("true", "false")) + reader))
+    assert {str(ref) for ref in waiting.affects} == {"Secret/shop/keys", "Pod/shop/web"}
+
+
 def test_a_snapshot_that_nobody_takes_up_is_likely_and_names_a_claim_that_is_gone() -> None:
     [finding] = found(world(asked("VolumeSnapshot", SNAPSHOT, ""), complete=("PersistentVolumeClaim",)))
     assert finding.certainty.word == "likely"
