@@ -31,6 +31,8 @@ SHARING_LABEL = "nvidia.com/gpu.sharing-strategy"
 PHYSICAL_LABEL = "nvidia.com/gpu.count"
 MIG_STRATEGY_LABEL = "nvidia.com/mig.strategy"
 ANY_NODE = "(network)"
+# Faults of the hardware, not of its use.
+FAULTS = frozenset({"gpu.hardware-fault", "gpu.memory-fault", "gpu.nvlink-fault", "gpu.node-keeps-failing"})
 # Whoever holds a claim whose pod was not read.
 UNSEEN = ObjectRef("Pod", None, "(not seen)")
 
@@ -101,6 +103,11 @@ class Note(Struct, frozen=True):
     object: ObjectRef
     code: str
     text: str
+
+    @property
+    def suspects(self) -> bool:
+        """Whether it makes the devices of its node suspect, although nobody has withdrawn them."""
+        return self.code in FAULTS and self.object.kind == Node.kind
 
 
 class Total(Struct, frozen=True):

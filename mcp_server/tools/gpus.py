@@ -38,8 +38,6 @@ STATES: dict[str, str] = {
     "partly-free": "some is held, some is free",
     "held": "all of it is held",
 }
-# What makes devices suspect that nobody has withdrawn: faults of the hardware, not of its use.
-FAULTS = frozenset({"gpu.hardware-fault", "gpu.memory-fault", "gpu.nvlink-fault", "gpu.node-keeps-failing"})
 HOLDERS_SHOWN = 3
 MODELS_SHOWN = 6
 
@@ -91,7 +89,7 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
 
 def state_of(offer: Offer, said: Mapping[str, tuple[Note, ...]]) -> str:
     """The state of an offer, with what the notes of its node say."""
-    faulty = any(note.code in FAULTS and note.object.kind == Node.kind for note in said.get(offer.node, ()))
+    faulty = any(note.suspects for note in said.get(offer.node, ()))
     return "suspect" if faulty and offer.state != "sick" else offer.state
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runbooks.inventory import ANY_NODE, UNSEEN, Offer, Total, by_workload, inventory, notes, total
+from runbooks.catalogue import catalogue
+from runbooks.inventory import ANY_NODE, FAULTS, UNSEEN, Offer, Total, by_workload, inventory, notes, total
 from tests.runbooks.worlds import world
 
 READY = 'conditions: [{type: Ready, status: "True"}]'
@@ -252,4 +253,6 @@ def test_health_agents_are_heard() -> None:
     sick = 'conditions: [{type: Ready, status: "True"}, {type: SysLogsXIDError, status: "True", reason: r, message: "XID 79 on gpu 3"}]'
     found = notes(world(node(state=sick)))
     assert [(note.object.name, note.code) for note in found] == [("g", "gpu.hardware-fault")]
+    assert found[0].suspects
+    assert set(catalogue()) >= FAULTS
     assert notes(world(node())) == ()
