@@ -6,6 +6,7 @@ Everything is played as in any scene of the lab: controllers make the pods, the 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ REPLICAS = 10
 NAMESPACES = 20
 PODS_PER_NODE = 100
 FILL_SECONDS = 1_800.0
+NAME = re.compile(r"workload-\d{5}")
 FAULT = "fault.smokejumper.dev"
 LOG = "crash.log"
 

@@ -95,11 +95,17 @@ class Told:
 
 
 def explains(text: str, one: Broken) -> bool:
-    """Whether a text about many things holds the object with its reason, on the same line or soon after it."""
+    """Whether a text about many things holds the object with its reason: on the same line, or soon after it and before another object."""
     if any(one.name in line and gives_reason(line, one) for line in text.splitlines()):
         return True
     lowered = text.lower()
-    return any(gives_reason(lowered[found.start() : found.start() + NEAR], one) for found in re.finditer(one.name, lowered))
+    return any(gives_reason(_about(lowered[found.start() : found.start() + NEAR], one), one) for found in re.finditer(one.name, lowered))
+
+
+def _about(text: str, one: Broken) -> str:
+    """What is said before another of the crowd is named."""
+    others = (found.start() for found in crowd.NAME.finditer(text) if found[0] != one.name)
+    return text[: next(others, len(text))]
 
 
 def gives_reason(text: str, one: Broken) -> bool:
@@ -459,8 +465,8 @@ def _load_report(load: Load, callbacks: Callbacks, seconds: float) -> dict[str, 
         "p99_seconds": round(p99, 3),
         "memory_quarters_mb": quarters,
         "connections_left": load.connections_left,
-        "ping_p99_ms": round(ping_p99),
-        "ping_max_ms": round(ping_max),
+        "ping_p99_ms": round(ping_p99, 1),
+        "ping_max_ms": round(ping_max, 1),
         "callbacks_over_100_ms": callbacks.over,
         "longest_callback_ms": round(callbacks.longest_ms),
     }
