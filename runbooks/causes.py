@@ -59,7 +59,8 @@ def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef,
         unlinked = [index for index in shown if not candidates[index].focused]
         shown = [index for index in shown if candidates[index].focused]
     # A cause is where its consequences are, too: its own reach may end at a node, and what it explains lie in a namespace.
-    elsewhere = {index for index in shown if all(_elsewhere(item, world) for item in (candidates[index], *below[index]))}
+    of_cluster = [index for index in shown if candidates[index].finding.subject.namespace is None]
+    elsewhere = {index for index in of_cluster if all(_elsewhere(item, world) for item in (candidates[index], *below[index]))}
     unlinked += [index for index in shown if index in elsewhere]
     shown = [index for index in shown if index not in elsewhere]
     if focus:
@@ -138,9 +139,9 @@ def _is_hearsay(finding: Finding) -> bool:
 
 
 def _elsewhere(candidate: Candidate, world: World) -> bool:
-    """Whether a question about namespaces met a fault of the cluster (a lost node, a broken API) that reaches nothing in them."""
+    """Whether a question about namespaces met a fault (a lost node, a broken API, what follows from them) that reaches nothing in them."""
     subject = candidate.finding.subject
-    if not world.scope.namespaces or subject.namespace is not None or subject.name in world.scope.namespaces:
+    if not world.scope.namespaces or subject.name in world.scope.namespaces:
         return False
     return not any(namespace is not None and world.scope.includes(namespace) for _, namespace, _ in candidate.reach)
 

@@ -190,6 +190,11 @@ def test_a_question_about_a_namespace_blames_no_node_that_it_does_not_use() -> N
     # What it explains lies in the namespace, although its own reach ends at the node.
     refused = structs.replace(finding("node.network-not-ready", ObjectRef("Node", None, "far")), affects=(pod(1),))
     assert [cause.object.name for cause in explain(asked, (lost, refused)).causes] == ["far"]
+    # What it explains lies in a namespace that was not asked about.
+    agent = ObjectRef("Pod", "kube-system", "agent")
+    down = (structs.replace(lost, affects=(agent,)), finding("container.crash-loop", agent))
+    assert [len(cause.symptoms) for cause in explain(made, down).causes] == [1]
+    assert explain(asked, down).causes == ()
     reached = structs.replace(lost, affects=(pod(1),))
     assert [cause.object.name for cause in explain(asked, (reached,)).causes] == ["far"]
 
