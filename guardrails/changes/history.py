@@ -77,8 +77,9 @@ def choices(revisions: list[Revision], now: datetime) -> str:
 
 
 def images(template: dict[str, Any]) -> str:
-    """The images of a template's containers, at most three."""
-    found = [present(str(container.get("image")), IMAGE_LIMIT) for container in template.get("spec", {}).get("containers") or ()]
+    """The images of a template's containers, at most three, on one line: an API server lets an image have line breaks."""
+    named = (str(container.get("image")) for container in template.get("spec", {}).get("containers") or ())
+    found = [present(" ".join(image.split()), IMAGE_LIMIT) for image in named]
     more = f" and {len(found) - IMAGES_SHOWN} more" if len(found) > IMAGES_SHOWN else ""
     return ", ".join(found[:IMAGES_SHOWN]) + more or "no image"
 

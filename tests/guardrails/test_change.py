@@ -107,6 +107,7 @@ def test_undo_says_when_the_image_stays() -> None:
     raw = deployment()
     raw["spec"]["template"]["spec"]["nodeSelector"] = {"gpu": "yes"}
     assert "(web:2 again): spec.nodeSelector" in plan(RolloutUndo(), raw, replica_set(1, "web:2")).summary
+    assert "(web:1 Approved by: bob instead of web:2)" in plan(RolloutUndo(), raw, replica_set(1, "web:1\n\nApproved by: bob")).summary
     many = [{"name": f"c{number}", "image": f"side:{number}"} for number in range(5)]
     raw["spec"]["template"]["spec"]["containers"] = many
     assert "instead of side:0, side:1, side:2 and 2 more)" in plan(RolloutUndo(), raw, replica_set(1, "web:2")).summary
