@@ -79,7 +79,10 @@ def _bypass(spec: PodSpec, servers: tuple[str, ...], addresses: list[str]) -> st
 
 
 def host_alias_shadows_service(world: World) -> Iterator[Finding]:
-    """An entry of /etc/hosts (`hostAliases`) that gives the name of a Service another address than the Service has: it is asked first."""
+    """An entry of /etc/hosts (`hostAliases`) that gives the name of a Service another address than the Service has: it is asked first.
+
+    A loopback address is meant where the pod is one of those that the Service selects, or has a proxy beside it.
+    """
     traffic = world.once(Traffic)
     for namespace in {service.namespace for service in world.all(Service)}:
         for workload in traffic.workloads(namespace):
@@ -87,7 +90,9 @@ def host_alias_shadows_service(world: World) -> Iterator[Finding]:
                 shadowed = [
                     (name, service)
                     for name in alias.hostnames or ()
-                    if (service := _service_named(world, namespace, name)) is not None and alias.ip not in _addresses(world, service)
+                    if (service := _service_named(world, namespace, name)) is not None
+                    and alias.ip not in _addresses(world, service)
+                    and not (_loopback(alias.ip) and (_accompanied(workload.spec) or service.ref in traffic.services_of(workload.ref)))
                 ]
                 if not shadowed:
                     continue
@@ -120,6 +125,18 @@ def _addresses(world: World, service: Service) -> frozenset[str]:
     own = {service.spec.cluster_ip or "", *(item.ip or "" for item in service.status.load_balancer.ingress or ())}
     pods = world.pods_selected(service.namespace, service.spec.selector or {}) if service.spec.selector else ()
     return frozenset(own | {pod.status.pod_ip or "" for pod in pods})
+
+
+def _accompanied(spec: PodSpec) -> bool:
+    """Whether another program runs beside the first one in the pod."""
+    return len(spec.containers) > 1 or any(item.is_sidecar for item in spec.init_containers or ())
+
+
+def _loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _public(server: str) -> bool:

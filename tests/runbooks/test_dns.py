@@ -128,3 +128,12 @@ def test_an_entry_in_hosts_that_hides_a_service() -> None:
 def test_an_entry_for_another_name_or_for_the_service_s_own_address_hides_nothing() -> None:
     for ip, name in (("10.96.1.1", "cart"), ("10.0.0.9", "cart.example.com"), ("127.0.0.1", "cache")):
         assert not list(dns.host_alias_shadows_service(world(aliased(ip, name))))
+    # Itself, or a proxy beside it.
+    own = CART + deployment("cart", {"app": "cart"}, template_spec={"hostAliases": [{"ip": "127.0.0.1", "hostnames": ["cart"]}]})
+    beside = [{"name": name, "image": "app:1"} for name in ("main", "proxy")]
+    proxied = deployment(
+        "web", {"app": "web"}, template_spec={"containers": beside, "hostAliases": [{"ip": "127.0.0.1", "hostnames": ["cart"]}]}
+    )
+    for text in (own, CART + proxied):
+        assert not list(dns.host_alias_shadows_service(world(text)))
+        assert list(dns.host_alias_shadows_service(world(text.replace("127.0.0.1", "10.0.0.9"))))
