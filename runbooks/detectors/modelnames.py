@@ -33,6 +33,8 @@ POOL = "InferencePool"
 HEADER = "x-gateway-model-name"
 _ERRORS = re.compile(r"llm_d_epp_request_error_rate$|inference_(?:objective|model)_request_error_rate$")
 _VARIABLE = re.compile(r"(?:^|_)MODEL(?:_NAME|_ID)?$")
+# Of models that a program loads itself or asks others for, beside the one that it talks to.
+_OTHER = re.compile(r"EMBED|RERANK|WHISPER|SPEECH|STT|TTS|VISION|IMAGE|MODERATION")
 NAMES_SHOWN = 4
 
 
@@ -45,6 +47,12 @@ class Asked(Struct, frozen=True):
     target: ObjectRef
     pods: tuple[Pod, ...]
     certainty: Certainty = Certainty.LIKELY
+    also: str = ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What may stand in a request: the name, and what a client makes of it."""
+        return frozenset((self.name, self.also)) - {""}
 
 
 def names_not_served(world: World) -> Iterator[Finding]:
@@ -53,7 +61,7 @@ def names_not_served(world: World) -> Iterator[Finding]:
         served = [served_by(pod.spec) for pod in asked.pods]
         told = [item for item in served if item is not None]
         # One server that cannot be judged may be the one that has it.
-        if not told or len(told) != len(served) or not all(item.known for item in told) or any(asked.name in item.names for item in told):
+        if not told or len(told) != len(served) or not all(item.known for item in told) or any(asked.names & item.names for item in told):
             continue
         yield _finding(asked, told)
 
@@ -133,10 +141,11 @@ def _by_programs(world: World) -> Iterator[Asked]:
         if pod is None or container is None or len(services) != 1 or server_of(pod.spec) is not None:
             continue
         named = [item for item in container.env or () if item.value and "$(" not in item.value and _VARIABLE.search(item.name)]
-        if len(named) == 1 and named[0].value:
+        if len(named) == 1 and named[0].value and not _OTHER.search(named[0].name):
             proof = cite(Source.FIELD, pod.ref, f"spec.containers[{name}].env[{named[0].name}]", named[0].value)
             target = next(iter(services))
-            yield Asked(named[0].value, workload, proof, target, _pods(world, target))
+            # LiteLLM and what is built on it send what follows the provider (docs.litellm.ai/docs/providers).
+            yield Asked(named[0].value, workload, proof, target, _pods(world, target), also=named[0].value.partition("/")[2])
 
 
 def _by_errors(world: World) -> Iterator[Asked]:

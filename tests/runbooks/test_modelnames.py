@@ -110,6 +110,9 @@ def test_whoever_asks_for_a_name_that_is_not_served(asks: str, subject: str, nam
         # Of two names nobody says which is for this server, and another server is not known.
         program("gpt-4o", more=", {name: EMBEDDING_MODEL, value: e5}"),
         program("gpt-4o", url="https://api.example.com/v1"),
+        # The provider before the name is the client's own, and an embedding is made by whoever.
+        program("openai/chat-8b"),
+        program("bge-small").replace("OPENAI_MODEL", "EMBEDDING_MODEL"),
     ],
 )
 def test_names_that_are_served_or_meant_for_others(asks: str) -> None:
