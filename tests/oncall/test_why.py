@@ -9,7 +9,8 @@ import pytest
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from oncall.cli import run
-from oncall.commands.why import KINDS, in_plain_words, responsible, standing
+from oncall.commands.why import KINDS, SAYS, in_plain_words, responsible, standing
+from runbooks.finding import Source
 from tests.runbooks.worlds import world
 
 ROOT = Path(__file__).parent.parent.parent
@@ -142,3 +143,7 @@ def test_how_a_pod_stands(pod: str, words: str) -> None:
 
 def test_something_without_pods_has_none() -> None:
     assert standing(()) == "it has no pods."
+
+
+def test_every_source_of_evidence_has_words() -> None:
+    assert set(SAYS) == {source.value for source in Source}
