@@ -159,7 +159,9 @@ class Prometheus:
             reading = await self._range(render(form, of, namespaces, labels), window, preset.about, form.called, limit)
             cost += reading.cost
             for item in reading.value:
-                if of != "pod" or not namespaces or item.labels.get("namespace") in (*namespaces, None):
+                # A device may be of no namespace and be held by a pod of one.
+                of_pod = of == "pod" or any(item.labels.get(pod) and item.labels.get(where) for pod, where in HOLDERS)
+                if not of_pod or not namespaces or item.labels.get("namespace") in (*namespaces, None):
                     found.setdefault(_identity(item.labels), item)
             answered = answered or bool(reading.value)
             gaps += (gap for gap in reading.missing if gap.why is not Why.NOT_FOUND)

@@ -78,6 +78,8 @@ class TestReal:
         prometheus.write([Line({"__name__": "habanalabs_pending_rows_with_double_bit_ecc_errors", "id": "3", **held}, level(end, 1.0))])
         [series] = (await asked(prometheus.url, MetricQuery("gpu-row-remapping-pending"), hour(end), "ml")).value
         assert (series.labels["namespace"], series.labels["pod"], series.labels["id"]) == ("ml", "fit-0", "3")
+        # Whose pod holds it is not for those who ask about another namespace.
+        assert (await asked(prometheus.url, MetricQuery("gpu-row-remapping-pending"), hour(end), "shop")).value == ()
 
     async def test_an_expression(self, prometheus: Prometheus, end: datetime) -> None:
         prometheus.write([Line({"__name__": "test_requests_total", "pod": "a"}, counter(steady(end, 3.0)))])
