@@ -58,7 +58,8 @@ def domain_not_ready(world: World) -> Iterator[Finding]:
             continue
         name = lame[0]
         how = f"is {told[name].get('status', 'not said to be ready')}" if name in told else "has not joined it"
-        daemon = next((pod for pod in world.pods_on(name) if pod.labels.get(DAEMON_LABEL) == item.metadata.uid), None)
+        uid = item.metadata.uid or ""
+        daemon = next((pod for pod in world.pods_on(name) if uid and pod.labels.get(DAEMON_LABEL) == uid), None)
         yield Finding(
             "domain.not-ready",
             item.ref,

@@ -59,6 +59,9 @@ def test_without_the_drivers_word_it_is_likely() -> None:
     assert (finding.certainty, bool(finding.lacks)) == (Certainty.LIKELY, True)
     assert "g1 has not joined it" in finding.explanation
     assert "No daemon" in finding.explanation
+    # A recording may lack uids: then no pod is a daemon, least of all one without their label.
+    [unnamed] = found((DOMAIN % "").replace(", uid: cd-1", "") + WAITS)
+    assert "No daemon" in unnamed.explanation
 
 
 def test_several_partitions_are_told() -> None:
