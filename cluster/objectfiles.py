@@ -19,6 +19,7 @@ TELEMETRY_NAMES = ("metrics.csv", "alerts.json", "node_services.json", "connecti
 
 
 def object_files(folder: Path) -> list[Path]:
+    """The files to read objects from, in order. RecordingError where a folder has none."""
     if folder.is_file():
         return [folder]
     own = next((folder / name for name in OBJECTS_NAMES if (folder / name).is_file()), None)
@@ -51,6 +52,7 @@ def objects_in(documents: Iterable[Any]) -> Iterator[tuple[Any, str | None]]:
 
 
 def read_bytes(path: Path) -> bytes:
+    """A whole file. RecordingError where it is too large or cannot be read."""
     try:
         if path.stat().st_size > FILE_BYTES_LIMIT:
             raise RecordingError(f"{path} is larger than {FILE_BYTES_LIMIT} bytes. Record fewer namespaces.")
