@@ -21,7 +21,7 @@ from cluster.facts.network import HTTPRoute, Service
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
-from runbooks.detectors.pickers import pods_of_pool
+from runbooks.detectors.pickers import ERRORS, pods_of_pool
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.levels import levels
 from runbooks.modelservers import server_of
@@ -31,7 +31,6 @@ from runbooks.traffic import Traffic
 POOL = "InferencePool"
 # What body-based routing puts the `model` of a request into.
 HEADER = "x-gateway-model-name"
-_ERRORS = re.compile(r"llm_d_epp_request_error_rate$|inference_(?:objective|model)_request_error_rate$")
 _VARIABLE = re.compile(r"(?:^|_)MODEL(?:_NAME|_ID)?$")
 # Of models that a program loads itself or asks others for, beside the one that it talks to.
 _OTHER = re.compile(r"EMBED|RERANK|WHISPER|SPEECH|STT|TTS|VISION|IMAGE|MODERATION")
@@ -150,7 +149,7 @@ def _by_programs(world: World) -> Iterator[Asked]:
 
 def _by_errors(world: World) -> Iterator[Asked]:
     """Names whose requests an endpoint picker turns away now."""
-    for level in levels(world, _ERRORS):
+    for level in levels(world, ERRORS):
         labels = level.series.labels
         name = labels.get("target_model_name") or labels.get("model_name", "")
         pool = _picked_by(world, level.ref) if level.value > 0 and name else None

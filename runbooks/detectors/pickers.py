@@ -19,7 +19,7 @@ from runbooks.levels import Level, by_workload, levels, since
 
 _STALE = re.compile(r"flow_control_stale_endpoints$")
 _READY = re.compile(r"llm_d_epp_ready_endpoints$|inference_pool_ready_pods$")
-_ERRORS = re.compile(r"llm_d_epp_request_error_rate$|inference_(?:objective|model)_request_error_rate$")
+ERRORS = re.compile(r"llm_d_epp_request_error_rate$|inference_(?:objective|model)_request_error_rate$")
 _DECODE_ONLY = re.compile(r"picker_decode_only_ratio$")
 _POOL_LABELS = ("name", "inference_pool", "pool")
 # Half of the requests without a prefill server, where few had none before, is no routing by length of prompt.
@@ -62,7 +62,7 @@ def _blind(
 
 def requests_dropped(world: World) -> Iterator[Finding]:
     """Requests that a picker turns away: a consequence of what is wrong with its servers, unless nothing is."""
-    for workload, found in by_workload(world, _ERRORS).items():
+    for workload, found in by_workload(world, ERRORS).items():
         rate = sum(level.value for level in found.values())
         if rate > 0:
             yield Finding(
