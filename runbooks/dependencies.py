@@ -160,7 +160,9 @@ class Dependencies:
             return self._service(namespace, parts[0])
         if len(parts) == 3 and in_cluster:
             return self._service(parts[2], parts[1])
-        if len(parts) >= 2 and (in_cluster or parts[1] in self._namespaces):
+        # Of longer names that of a cluster with a domain of its own, and no name of the world or of several clusters.
+        ours = len(parts) == 2 or (parts[2] == "svc" and parts[3:4] != ["clusterset"])
+        if len(parts) >= 2 and (in_cluster or (ours and parts[1] in self._namespaces)):
             # NAME.NAMESPACE, or POD.SERVICE of a StatefulSet in the pod's own namespace.
             own = self.world.get(Service, namespace, parts[1]) if len(parts) == 2 else None
             return self._service(namespace, own.name) if own is not None and not in_cluster else self._service(parts[1], parts[0])

@@ -83,14 +83,14 @@ def host_alias_shadows_service(world: World) -> Iterator[Finding]:
 
     A loopback address is meant where the pod is one of those that the Service selects, or has a proxy beside it.
     """
-    traffic = world.once(Traffic)
+    traffic, names = world.once(Traffic), world.once(Dependencies)
     for namespace in {service.namespace for service in world.all(Service)}:
         for workload in traffic.workloads(namespace):
             for alias in workload.spec.host_aliases or ():
                 shadowed = [
                     (name, service)
                     for name in alias.hostnames or ()
-                    if (service := _service_named(world, namespace, name)) is not None
+                    if (service := names.resolve(namespace, name).service) is not None
                     and alias.ip not in _addresses(world, service)
                     and not (_loopback(alias.ip) and (_accompanied(workload.spec) or service.ref in traffic.services_of(workload.ref)))
                 ]
@@ -109,15 +109,6 @@ def host_alias_shadows_service(world: World) -> Iterator[Finding]:
                     f"{alias.ip} and not to Service {service.namespace}/{service.name}; the DNS is not asked for that name.",
                     affects=(service.ref,),
                 )
-
-
-def _service_named(world: World, namespace: str | None, host: str) -> Service | None:
-    """The Service that a host name means inside the cluster: NAME, NAME.NAMESPACE or longer forms of it."""
-    name, _, rest = host.rstrip(".").partition(".")
-    where, _, ending = rest.partition(".")
-    if ending and not (ending == "svc" or ending.startswith("svc.")):
-        return None
-    return world.get(Service, where or namespace, name)
 
 
 def _addresses(world: World, service: Service) -> frozenset[str]:

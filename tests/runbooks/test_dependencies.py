@@ -48,6 +48,10 @@ CLUSTER = (
         ("db-0.db", Stands.SERVICE, "db"),
         ("auth", Stands.ABSENT, "auth"),
         ("gone.platform.svc", Stands.ABSENT, "gone"),
+        ("gone.platform.svc.acme.internal", Stands.ABSENT, "gone"),
+        # A name of the world in which a namespace's name stands by chance, and a Service of several clusters.
+        ("gone.platform.example.com", Stands.EXTERNAL, "gone.platform.example.com"),
+        ("gone.platform.svc.clusterset.local", Stands.EXTERNAL, "gone.platform.svc.clusterset.local"),
         ("example.com", Stands.EXTERNAL, "example.com"),
         ("10.1.2.3", Stands.EXTERNAL, "10.1.2.3"),
         ("localhost", Stands.LOCAL, "localhost"),

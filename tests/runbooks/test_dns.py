@@ -126,7 +126,12 @@ def test_an_entry_in_hosts_that_hides_a_service() -> None:
 
 
 def test_an_entry_for_another_name_or_for_the_service_s_own_address_hides_nothing() -> None:
-    for ip, name in (("10.96.1.1", "cart"), ("10.0.0.9", "cart.example.com"), ("127.0.0.1", "cache")):
+    for ip, name in (
+        ("10.96.1.1", "cart"),
+        ("10.0.0.9", "cart.example.com"),
+        ("10.0.0.9", "cart.shop.svc.clusterset.local"),
+        ("127.0.0.1", "cache"),
+    ):
         assert not list(dns.host_alias_shadows_service(world(aliased(ip, name))))
     # Itself, or a proxy beside it.
     own = CART + deployment("cart", {"app": "cart"}, template_spec={"hostAliases": [{"ip": "127.0.0.1", "hostnames": ["cart"]}]})
