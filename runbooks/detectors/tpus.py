@@ -118,7 +118,7 @@ def slice_incomplete(world: World) -> Iterator[Finding]:
                 Certainty.PROVEN,
                 (
                     cite(Source.FIELD, node.ref, f"metadata.labels[{TOPOLOGY}]", one.topology),
-                    cite(Source.FIELD, node.ref, f"status.allocatable[{CHIPS}]", f"{node.allocatable(CHIPS) or 0:g} of {one.chips}"),
+                    cite(Source.FIELD, node.ref, *_proof(node, why)),
                 ),
                 f"{what}, and {node.name} is out of use ({why}): the chips of the others are of no use until it is back.",
                 affects=tuple(stuck),
@@ -137,6 +137,14 @@ def slice_incomplete(world: World) -> Iterator[Finding]:
                 f"{what}, and {len(one.nodes)} are there: GKE makes or repairs the slice as a whole, so {owner} waits until all are.",
                 affects=tuple(ref for ref in stuck if ref != owner),
             )
+
+
+def _proof(node: Node, why: str) -> tuple[str, str]:
+    """The field that shows why a host is out of use, and what stands in it."""
+    ready = node.condition("Ready")
+    if ready is not None and not node.ready:
+        return "status.conditions[Ready]", f"{ready.status}: {ready.message or ready.reason or ''}"
+    return ("spec.unschedulable", "true") if node.spec.unschedulable else (f"status.allocatable[{CHIPS}]", why)
 
 
 def _waiters(world: World, one: Slice) -> tuple[ObjectRef, ...]:

@@ -72,8 +72,11 @@ def test_a_whole_host_other_topologies_and_pods_that_run_are_no_mistake() -> Non
 
 
 def test_a_host_that_is_out_takes_its_slice_with_it() -> None:
-    for sick in (hosts(4, sick="h2"), hosts(4, sick="h2", usable=0)):
+    down, withdrawn = hosts(4, sick="h2"), hosts(4, sick="h2", usable=0)
+    shut = hosts(4).replace("metadata: {name: h2,", "spec: {unschedulable: true}\nmetadata: {name: h2,")
+    for sick, path in ((down, "status.conditions[Ready]"), (withdrawn, "status.allocatable[google.com/tpu]"), (shut, "spec.unschedulable")):
         [finding] = found(sick + waits(4))
+        assert finding.evidence[1].path == path
         assert (finding.code, str(finding.subject)) == ("tpu.slice-broken", "Node/h2")
         assert {str(ref) for ref in finding.affects} == {"Job/ml/fit", "Pod/ml/fit-0"}
 
