@@ -53,9 +53,9 @@ def served_by(spec: PodSpec) -> Served | None:
     if not models:
         return None
     adapters = tuple(_adapters(values.get("adapters", ())))
-    unresolved = any(_REFERENCE.search(word) for word in (*models, *adapters))
+    unresolved = any(not word or _REFERENCE.search(word) for word in (*models, *adapters))
     known = not unresolved and "elsewhere" not in values and not _changes(container)
-    return Served(frozenset(models), frozenset(adapters), known)
+    return Served(frozenset(models), frozenset(adapters) - {""}, known)
 
 
 def _values(container: Container) -> dict[str, tuple[str, ...]]:
@@ -98,15 +98,13 @@ def _words(container: Container) -> Iterator[str]:
 
 
 def _adapters(words: tuple[str, ...]) -> Iterator[str]:
-    """`name=path`, or an object with a name, as vLLM takes both."""
+    """`name=path`, or an object with a name, as vLLM takes both; "" for an object that cannot be read."""
     for word in words:
         if word.lstrip().startswith("{"):
             try:
-                name = json.loads(word).get("name", "")
-            except ValueError:
-                name = ""
-            if name:
-                yield str(name)
+                yield str(json.loads(word).get("name", ""))
+            except (ValueError, RecursionError):
+                yield ""
         elif "=" in word:
             yield word.partition("=")[0]
 

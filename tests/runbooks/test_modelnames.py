@@ -158,6 +158,11 @@ def test_requests_that_a_picker_turns_away_prove_it() -> None:
             Served(frozenset({"m"}), frozenset({"a", "b"})),
         ),
         ({"image": "kserve/huggingfaceserver:v0.16", "args": ["--model_name=qwen", "--model_id=org/q"]}, Served(frozenset({"qwen"}))),
+        # An object that nobody can read may name anything.
+        *(
+            ({"args": ["--model", "m", "--lora-modules", text]}, Served(frozenset({"m"}), known=False))
+            for text in ('{"name": ', '{"a":' * 20_000 + "1" + "}" * 20_000)
+        ),
         (
             {"args": ["--model", "m"], "env": [{"name": "VLLM_SKIP_MODEL_NAME_VALIDATION", "value": "1"}]},
             Served(frozenset({"m"}), known=False),

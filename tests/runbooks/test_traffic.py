@@ -86,6 +86,6 @@ def test_listening_tells_declared_proven_and_configured_ports_apart() -> None:
 
 
 def test_a_broken_annotation_is_no_last_applied_manifest() -> None:
-    for text in ("{", "[]"):
+    for text in ("{", "[]", '{"a":' * 20_000):
         annotated = manifest("Service", "cart", metadata={"annotations": {"kubectl.kubernetes.io/last-applied-configuration": text}})
         assert last_applied(only(world(annotated))) == {}
