@@ -121,7 +121,7 @@ class KubeReader:
             return explain(response, f"{kind.name} {_dotted(namespace, name)}", verb="get", kind=kind, namespace=namespace)
         try:
             document = json.loads(response.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return Missing(f"{kind.name} {_dotted(namespace, name)}", Why.MALFORMED, str(error), kind=kind.name, namespace=namespace)
         return tidy(document)
 
@@ -241,7 +241,7 @@ class KubeReader:
             return Reading((), (explain(response, what, verb="get", kind=kind, namespace=namespace),), response.cost)
         try:
             return Reading((decode(response.body),), (), response.cost)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Reading((), (Missing(what, Why.MALFORMED, str(error), kind=kind.name, namespace=namespace),), response.cost)
 
     async def _list(

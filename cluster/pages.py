@@ -48,7 +48,11 @@ _DECODERS: dict[type[Fact], msgspec.json.Decoder[Fact]] = {}
 
 def decode_page(body: bytes) -> Page:
     """The envelope. Raises msgspec.DecodeError on anything that is no list, also on a body that was cut off."""
-    page = _PAGE.decode(body)
+    try:
+        page = _PAGE.decode(body)
+    except RecursionError as error:
+        # A custom resource may be as deep as its author likes, and one such object must not end all reading.
+        raise msgspec.DecodeError("an object in it is nested too deeply to be read") from error
     if not page.kind.endswith("List"):
         raise msgspec.ValidationError(f"expected a list, got {page.kind or 'no kind'}")
     return page
@@ -85,7 +89,7 @@ async def decode_items(items: tuple[msgspec.Raw, ...], decode: Callable[[msgspec
         for raw in items[start : start + SLICE]:
             try:
                 decoded.append(decode(raw))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 complaints.append(f"{name_in(raw)}: {error}")
         await anyio.lowlevel.checkpoint()
     return decoded, complaints

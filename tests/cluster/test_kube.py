@@ -172,6 +172,18 @@ async def test_json_that_ends_early_is_malformed(api: FakeApi, reader: KubeReade
 
 
 @pytest.mark.anyio
+async def test_an_object_as_deep_as_its_author_likes_ends_no_reading(api: FakeApi, reader: KubeReader) -> None:
+    def deep(reply: Reply) -> Reply:
+        return Reply(200, reply.body.replace(b'"DEEP"', b'{"a":' * 20_000 + b"1" + b"}" * 20_000))
+
+    one = pod("a") | {"more": "DEEP"}
+    api.reply("/api/v1/pods", deep(listing("Pod", [one])))
+    api.reply("/api/v1/namespaces/ml/pods/a", deep(document(one)))
+    gaps = [*(await reader.objects(PODS, ALL)).missing, *(await reader.objects(PODS, ML, "a")).missing, await reader.raw(PODS, "ml", "a")]
+    assert [gap.why for gap in gaps if isinstance(gap, Missing)] == [Why.MALFORMED] * 3
+
+
+@pytest.mark.anyio
 async def test_one_broken_object_costs_only_itself(api: FakeApi, reader: KubeReader) -> None:
     broken = pod("b") | {"spec": {"containers": "none"}}
     api.objects("/api/v1/pods", "Pod", [pod("a"), broken, pod("c")])
