@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster.facts.event import CustomObject
+from cluster.facts.event import CustomObject, Event
 from cluster.facts.meta import condition
 from cluster.facts.network import Service
 from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Deployment, HorizontalPodAutoscaler, ReplicaSet, StatefulSet
 from cluster.world import World
 from runbooks.conditions import cite_condition
+from runbooks.detectors.pods import cite_event, short
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.traffic import Traffic
 
@@ -103,6 +104,8 @@ def _short(world: World, workload: Replicated, wanted: int, ready: int, made: in
         return
     if pods and sum(pod.ready for pod in pods) >= wanted:
         return
+    warned = [events[-1] for pod in pods if not pod.ready and (events := _warnings(world, pod))]
+    told = f" The last warning about one of them: {short(warned[0].text)}" if warned else ""
     yield Finding(
         "workload.unavailable",
         workload.ref,
@@ -110,13 +113,18 @@ def _short(world: World, workload: Replicated, wanted: int, ready: int, made: in
         (
             cite(Source.FIELD, workload.ref, "status", f"{ready} of {wanted} pods ready, {made} made"),
             *((cite_condition(workload.ref, available),) if available and available.status == "False" else ()),
+            *(cite_event(event) for event in warned[:3]),
             *(cite(Source.FIELD, pod.ref, "status.phase", pod.status.phase) for pod in (pods or unready)[:3] if not pod.ready),
         ),
-        f"{workload.kind} {workload.namespace}/{workload.name} has {ready} of {wanted} pods ready.",
+        f"{workload.kind} {workload.namespace}/{workload.name} has {ready} of {wanted} pods ready.{told}",
         affects=tuple(pod.ref for pod in pods if not pod.ready)[:50],
         since=available.last_transition_time if available and available.status == "False" else None,
         lacks="why the pods are not ready",
     )
+
+
+def _warnings(world: World, pod: Pod) -> list[Event]:
+    return [event for event in world.events(pod.ref) if event.type == "Warning"]
 
 
 def _nearby(world: World, workload: Replicated) -> Iterator[Pod]:

@@ -41,6 +41,17 @@ def test_a_workload_short_of_pods_is_a_symptom() -> None:
     assert found(deployment("cart", {"app": "cart"}, status=enough)) == []
 
 
+def test_a_workload_short_of_pods_says_what_was_last_warned_about_them() -> None:
+    text = deployment("cart", {"app": "cart"}, status=NONE_READY)
+    text += pod("cart-1", {"app": "cart"}, owner=("Deployment", "cart"), ready=False)
+    (silent,) = found(text)
+    assert "warning" not in silent.explanation
+    first = event("Pod", "cart-1", "FailedMount", "a volume is late", at="2026-01-15T11:40:00Z")
+    (told,) = found(text + first + event("Pod", "cart-1", "Unhealthy", "Readiness probe failed: connection refused"))
+    assert told.explanation.endswith("The last warning about one of them: Readiness probe failed: connection refused")
+    assert ("event Unhealthy", "Readiness probe failed: connection refused") in [(one.path, one.quote) for one in told.evidence]
+
+
 def test_a_status_that_nobody_wrote_says_nothing() -> None:
     assert found(deployment("cart", {"app": "cart"})) == []
 
