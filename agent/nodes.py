@@ -6,6 +6,7 @@ that touches a proposal asks the gate first; what this state says about a decisi
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -82,11 +83,9 @@ async def plan(state: Investigation, runtime: Runtime[Dependencies]) -> Command[
         await use.progress(f"round {update['round']}: {len(chosen.wants)} probes; {chosen.hypothesis}")
         return Command(goto=[Send("probe", ProbeTask(want=plain(want))) for want in chosen.wants], update=update)
     judgement = judgement or await _judgement(state, use)
-    concluded = with_handovers(_concluded(judgement.diagnosis, chosen), judgement.world)
-    concluded = with_impacts(concluded, judgement.world, use.tariff)
-    remedies = _remedies(concluded, judgement)
-    update.update(Investigation(stop=chosen.stop, diagnosis=plain(concluded), remedies=[[plain(item) for item in row] for row in remedies]))
-    ahead: Literal["propose", "report"] = "propose" if use.remediation is not None and concluded.causes else "report"
+    concluded = await asyncio.to_thread(_conclusion, judgement, chosen, use.tariff)
+    update.update(concluded)
+    ahead: Literal["propose", "report"] = "propose" if use.remediation is not None and concluded["diagnosis"]["causes"] else "report"
     return Command(goto=ahead, update=update)
 
 
@@ -176,6 +175,14 @@ def _remediation(use: Dependencies) -> Remediation:
     if use.remediation is None:
         raise RuntimeError("this investigation has a proposal, but no gate was given; resume it with the gate that it was started with")
     return use.remediation
+
+
+def _conclusion(judgement: Judgement, chosen: Plan, tariff: Tariff) -> Investigation:
+    """What is kept of the last judgement, with who takes it over, what it costs and what would remedy it."""
+    told = with_handovers(_concluded(judgement.diagnosis, chosen), judgement.world)
+    told = with_impacts(told, judgement.world, tariff)
+    remedies = [[plain(item) for item in row] for row in _remedies(told, judgement)]
+    return Investigation(stop=chosen.stop, diagnosis=plain(told), remedies=remedies)
 
 
 def _remedies(diagnosis: Diagnosis, judgement: Judgement) -> tuple[tuple[Candidate, ...], ...]:

@@ -65,14 +65,16 @@ class Workspace:
         so that two runs over the same facts say the same."""
         if self._pending or self._judgement is None:
             order = {want: position for position, want in enumerate(wants)}
-            for want in sorted(self._pending, key=lambda want: order.get(want, len(order))):
-                self._world = self._pending[want].growth.grow(self._world)
+            answers = [self._pending[want] for want in sorted(self._pending, key=lambda want: order.get(want, len(order)))]
             self._pending.clear()
-            self._judgement = await asyncio.to_thread(_judged, self._world, self._incident, cost)
+            self._judgement = await asyncio.to_thread(_judged, self._world, answers, self._incident, cost)
+            self._world = self._judgement.world
         return self._judgement
 
 
-def _judged(world: World, incident: Incident, cost: Cost) -> Judgement:
+def _judged(world: World, answers: Sequence[Probed], incident: Incident, cost: Cost) -> Judgement:
+    for answer in answers:
+        world = answer.growth.grow(world)
     asked = (incident.scope.subject,) if incident.scope.subject else focus(world, incident.question)
     findings = detect(world)
     return Judgement(world, asked, findings, explain(world, findings, asked, cost))

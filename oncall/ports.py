@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from cluster.errors import ClusterError
 from cluster.reading import Reader
 from cluster.reference import Scope
@@ -34,19 +36,29 @@ if TYPE_CHECKING:
 
 NEWS_LIMIT = 1_000
 RECENT = 20
+# Each holds a world of the cluster, and all of them share one interpreter: more at once take more memory and end no sooner.
+INVESTIGATIONS_AT_ONCE = 4
 Progress = Callable[[str], Awaitable[None]]
 
 
-def tool_context(settings: Settings, reader: Reader, caller: Caller) -> ToolContext:
+def investigation_slots() -> anyio.CapacityLimiter:
+    """What the investigations of one server share: who comes when all are taken waits in turn. Made inside the event loop."""
+    return anyio.CapacityLimiter(INVESTIGATIONS_AT_ONCE)
+
+
+def tool_context(settings: Settings, reader: Reader, caller: Caller, slots: anyio.CapacityLimiter) -> ToolContext:
     """The context of every tool call of one server: its reader, who calls, and the ports."""
-    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader), tariff=tariff(settings))
+    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader, slots), tariff=tariff(settings))
 
 
-def ports(settings: Settings, reader: Reader) -> Ports:
+def ports(settings: Settings, reader: Reader, slots: anyio.CapacityLimiter) -> Ports:
     """The ports over one reader. The gate is opened for each call, so reading goes on where the state folder cannot be used."""
 
     async def run_investigation(scope: Scope, question: str | None, progress: Progress) -> Investigated:
-        concluded = await investigate(settings, reader, scope, question, progress)
+        if not slots.available_tokens:
+            await progress("other investigations come first")
+        async with slots:
+            concluded = await investigate(settings, reader, scope, question, progress)
         return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
 
     async def propose(request: dict[str, Any], caller: Caller) -> dict[str, Any]:

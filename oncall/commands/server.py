@@ -79,10 +79,10 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
     from mcp_server.server import build_server, serve_stdio
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import tool_context
+    from oncall.ports import investigation_slots, tool_context
 
     async with open_reader(settings, recording, now) as reader:
-        held = tool_context(settings, reader, Caller(getpass.getuser()))
+        held = tool_context(settings, reader, Caller(getpass.getuser()), investigation_slots())
 
         @asynccontextmanager
         async def context() -> AsyncIterator[ToolContext]:
@@ -104,10 +104,11 @@ async def _serve_http(
     from mcp_server.server import build_server
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import tool_context
+    from oncall.ports import investigation_slots, tool_context
 
     served = endpoint(listening, settings.http.url, settings.http.allowed_hosts, settings.http.allowed_origins)
     authentication = await _authentication(settings, served.url)
+    slots = investigation_slots()
     async with open_reader(settings, recording, now) as account:
 
         @asynccontextmanager
@@ -116,11 +117,11 @@ async def _serve_http(
             if caller is None:
                 raise ToolRefusal("this request came without an access token")
             if recording is not None or authentication is None or settings.oidc.reads_as == "account":
-                yield tool_context(settings, account, caller)
+                yield tool_context(settings, account, caller, slots)
                 return
             # A connection for each call: nobody's credentials or cached answers are ever another caller's.
             async with open_reader(settings, None, None, Impersonation(caller.subject, caller.groups)) as own:
-                yield tool_context(settings, own, caller)
+                yield tool_context(settings, own, caller, slots)
 
         tools = await offered(toolset(groups), account)
         server = build_server(

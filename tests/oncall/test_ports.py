@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from cluster.recorded import RecordedReader
@@ -14,7 +16,7 @@ from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Caller, Page
 from mcp_server.tools.catalogue import toolset
 from oncall.desk import open_records
-from oncall.ports import tool_context
+from oncall.ports import investigation_slots, tool_context
 from oncall.settings import Settings, load
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 
 async def asked(settings: Settings, tool: str, **arguments: Any) -> Page:
     reader = RecordedReader.open(RECORDING)
-    return (await toolset().call(tool, arguments, tool_context(settings, reader, Caller("rita")))).render()
+    return (await toolset().call(tool, arguments, tool_context(settings, reader, Caller("rita"), investigation_slots()))).render()
 
 
 async def test_the_policy_is_asked_and_nothing_is_kept(settings: Settings) -> None:
@@ -57,3 +59,27 @@ async def test_prices_are_the_configured_ones(settings: Settings) -> None:
     page = await asked(settings, "cost_report")
     assert "working    3 devices, 7.50 EUR" in page.lines
     assert not [line for line in page.lines if line.startswith("without a price")]
+
+
+async def test_an_investigation_waits_for_its_turn_and_says_so(settings: Settings) -> None:
+    slots = anyio.CapacityLimiter(1)
+    reader = RecordedReader.open(RECORDING)
+    told = anyio.Event()
+    said: list[str] = []
+
+    async def progress(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    context = replace(tool_context(settings, reader, Caller("rita"), slots), progress=progress)
+    pages: list[Page] = []
+
+    async def ask() -> None:
+        pages.append((await toolset().call("investigate", {"question": "What is broken?"}, context)).render())
+
+    async with anyio.create_task_group() as tasks, slots:
+        tasks.start_soon(ask)
+        await told.wait()
+        assert said == ["other investigations come first"]
+    assert pages[0].structured["causes"]
+    assert len(said) > 1
