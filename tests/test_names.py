@@ -29,14 +29,18 @@ def test_lock_files_name_no_host() -> None:
         assert "://" not in text
 
 
+def in_a_process(code: str) -> subprocess.CompletedProcess[str]:
+    """What Python code says in an interpreter that has imported nothing yet."""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from oncall.cli import run; run(['--help']); "
         "heavy = {'langgraph', 'kubernetes', 'mcp', 'sqlalchemy', 'openai', 'pydantic_settings', 'cedarpy'} & set(sys.modules); "
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )
-
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = in_a_process(code)
     assert done.returncode == 0, done.stderr
 
 
@@ -46,7 +50,7 @@ def test_an_investigation_imports_no_server() -> None:
         "heavy = {'mcp', 'starlette', 'uvicorn', 'sqlalchemy', 'cedarpy', 'celpy'} & set(sys.modules); "
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = in_a_process(code)
     assert done.returncode == 0, done.stderr
 
 
@@ -57,7 +61,7 @@ def test_a_server_imports_neither_the_gate_nor_the_graph_nor_what_the_kubernetes
         "heavy &= set(sys.modules); "
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = in_a_process(code)
     assert done.returncode == 0, done.stderr
 
 
@@ -66,5 +70,5 @@ def test_the_kubernetes_client_is_whole_for_whoever_asks_for_it() -> None:
         "import cluster.kube, kubernetes.aio.client, kubernetes.client, kubernetes; "
         "print(kubernetes.aio.client.V1Pod.__name__, kubernetes.client.CoreV1Api.__name__, kubernetes.watch.Watch.__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = in_a_process(code)
     assert done.stdout.split() == ["V1Pod", "CoreV1Api", "Watch"], done.stderr

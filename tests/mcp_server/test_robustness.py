@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,27 +27,16 @@ from mcp_server.tools.catalogue import toolset
 from tests.cluster.fake_api import FakeApi, Reply, connection, listing, pod, running, status
 from tests.mcp_server.everything import ask_everything
 from tests.mcp_server.incident import context
+from tests.patience import WAIT_SECONDS, until
 
 pytestmark = pytest.mark.anyio
 MODES = ("legacy", "auto")
 ERAS = pytest.mark.parametrize("mode", MODES)
 CLIENTS = 64
-# Long: nothing here tests how quick a machine is.
-WAIT_SECONDS = 240
 PODS = "/api/v1/pods"
 # What may be said of arguments, whatever they are.
 REFUSAL_LIMIT = 4_000
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-
-
-async def until(what: str, holds: Callable[[], bool]) -> None:
-    """Return once it holds."""
-    deadline = anyio.current_time() + WAIT_SECONDS
-    while True:
-        if holds():
-            return
-        assert anyio.current_time() < deadline, f"{what}: in vain"
-        await anyio.sleep(0.02)
 
 
 def served(reader: Reader, ports: Ports | None = None) -> MCPServer:

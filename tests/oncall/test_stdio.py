@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ import anyio
 import pytest
 
 from tests.cluster.fake_api import ENDLESS_PIECE, FakeApi, Reply, Seen, document, listing, pod, running, status
+from tests.patience import WAIT_SECONDS, until
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 MAIN = "import sys; from oncall.cli import main; sys.exit(main())"
-# Long: nothing here tests how quick a machine is.
-WAIT_SECONDS = 240
 PODS = "/api/v1/pods"
 REFUSAL_LIMIT = 4_000
 LINE_LIMIT = 16 * 1024 * 1024
@@ -102,16 +101,6 @@ def kubeconfig(api: FakeApi, folder: Path, token: str) -> Path:
     }
     path.write_text(json.dumps(words), encoding="utf-8")
     return path
-
-
-async def until(what: str, holds: Callable[[], bool]) -> None:
-    """Return once it holds."""
-    deadline = anyio.current_time() + WAIT_SECONDS
-    while True:
-        if holds():
-            return
-        assert anyio.current_time() < deadline, f"{what}: in vain"
-        await anyio.sleep(0.02)
 
 
 @pytest.fixture
