@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -82,7 +83,13 @@ def model_servers(world: World) -> tuple[ModelServer, ...]:
 
 def server_of(spec: PodSpec) -> Container | None:
     """The container of a pod that serves a model."""
-    return next((container for container in spec.containers if MODEL_SERVER.search(words_of(container))), None)
+    return next((container for container in spec.containers if _serves(words_of(container))), None)
+
+
+# The pods of a workload run the same words, and most clusters have far fewer workloads than pods.
+@lru_cache(4096)
+def _serves(words: str) -> bool:
+    return MODEL_SERVER.search(words) is not None
 
 
 def words_of(container: Container) -> str:

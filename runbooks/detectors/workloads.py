@@ -6,6 +6,7 @@ Limits: that a workload is short of pods is only ever a consequence: it becomes 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from cluster.facts.event import CustomObject, Event
 from cluster.facts.meta import condition
@@ -21,6 +22,7 @@ from runbooks.traffic import Traffic
 # Event-driven autoscalers and Knative scale to zero on purpose.
 _SCALES_TO_ZERO = frozenset({"ScaledObject", "HTTPScaledObject", "ScaledJob"})
 _KNATIVE = "serving.knative.dev/service"
+PODS_QUOTED = 3
 
 Replicated = Deployment | StatefulSet | DaemonSet | ReplicaSet
 
@@ -104,7 +106,7 @@ def _short(world: World, workload: Replicated, wanted: int, ready: int, made: in
         return
     if pods and sum(pod.ready for pod in pods) >= wanted:
         return
-    warned = [events[-1] for pod in pods if not pod.ready and (events := _warnings(world, pod))]
+    warned = list(islice((events[-1] for pod in pods if not pod.ready and (events := _warnings(world, pod))), PODS_QUOTED))
     told = f" The last warning about one of them: {short(warned[0].text)}" if warned else ""
     yield Finding(
         "workload.unavailable",
@@ -113,8 +115,8 @@ def _short(world: World, workload: Replicated, wanted: int, ready: int, made: in
         (
             cite(Source.FIELD, workload.ref, "status", f"{ready} of {wanted} pods ready, {made} made"),
             *((cite_condition(workload.ref, available),) if available and available.status == "False" else ()),
-            *(cite_event(event) for event in warned[:3]),
-            *(cite(Source.FIELD, pod.ref, "status.phase", pod.status.phase) for pod in (pods or unready)[:3] if not pod.ready),
+            *(cite_event(event) for event in warned),
+            *(cite(Source.FIELD, pod.ref, "status.phase", pod.status.phase) for pod in (pods or unready)[:PODS_QUOTED] if not pod.ready),
         ),
         f"{workload.kind} {workload.namespace}/{workload.name} has {ready} of {wanted} pods ready.{told}",
         affects=tuple(pod.ref for pod in pods if not pod.ready)[:50],
