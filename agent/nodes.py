@@ -179,7 +179,7 @@ def _remediation(use: Dependencies) -> Remediation:
 
 def _conclusion(judgement: Judgement, chosen: Plan, tariff: Tariff) -> Investigation:
     """What is kept of the last judgement, with who takes it over, what it costs and what would remedy it."""
-    told = with_handovers(_concluded(judgement.diagnosis, chosen), judgement.world)
+    told = with_handovers(_bounded(judgement.diagnosis, chosen), judgement.world)
     told = with_impacts(told, judgement.world, tariff)
     remedies = [[plain(item) for item in row] for row in _remedies(told, judgement)]
     return Investigation(stop=chosen.stop, diagnosis=plain(told), remedies=remedies)
@@ -192,7 +192,7 @@ def _remedies(diagnosis: Diagnosis, judgement: Judgement) -> tuple[tuple[Candida
     )
 
 
-def _concluded(diagnosis: Diagnosis, last: Plan) -> Diagnosis:
+def _bounded(diagnosis: Diagnosis, last: Plan) -> Diagnosis:
     """The diagnosis as it is kept: bounded, and never "healthy" when reading stopped early."""
     cut = len(diagnosis.causes) - CAUSES_KEPT
     missing = diagnosis.cannot_see
