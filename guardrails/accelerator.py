@@ -5,6 +5,7 @@ What a vendor's faults look like is the detectors' knowledge (`runbooks`); what 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 
@@ -58,8 +59,15 @@ _BY_DRIVER = {driver: vendor for vendor in VENDORS for driver in vendor.drivers}
 
 def vendor_of(resource: str) -> Vendor | None:
     """Whose accelerator an extended resource stands for; None for every other resource."""
+    if "/" not in resource:
+        return None
     found = _BY_RESOURCE.get(resource)
     return found or next((vendor for prefix, vendor in _BY_PREFIX if resource.startswith(prefix)), None)
+
+
+def vendors_by_resource(resources: Iterable[str]) -> dict[str, Vendor]:
+    """Those of the resources that stand for accelerators, in their order, and whose they are."""
+    return {name: vendor for name in resources if (vendor := vendor_of(name)) is not None}
 
 
 def vendor_of_driver(driver: str) -> Vendor | None:

@@ -15,8 +15,8 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
-from guardrails.accelerator import vendor_of, vendor_of_driver
-from runbooks.device_pools import fenced, tainted_slices
+from guardrails.accelerator import vendor_of_driver, vendors_by_resource
+from runbooks.device_taints import TaintRules, fenced
 from runbooks.inventory import ANY_NODE, UNSEEN, sharing_of
 from runbooks.scheduling import requests_of
 
@@ -51,7 +51,7 @@ def allocations(world: World) -> tuple[Allocation, ...]:
 
 def _counted(world: World) -> Iterator[Allocation]:
     for node in world.all(Node):
-        offered = {name: vendor for name in node.status.capacity or {} if (vendor := vendor_of(name)) is not None}
+        offered = vendors_by_resource(node.status.capacity or {})
         for pod in world.pods_on(node.name) if offered else ():
             if pod.finished:
                 continue
@@ -76,7 +76,7 @@ def _claimed(world: World) -> Iterator[Allocation]:
     nodes = {(item.spec.driver, item.spec.pool.name): item.spec.node_name or ANY_NODE for item in world.all(ResourceSlice)}
     tainted = {
         (item.spec.driver, item.spec.pool.name, device.name)
-        for item in world.once(tainted_slices)
+        for item in world.once(TaintRules).slices
         for device in item.spec.devices or ()
         if fenced(device)
     }

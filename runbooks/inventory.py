@@ -20,9 +20,9 @@ from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
-from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver
+from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver, vendors_by_resource
 from runbooks.detectors import accelerators, deviceerrors, devices, gpunodes, throttling, utilisation
-from runbooks.device_pools import fenced, tainted_slices
+from runbooks.device_taints import TaintRules, fenced
 from runbooks.pending import Group, pending_groups
 from runbooks.scheduling import Hurdle, Obstacle, Usage, amount_text, requests_of
 
@@ -167,7 +167,7 @@ def by_workload(offers: Iterable[Offer]) -> tuple[Holder, ...]:
 def _plugin_offers(world: World) -> Iterator[Offer]:
     waiting = _waiting(world)
     for node in world.all(Node):
-        offered = {name: vendor for name in node.status.capacity or {} if (vendor := vendor_of(name)) is not None}
+        offered = vendors_by_resource(node.status.capacity or {})
         if not offered:
             continue
         users = [(pod, requests_of(pod.spec)) for pod in world.pods_on(node.name) if not pod.finished]
@@ -199,7 +199,7 @@ def _claimed_offers(world: World) -> Iterator[Offer]:
         pool = (item.spec.driver, item.spec.pool.name)
         newest[pool] = max(newest.get(pool, 0), item.spec.pool.generation)
     slices: dict[tuple[str, Vendor, str], list[ResourceSlice]] = defaultdict(list)
-    for item in world.once(tainted_slices):
+    for item in world.once(TaintRules).slices:
         vendor = vendor_of_driver(item.spec.driver)
         if vendor is not None and item.spec.pool.generation == newest[(item.spec.driver, item.spec.pool.name)]:
             slices[(item.spec.node_name or ANY_NODE, vendor, item.spec.driver)].append(item)

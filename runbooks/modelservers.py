@@ -18,7 +18,7 @@ from cluster.facts.pod import Container, Pod, PodSpec
 from cluster.facts.workload import Deployment, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Key, World
-from guardrails.accelerator import vendor_of
+from guardrails.accelerator import vendor_of, vendors_by_resource
 from runbooks.detectors.probes import MODEL_SERVER
 from runbooks.levels import by_pod
 from runbooks.scheduling import requests_of
@@ -125,6 +125,6 @@ def _server(world: World, workload: ObjectRef, pods: list[Pod], load: tuple[dict
 
 def product_of(node: Node) -> str:
     """The product name of a node's accelerators, "" where no label tells."""
-    vendors = {vendor.name: vendor for name in node.status.capacity or {} if (vendor := vendor_of(name)) is not None}
-    labels = (node.labels.get(label, "") for vendor in vendors.values() for label in vendor.models)
+    vendors = dict.fromkeys(vendors_by_resource(node.status.capacity or {}).values())
+    labels = (node.labels.get(label, "") for vendor in vendors for label in vendor.models)
     return next((label for label in labels if label), "")

@@ -9,7 +9,7 @@ from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME
 from cluster.quantity import parse_quantity
 from cluster.timestamps import age
-from guardrails.accelerator import vendor_of
+from guardrails.accelerator import vendors_by_resource
 from mcp_server.arguments import DEFAULT_ROWS, Arguments, Cursor, Limit
 from mcp_server.probe import read_kinds
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec, rules_of
@@ -83,8 +83,8 @@ async def _nodes_list(context: ToolContext, arguments: NodesListArguments) -> An
 
 def accelerators(node: Node) -> dict[str, float]:
     """What the node offers to the scheduler, by resource; a resource that its plugin withdrew counts 0."""
-    names = sorted(name for name in node.status.capacity or {} if vendor_of(name) is not None)
-    return {name: parse_quantity((node.status.allocatable or {}).get(name)) or 0.0 for name in names}
+    names = vendors_by_resource(node.status.capacity or {})
+    return {name: parse_quantity((node.status.allocatable or {}).get(name)) or 0.0 for name in sorted(names)}
 
 
 def _held(node: Node, resource: str, held: float, usable: float) -> str:

@@ -17,7 +17,7 @@ from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
-from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver
+from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver, vendors_by_resource
 from runbooks import xid
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.pending import Group, blame_of, broken_device_nodes, pending_groups, waiting_for
@@ -209,8 +209,8 @@ def _labelled_unhealthy(world: World, node: Node) -> Iterable[Finding]:
 
 def vendors_of(world: World, node: Node) -> tuple[Vendor, ...]:
     """Whose accelerators a node has, by its resources or by what DRA drivers publish of it."""
-    named = (vendor_of(name) for name in node.status.capacity or {})
-    return tuple(dict.fromkeys(vendor for vendor in (*named, *world.once(_drivers).get(node.name, ())) if vendor is not None))
+    named = vendors_by_resource(node.status.capacity or {}).values()
+    return tuple(dict.fromkeys((*named, *world.once(_drivers).get(node.name, ()))))
 
 
 def _drivers(world: World) -> dict[str, tuple[Vendor, ...]]:
@@ -253,7 +253,11 @@ def code_of_xid(number: int) -> str | None:
 
 def uses_device(pod: Pod) -> bool:
     """Whether a pod asks for an accelerator."""
-    return bool(pod.spec.resource_claims) or any(vendor_of(name) is not None for name in requests_of(pod.spec))
+    return bool(pod.spec.resource_claims) or any(
+        vendor_of(name) is not None
+        for container in pod.spec.all_containers
+        for name in (*(container.resources.requests or ()), *(container.resources.limits or ()))
+    )
 
 
 def _unhealthy_in_use(world: World) -> Iterable[Finding]:
@@ -297,9 +301,7 @@ def partition_mismatch(world: World) -> Iterable[Finding]:
 
 def runtime_setup(world: World) -> Iterable[Finding]:
     """Containers that cannot start because driver, toolkit or CDI on the node do not fit, by the runtime's own words."""
-    for pod in world.all(Pod):
-        if pod.ready or pod.finished:
-            continue
+    for pod in world.unready_pods():
         for message, proof in _setup_messages(world, pod):
             told = next(((code, words) for pattern, code, words in _STARTUP if pattern.search(message)), None)
             if told is None:
@@ -335,9 +337,7 @@ def operator_not_ready(world: World) -> Iterable[Finding]:
             continue
         why = f"{failed.reason}: {failed.message}" if failed and failed.message else f"state {state}"
         proof = cite(Source.FIELD, policy.ref, "status", why)
-        operands = tuple(
-            pod.ref for pod in world.all(Pod) if "gpu-operator" in (pod.namespace or "") and not pod.ready and not pod.finished
-        )
+        operands = tuple(pod.ref for pod in world.unready_pods() if "gpu-operator" in (pod.namespace or ""))
         text = f"The GPU operator is not ready ({why[:200]}); {len(operands)} of its pods are not ready."
         certainty = Certainty.LIKELY if operands else Certainty.PROVEN
         yield Finding("gpu.operator-not-ready", policy.ref, certainty, (proof,), text, affects=operands)

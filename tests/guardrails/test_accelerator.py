@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guardrails.accelerator import VENDORS, accelerators, pod_accelerators, vendor_of, vendor_of_driver
+from guardrails.accelerator import VENDORS, accelerators, pod_accelerators, vendor_of, vendor_of_driver, vendors_by_resource
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,15 @@ def test_a_resource_names_its_vendor(resource: str, vendor: str) -> None:
 )
 def test_what_is_no_device_has_no_vendor(resource: str) -> None:
     assert vendor_of(resource) is None
+
+
+def test_the_accelerators_among_resources_keep_their_order() -> None:
+    found = vendors_by_resource({"nvidia.com/mig-1g.5gb": "2", "cpu": "8", "nvidia.com/gpu": "0", "amd.com/gpu": "1"})
+    assert [(name, vendor.name) for name, vendor in found.items()] == [
+        ("nvidia.com/mig-1g.5gb", "NVIDIA"),
+        ("nvidia.com/gpu", "NVIDIA"),
+        ("amd.com/gpu", "AMD"),
+    ]
 
 
 def test_a_driver_names_its_vendor() -> None:
