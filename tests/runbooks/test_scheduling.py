@@ -11,7 +11,7 @@ from runbooks.catalogue import catalogue
 from runbooks.detectors import scheduling, unscheduled
 from runbooks.finding import Certainty, Finding
 from runbooks.scheduling import Hurdle, Obstacle, Usage, parse_message, requests_of, tolerates
-from tests.runbooks.worlds import world
+from tests.runbooks.worlds import told, world
 
 
 def node(name: str, *, cpu: str = "4", spec: str = "{}", labels: str = "{}", extra: str = "", ready: str = "True") -> str:
@@ -286,15 +286,12 @@ def test_every_code_has_a_fault_and_a_near_miss() -> None:
 @pytest.mark.parametrize("code", sorted(FIRES))
 def test_fires(code: str) -> None:
     subject, text = FIRES[code]
-    findings = [finding for finding in found(world(text)) if finding.code == code]
-    assert [str(finding.subject) for finding in findings] == [subject]
-    assert findings[0].evidence
-    assert findings[0].explanation
+    assert told(code, found(world(text))) == [subject]
 
 
 @pytest.mark.parametrize("code", sorted(NEAR))
 def test_near_miss(code: str) -> None:
-    assert code not in {finding.code for finding in found(world(NEAR[code]))}
+    assert told(code, found(world(NEAR[code]))) == []
 
 
 def test_healthy_pods_are_silent() -> None:

@@ -10,7 +10,7 @@ from cluster.world import World
 from runbooks.catalogue import catalogue
 from runbooks.detectors import buckets, mounts, snapshots, storage
 from runbooks.finding import Finding
-from tests.runbooks.worlds import world
+from tests.runbooks.worlds import told, world
 
 Logs = dict[tuple[str, str, str] | tuple[str, str, str, bool], str]
 
@@ -248,15 +248,13 @@ def test_every_code_has_a_fault_and_a_near_miss() -> None:
 @pytest.mark.parametrize("code", sorted(FIRES))
 def test_fires(code: str) -> None:
     subject, text, logs = FIRES[code]
-    findings = [finding for finding in found(world(text, logs=logs)) if finding.code == code]
-    assert [str(finding.subject) for finding in findings] == [subject]
-    assert findings[0].evidence
+    assert told(code, found(world(text, logs=logs))) == [subject]
 
 
 @pytest.mark.parametrize("code", sorted(NEAR))
 def test_near_miss(code: str) -> None:
     text, logs = NEAR[code]
-    assert code not in {finding.code for finding in found(world(text, logs=logs))}
+    assert told(code, found(world(text, logs=logs))) == []
 
 
 def test_what_waits_for_a_snapshot_or_for_the_keys_of_a_bucket_is_named() -> None:

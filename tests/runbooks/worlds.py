@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 import yaml
@@ -14,6 +13,7 @@ from cluster.kinds import BY_NAME
 from cluster.reading import LogText, Reading
 from cluster.reference import ContainerRef, Scope
 from cluster.world import World
+from runbooks.finding import Finding
 
 # (namespace, pod, container), and whether of the run before the present one.
 LogKey = tuple[str, str, str] | tuple[str, str, str, bool]
@@ -54,6 +54,12 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def codes(findings: Any) -> set[str]:
+def codes(findings: Iterable[Finding]) -> set[str]:
     """The codes of some findings."""
     return {finding.code for finding in findings}
+
+
+def told(code: str, findings: Iterable[Finding]) -> list[str]:
+    """Of whom the findings say this code; one that shows or explains nothing says so beside its subject."""
+    said = (finding for finding in findings if finding.code == code)
+    return [f"{one.subject}{'' if one.evidence and one.explanation else ' of thin air'}" for one in said]
