@@ -47,6 +47,8 @@ def _kind(fact: type[Fact], group: str, version: str, plural: str, *, namespaced
 
 # Before 1.34 (resource.k8s.io/v1) a server has v1beta2 (1.33) or v1beta1 (1.32).
 _DRA_BETAS = ("v1beta2", "v1beta1")
+# Of the same fields: Gateway API before 1.0 has no other (sigs.k8s.io/gateway-api/apis/v1beta1, where they are aliases of v1's).
+_GATEWAY_BETAS = ("v1beta1",)
 
 
 KINDS: tuple[Kind, ...] = (
@@ -75,9 +77,9 @@ KINDS: tuple[Kind, ...] = (
     _kind(network.Ingress, "networking.k8s.io", "v1", "ingresses"),
     _kind(network.IngressClass, "networking.k8s.io", "v1", "ingressclasses", namespaced=False),
     _kind(network.NetworkPolicy, "networking.k8s.io", "v1", "networkpolicies"),
-    _kind(network.Gateway, "gateway.networking.k8s.io", "v1", "gateways"),
-    _kind(network.GatewayClass, "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False),
-    _kind(network.HTTPRoute, "gateway.networking.k8s.io", "v1", "httproutes"),
+    _kind(network.Gateway, "gateway.networking.k8s.io", "v1", "gateways", earlier=_GATEWAY_BETAS),
+    _kind(network.GatewayClass, "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False, earlier=_GATEWAY_BETAS),
+    _kind(network.HTTPRoute, "gateway.networking.k8s.io", "v1", "httproutes", earlier=_GATEWAY_BETAS),
     _kind(storage.StorageClass, "storage.k8s.io", "v1", "storageclasses", namespaced=False),
     _kind(storage.CSIDriver, "storage.k8s.io", "v1", "csidrivers", namespaced=False),
     _kind(storage.CSINode, "storage.k8s.io", "v1", "csinodes", namespaced=False),
@@ -107,7 +109,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(dra.ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", earlier=_DRA_BETAS),
     _kind(dra.ResourceSlice, "resource.k8s.io", "v1", "resourceslices", namespaced=False, earlier=_DRA_BETAS),
     _kind(dra.DeviceClass, "resource.k8s.io", "v1", "deviceclasses", namespaced=False, earlier=_DRA_BETAS),
-    _kind(dra.DeviceTaintRule, "resource.k8s.io", "v1", "devicetaintrules", namespaced=False, earlier=("v1beta2",)),
+    _kind(dra.DeviceTaintRule, "resource.k8s.io", "v1", "devicetaintrules", namespaced=False, earlier=("v1beta2", "v1alpha3")),
 )
 
 
@@ -209,4 +211,5 @@ def find_kind(word: str) -> Kind | None:
     if found is None or not qualifier:
         return found
     groups = (found.group, *found.also)
-    return found if qualifier in {*groups, *(f"{found.version}.{group}" for group in groups)} else None
+    versions = (found.version, *found.earlier)
+    return found if qualifier in {*groups, *(f"{version}.{group}" for version in versions for group in groups)} else None

@@ -19,10 +19,11 @@ T = TypeVar("T", covariant=True)
 
 
 class Why(enum.Enum):
-    """Why something could not be read, or not all of it."""
+    """Why something could not be read, or not all of it. OTHER_VERSION: the kind is served, and in no version whose fields are known."""
 
     FORBIDDEN = "forbidden"
     ABSENT_KIND = "absent-kind"
+    OTHER_VERSION = "other-version"
     NOT_FOUND = "not-found"
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"

@@ -98,9 +98,11 @@ def explain(
 def absent(kind: Kind, catalogue: Catalogue) -> Missing:
     """The `Missing` for a kind that discovery says is not served, or not in the version whose fields we know."""
     others = catalogue.other_versions(kind)
-    detail = f"{kind.group} is served only as {', '.join(others)}; {kind.version} is read here" if others else f"no {kind.api_version} here"
-    step = "Upgrade the cluster, or the operator that serves it." if others else ""
-    return Missing(kind.plural, Why.ABSENT_KIND, detail, step, kind.name)
+    if not others:
+        return Missing(kind.plural, Why.ABSENT_KIND, f"no {kind.api_version} here", "", kind.name)
+    known = " or ".join((kind.version, *kind.earlier))
+    detail = f"{kind.group} is served only as {', '.join(others)}; {known} is read here"
+    return Missing(kind.plural, Why.OTHER_VERSION, detail, "Upgrade the cluster, or the operator that serves it.", kind.name)
 
 
 def malformed(complaints: list[str], what: str, kind: Kind, namespace: str | None) -> tuple[Missing, ...]:

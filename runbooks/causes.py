@@ -38,7 +38,7 @@ _JOBS_AND_SERVERS = (
 )
 _HEALTH_RESTS_ON = frozenset((*(kind.kind for kind in _BUILT_IN), *_JOBS_AND_SERVERS))
 # Not among them: a kind that the cluster does not have, and one that a recording does not hold.
-_HIDDEN = frozenset({Why.FORBIDDEN, Why.UNAUTHENTICATED, Why.UNREACHABLE, Why.TIMEOUT, Why.TRUNCATED, Why.MALFORMED})
+_HIDDEN = frozenset({Why.FORBIDDEN, Why.OTHER_VERSION, Why.UNAUTHENTICATED, Why.UNREACHABLE, Why.TIMEOUT, Why.TRUNCATED, Why.MALFORMED})
 
 
 def explain(world: World, findings: tuple[Finding, ...], focus: tuple[ObjectRef, ...] = (), cost: Cost = NO_COST) -> Diagnosis:

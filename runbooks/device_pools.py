@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from cluster.facts.dra import CounterConsumption, Device, DeviceTaint, DeviceTaintRule, ResourceClaim, ResourceSlice
 from cluster.facts.meta import Metadata
@@ -19,6 +18,7 @@ from cluster.facts.node import Node
 from cluster.facts.pod import NodeSelector
 from cluster.quantity import Quantity, parse_quantity
 from cluster.world import World
+from runbooks.device_taints import TaintRules
 from runbooks.scheduling import matches_selector
 
 # (driver, pool, device)
@@ -67,9 +67,8 @@ class Devices:
 
     def __init__(self, world: World) -> None:
         self._pools: dict[PoolKey, list[ResourceSlice]] = defaultdict(list)
-        self._published = {item.name: item for item in world.all(ResourceSlice)}
-        self.rules = world.all(DeviceTaintRule)
-        for item in sorted(world.once(tainted_slices), key=lambda item: item.name):
+        self._taints = world.once(TaintRules)
+        for item in sorted(self._taints.slices, key=lambda item: item.name):
             self._pools[(item.spec.driver, item.spec.pool.name)].append(item)
         self.newest = {
             key: tuple(item for item in slices if item.spec.pool.generation == max(one.spec.pool.generation for one in slices))
@@ -101,10 +100,7 @@ class Devices:
 
     def rule_of(self, taint: DeviceTaint, offer: Offer) -> DeviceTaintRule | None:
         """The rule that gave a device a taint, None where its driver did."""
-        own = next((item for item in self._published[offer.slice.name].spec.devices or () if item.name == offer.device.name), offer.device)
-        if taint in (own.taints or ()):
-            return None
-        return next((rule for rule in self.rules if rule.spec.taint == taint and rule.taints(*offer.key)), None)
+        return self._taints.rule_of(taint, offer.slice, offer.device)
 
     def incomplete(self) -> tuple[PoolKey, ...]:
         """Pools of which slices of the newest generation are missing."""
@@ -171,26 +167,6 @@ class Devices:
         for consumed, value in self.used_counters(whole).items():
             left[consumed] = left.get(consumed, 0.0) - value
         return Pool(key, _for_node(near, node), flaw=flaw, counters=left)
-
-
-def tainted_slices(world: World) -> tuple[ResourceSlice, ...]:
-    """All slices, their devices with the taints of DeviceTaintRules too; use it through `world.once`."""
-    rules = world.all(DeviceTaintRule)
-    return tuple(_tainted(item, rules) for item in world.all(ResourceSlice)) if rules else world.all(ResourceSlice)
-
-
-def fenced(device: Device) -> bool:
-    """Whether a device is kept from whoever does not tolerate its taints; those of effect None only tell."""
-    return any(taint.effect in ("NoSchedule", "NoExecute") for taint in device.taints or ())
-
-
-def _tainted(item: ResourceSlice, rules: Iterable[DeviceTaintRule]) -> ResourceSlice:
-    devices, changed = [], False
-    for device in item.spec.devices or ():
-        more = tuple(rule.spec.taint for rule in rules if rule.taints(item.spec.driver, item.spec.pool.name, device.name))
-        devices.append(replace(device, taints=(*(device.taints or ()), *more)) if more else device)
-        changed = changed or bool(more)
-    return replace(item, spec=replace(item.spec, devices=tuple(devices))) if changed else item
 
 
 def number(amount: Quantity | None) -> float:

@@ -30,8 +30,9 @@ from cluster.world import Presence, World
 from runbooks.device_allocation import CLAIM_LIMIT, WORK_LIMIT, Ask, Outcome, Rule, Waiver, Wanted, allocate
 from runbooks.device_pools import Devices, View
 from runbooks.device_reasons import Reasons
-from runbooks.device_selector import Answer
-from runbooks.device_tally import Funnel, Tally, listed, selection
+from runbooks.device_selector import Answer, selection
+from runbooks.device_taints import TaintRules
+from runbooks.device_tally import Funnel, Tally, listed
 from runbooks.scheduling import Usage, matches_selector
 
 # Devices looked at or tried: in all searches of one inquiry, and in all inquiries about one world, ten microseconds each.
@@ -39,6 +40,7 @@ INQUIRY_LIMIT = 200_000
 WORLD_LIMIT = 400_000
 _PARTIAL = "claims of other namespaces were not read: their devices look free"
 _RULES_UNSEEN = "DeviceTaintRule objects were not read: devices that they taint look usable"
+_RULES_UNCLEAR = "DeviceTaintRule {}: the class or selectors cannot be seen or evaluated, and devices that it taints look usable"
 _DRIVER = re.compile(r"device\.driver\s*==\s*[\"']([^\"']+)[\"']")
 
 
@@ -231,6 +233,7 @@ class _Inquiry:
         self.unseen = (
             *([_PARTIAL] if partial else []),
             *([_RULES_UNSEEN] if DeviceTaintRule.kind not in world.read_kinds else []),
+            *([_RULES_UNCLEAR.format(listed(list(unclear)))] if (unclear := world.once(TaintRules).unclear) else []),
         )
         self.selection = world.once(selection)
         self.wanted = tuple(wanted_of(world, claim) for claim in claims)

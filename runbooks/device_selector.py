@@ -11,6 +11,7 @@ import re
 from collections.abc import Hashable
 
 from cluster.facts.dra import Device
+from cluster.world import World
 
 # Of different devices or expressions in one world: half a millisecond each, twenty times that for the dearest.
 EVALUATION_LIMIT = 4_000
@@ -70,6 +71,11 @@ class Selection:
             (name, item.value) for name, item in (device.capacity or {}).items() if names is None or name.rpartition("/")[2] in names
         )
         return driver, attributes, capacity, device.allow_multiple_allocations
+
+
+def selection(_world: World) -> Selection:
+    """The answers of selectors in one world, for `world.once`."""
+    return Selection()
 
 
 def _names(expression: str) -> frozenset[str] | None:

@@ -9,7 +9,6 @@ from collections import Counter
 
 from msgspec import Struct
 
-from cluster.world import World
 from runbooks.device_allocation import Ask, Rule, has_room, untolerated
 from runbooks.device_pools import Counters, DeviceKey, Devices, Offer, PoolKey, View, consumption
 from runbooks.device_selector import Answer, Selection, attributes_named
@@ -137,11 +136,6 @@ class Tally:
         best, most = self.best(ask)
         wanted = 0 if ask.all_devices else ask.request.count
         return Funnel(ask.name, ask.request.device_class_name, wanted, tuple(steps), best, most)
-
-
-def selection(_world: World) -> Selection:
-    """The answers of selectors in one world, for `world.once`."""
-    return Selection()
 
 
 def listed(names: list[str]) -> str:

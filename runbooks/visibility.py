@@ -9,7 +9,7 @@ from __future__ import annotations
 from cluster.reading import Why
 from cluster.world import World
 
-_REFUSED = frozenset({Why.FORBIDDEN, Why.TIMEOUT, Why.UNREACHABLE, Why.UNAUTHENTICATED, Why.TRUNCATED, Why.MALFORMED})
+_REFUSED = frozenset({Why.FORBIDDEN, Why.OTHER_VERSION, Why.TIMEOUT, Why.UNREACHABLE, Why.UNAUTHENTICATED, Why.TRUNCATED, Why.MALFORMED})
 
 
 def unreadable(world: World, kind: str) -> bool:

@@ -200,11 +200,14 @@ class DeviceTaint(_Part, frozen=True, kw_only=True):
 
 
 class DeviceTaintSelector(_Part, frozen=True, kw_only=True):
-    """All that is named has to be the device's; with nothing named, every device is meant."""
+    """All that is named has to be the device's; with nothing named, every device is meant. Class and selectors are v1alpha3's only, up to
+    1.34 (k8s.io/api/resource/v1alpha3/types.go)."""
 
     driver: str | None = None
     pool: str | None = None
     device: str | None = None
+    device_class_name: str | None = None
+    selectors: tuple[DeviceSelector, ...] | None = None
 
 
 class DeviceTaintRuleSpec(_Part, frozen=True, kw_only=True):
@@ -215,13 +218,13 @@ class DeviceTaintRuleSpec(_Part, frozen=True, kw_only=True):
 
 
 class DeviceTaintRule(Fact, frozen=True, kw_only=True):
-    """An administrator's taint of published devices, as if their driver had set it. Its v1alpha3 has other selectors and is not read."""
+    """An administrator's taint of published devices, as if their driver had set it."""
 
     kind: ClassVar[str] = "DeviceTaintRule"
     spec: DeviceTaintRuleSpec = field(default_factory=DeviceTaintRuleSpec)
 
-    def taints(self, driver: str, pool: str, device: str) -> bool:
-        """Whether it is about that device. Source: `applyPatches` (dynamic-resource-allocation/resourceslice/tracker)."""
+    def may_taint(self, driver: str, pool: str, device: str) -> bool:
+        """Whether the names in it are that device's, which is then tainted if it meets its class and selectors too."""
         chosen = self.spec.device_selector
         return chosen is not None and all(
             wanted in (None, have) for wanted, have in ((chosen.driver, driver), (chosen.pool, pool), (chosen.device, device))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cluster.connection import Connection
@@ -220,11 +221,11 @@ async def test_absent_kinds_cost_one_discovery_in_all(api: FakeApi, reader: Kube
 
 
 @pytest.mark.anyio
-async def test_another_version_is_absent_and_says_which_there_is(api: FakeApi, reader: KubeReader) -> None:
+async def test_a_version_that_is_not_known_hides_what_there_is_and_says_which(api: FakeApi, reader: KubeReader) -> None:
     api.reply("/apis", groups(**{"resource_k8s_io": {"v1alpha3": ["resourceclaims"], "v1alpha2": ["podschedulingcontexts"]}}))
     (gap,) = (await reader.objects(BY_NAME["ResourceClaim"], ALL)).missing
-    assert gap.why is Why.ABSENT_KIND
-    assert gap.detail == "resource.k8s.io is served only as v1alpha3; v1 is read here"
+    assert gap.why is Why.OTHER_VERSION
+    assert gap.detail == "resource.k8s.io is served only as v1alpha3; v1 or v1beta2 or v1beta1 is read here"
 
 
 @pytest.mark.anyio
@@ -254,6 +255,25 @@ async def test_device_claims_are_read_in_the_newest_version_that_is_served(
     assert slices.value[0].spec.devices == (Device(name="d", attributes={"model": DeviceAttribute(string="H100")}),)
     assert await reader.raw(BY_NAME["ResourceClaim"], "ml", "one") == claim
     assert [item["apiVersion"] for item in (await reader.documents(BY_NAME["ResourceClaim"], ALL)).value] == [path.removeprefix("/apis/")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("group", "kind", "version", "spec"),
+    [
+        ("resource.k8s.io", "DeviceTaintRule", "v1alpha3", {"deviceSelector": {"deviceClassName": "gpu"}, "taint": {"key": "sick"}}),
+        ("resource.k8s.io", "DeviceTaintRule", "v1beta2", {"deviceSelector": {"driver": "d"}, "taint": {"key": "sick"}}),
+        ("gateway.networking.k8s.io", "HTTPRoute", "v1beta1", {"hostnames": ["shop.example.com"]}),
+    ],
+)
+async def test_built_in_kinds_are_read_in_the_version_that_is_served(
+    api: FakeApi, reader: KubeReader, group: str, kind: str, version: str, spec: dict[str, Any]
+) -> None:
+    served = BY_NAME[kind]
+    api.reply("/apis", groups(**{group.replace(".", "_"): {version: [served.plural]}}))
+    api.objects(f"/apis/{group}/{version}/{served.plural}", kind, [{"metadata": {"name": "one"}, "spec": spec}])
+    reading = await reader.objects(served, ALL)
+    assert (reading.missing, reading.value) == ((), (msgspec.convert({"metadata": {"name": "one"}, "spec": spec}, served.fact),))
 
 
 @pytest.mark.anyio

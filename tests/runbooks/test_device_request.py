@@ -147,6 +147,42 @@ def test_a_taint_rule_about_something_else_decides_nothing(other: str) -> None:
     assert explained(CLASS + slice_("n1", device("a")) + claim(wants()) + pod() + other).verdict is Verdict.ALLOCATABLE
 
 
+def by_model(model: str, name: str = "model") -> str:
+    return 'selectors: [{cel: {expression: \'device.attributes["d.example.com"].' + f'{name} == "{model}"\'}}}}]'
+
+
+OTHERS = "\n---\nkind: DeviceClass\nmetadata: {name: others}\nspec: {selectors: [{cel: {expression: 'device.driver == \"other\"'}}]}\n"
+
+
+@pytest.mark.parametrize("selector", ["deviceClassName: gpu", by_model("H100"), f"deviceClassName: gpu, pool: n1, {by_model('H100')}"])
+def test_a_taint_rule_by_class_and_selectors_is_named_where_it_decides(selector: str) -> None:
+    [decision] = explained(CLASS + slice_("n1", device("a")) + claim(wants()) + pod() + rule("old", f"{{{selector}}}")).decisions
+    assert (decision.reason, str(decision.about)) == (Reason.TAINT, "DeviceTaintRule/old")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "deviceClassName: others",
+        "deviceClassName: gone",
+        f"deviceClassName: gpu, {by_model('A100')}",
+        by_model("H100", "absent"),
+        f"device: b, {by_model('H100')}",
+    ],
+)
+def test_a_taint_rule_whose_class_or_selectors_no_device_meets_decides_nothing(selector: str) -> None:
+    text = CLASS + OTHERS + slice_("n1", device("a")) + claim(wants()) + pod() + rule("old", f"{{{selector}}}")
+    made = world_of(text, complete=(DeviceTaintRule.kind, "DeviceClass"))
+    assert explained_in(made).verdict is Verdict.ALLOCATABLE
+
+
+def test_a_taint_rule_that_cannot_be_evaluated_is_said_to_be_so() -> None:
+    unclear = rule("old", "{selectors: [{cel: {expression: 'cel.bind(x, 1, x == 1)'}}]}")
+    found = explained(CLASS + slice_("n1", device("a")) + claim(wants()) + pod() + unclear)
+    said = "DeviceTaintRule old: the class or selectors cannot be seen or evaluated, and devices that it taints look usable"
+    assert (found.verdict, found.unknown) == (Verdict.UNKNOWN, (said,))
+
+
 def test_a_taint_that_the_driver_set_too_is_the_drivers() -> None:
     sick = device("a", extra=", taints: [{key: repair, value: '7', effect: NoSchedule}]")
     [decision] = explained(CLASS + slice_("n1", sick) + claim(wants()) + pod() + rule("late", "{}")).decisions
