@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from guardrails.action import RolloutUndo, target
+from guardrails.blob import Attachment
 from guardrails.directory import Directory, Person
 from guardrails.estate import Estate
 from guardrails.gate import Gate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 START = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 UNDO = RolloutUndo()
 WEB = target("Deployment", "shop", "web")
+EVIDENCE = Attachment("evidence", "event Failed: manifest unknown, password=hunter2hunter2")
 CALM = Evidence(root="r", ids=("e1",), tainted=False)
 # For a test, or a module's `pytestmark`: run it on a file and on a server.
 on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
@@ -59,11 +61,16 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def cluster(clock: FakeClock) -> FakeCluster:
+def small_cluster(clock: FakeClock) -> FakeCluster:
+    """One Deployment of two revisions, which rolls out what it is told to, a pod and its node."""
     fake = FakeCluster(clock, deployment(), replica_set(1, "web:1"), replica_set(2, "web:2"), node(), pod())
     fake.heal = roll_out
     return fake
+
+
+@pytest.fixture
+def cluster(clock: FakeClock) -> FakeCluster:
+    return small_cluster(clock)
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +89,33 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     asyncio.run(furnish())
     return folder
+
+
+@pytest.fixture(scope="session")
+def told_folder(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder whose ledger tells of an executed proposal, a text that is kept, and one that was erased. To be copied."""
+    folder = tmp_path_factory.mktemp("told")
+    shutil.copytree(furnished, folder, dirs_exist_ok=True)
+
+    async def tell() -> None:
+        clock = FakeClock()
+        async with open_office(folder, {"lab": small_cluster(clock)}, clock=clock, ids=numbered(), durable=False) as office:
+            gate = Gate(office)
+            shown = await propose_undo(gate)
+            await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
+            await gate.execute(shown.id, shown.digest or "", "ada")
+            async with office.ledger.transaction() as writing:
+                await writing.append("note", None, {}, (EVIDENCE, Attachment("prompt", "kept")))
+            await office.ledger.erase(await blob_of(office, "evidence"), by="cleo", reason="a secret was in it")
+
+    asyncio.run(tell())
+    return folder
+
+
+async def blob_of(office: Office, kind: str) -> str:
+    """The commitment of the last text of a kind."""
+    named = [blob for entry in await office.ledger.entries() for blob in entry.body.get("blobs", ())]
+    return str([blob["commitment"] for blob in named if blob["kind"] == kind][-1])
 
 
 @pytest.fixture

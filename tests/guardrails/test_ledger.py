@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sqlite3
@@ -16,7 +15,6 @@ import pytest
 from sqlalchemy import text
 
 from guardrails.audit import Report, verify
-from guardrails.blob import Attachment
 from guardrails.errors import BadLedger
 from guardrails.gate import Gate
 from guardrails.ledger import Ledger
@@ -24,43 +22,12 @@ from guardrails.merkle import Frontier, leaf_hash, verify_inclusion
 from guardrails.note import Checkpoint, Signer, Verifier
 from guardrails.office import ANCHOR, DATABASE, KEY, VERIFIER, Office, open_office
 from guardrails.store import Store, entries
-from tests.guardrails.conftest import FakeClock, numbered, person, propose_undo
-from tests.guardrails.fake_cluster import FakeCluster, deployment, node, pod, replica_set, roll_out
+from tests.guardrails.conftest import EVIDENCE, FakeClock, blob_of, numbered, propose_undo
+from tests.guardrails.fake_cluster import FakeCluster
 
 pytestmark = pytest.mark.anyio
 
-
-EVIDENCE = Attachment("evidence", "event Failed: manifest unknown, password=hunter2hunter2")
 MANY = 600
-
-
-@pytest.fixture(scope="module")
-def told_folder(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder whose ledger tells of an executed proposal, a text that is kept, and one that was erased."""
-    folder = tmp_path_factory.mktemp("told")
-    shutil.copytree(furnished, folder, dirs_exist_ok=True)
-
-    async def tell() -> None:
-        clock = FakeClock()
-        cluster = FakeCluster(clock, deployment(), replica_set(1, "web:1"), replica_set(2, "web:2"), node(), pod())
-        cluster.heal = roll_out
-        async with open_office(folder, {"lab": cluster}, clock=clock, ids=numbered(), durable=False) as office:
-            gate = Gate(office)
-            shown = await propose_undo(gate)
-            await gate.approve(shown.id, shown.digest or "", person(office, "bob"), "cli")
-            await gate.execute(shown.id, shown.digest or "", "ada")
-            async with office.ledger.transaction() as writing:
-                await writing.append("note", None, {}, (EVIDENCE, Attachment("prompt", "kept")))
-            await office.ledger.erase(await blob_of(office, "evidence"), by="cleo", reason="a secret was in it")
-
-    asyncio.run(tell())
-    return folder
-
-
-async def blob_of(office: Office, kind: str) -> str:
-    """The commitment of the last text of a kind."""
-    named = [blob for entry in await office.ledger.entries() for blob in entry.body.get("blobs", ())]
-    return str([blob["commitment"] for blob in named if blob["kind"] == kind][-1])
 
 
 @pytest.fixture
