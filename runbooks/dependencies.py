@@ -16,9 +16,10 @@ from functools import cached_property
 from msgspec import Struct
 
 from cluster.facts.config import ConfigMap
+from cluster.facts.container import Container, EnvVar
 from cluster.facts.network import Service
 from cluster.facts.node import Namespace
-from cluster.facts.pod import Container, EnvVar, Pod
+from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 

@@ -14,7 +14,8 @@ from math import ceil
 
 from msgspec import Struct
 
-from cluster.facts.pod import ContainerStatus, Pod
+from cluster.facts.container import ContainerStatus
+from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from guardrails.accelerator import vendor_of

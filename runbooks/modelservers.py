@@ -13,8 +13,9 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from cluster.facts.container import Container
 from cluster.facts.node import Node
-from cluster.facts.pod import Container, Pod, PodSpec
+from cluster.facts.pod import Pod, PodSpec
 from cluster.facts.workload import Deployment, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Key, World

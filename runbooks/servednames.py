@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from cluster.facts.pod import Container, PodSpec
+from cluster.facts.container import Container
+from cluster.facts.pod import PodSpec
 from runbooks.modelservers import engine_of, server_of, words_of
 
 _NAMES = frozenset({"--served-model-name", "--served_model_name", "--model_name", "--model-name"})

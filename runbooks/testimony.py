@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from cluster.facts.pod import Container, ContainerStatus, Pod
+from cluster.facts.container import Container, ContainerStatus
+from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks import logs

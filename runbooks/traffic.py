@@ -15,9 +15,10 @@ from typing import Any
 from msgspec import Struct
 
 from cluster.facts.config import ConfigMap
+from cluster.facts.container import Container
 from cluster.facts.meta import Fact
 from cluster.facts.network import Endpoints, EndpointSlice, Service, ServicePort
-from cluster.facts.pod import Container, Pod, PodSpec
+from cluster.facts.pod import Pod, PodSpec
 from cluster.facts.workload import CronJob, DaemonSet, Deployment, Job, PodTemplate, ReplicaSet, StatefulSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cluster.facts.container import ContainerStatus
 from cluster.facts.meta import Fact
-from cluster.facts.pod import ContainerStatus, Pod
+from cluster.facts.pod import Pod
 from cluster.kinds import BY_NAME
 from cluster.timestamps import age
 from mcp_server.arguments import ListArguments, Name

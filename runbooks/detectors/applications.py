@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 
 from cluster.facts.config import ConfigMap
-from cluster.facts.pod import Volume, VolumeMount
+from cluster.facts.container import VolumeMount
+from cluster.facts.pod import Volume
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.dependencies import Dependencies, Dependency

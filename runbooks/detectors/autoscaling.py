@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from cluster.facts.container import Container
 from cluster.facts.meta import Condition, Fact, condition
-from cluster.facts.pod import Container, Pod
+from cluster.facts.pod import Pod
 from cluster.facts.workload import Deployment, HorizontalPodAutoscaler, PodDisruptionBudget, ReplicaSet, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World

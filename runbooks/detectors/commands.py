@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from cluster.facts.pod import Container, Pod
+from cluster.facts.container import Container
+from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks import logs

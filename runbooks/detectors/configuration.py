@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from cluster.facts.config import ConfigMap
-from cluster.facts.pod import Container, Pod
+from cluster.facts.container import Container
+from cluster.facts.pod import Pod
 from cluster.facts.storage import PersistentVolumeClaim
 from cluster.facts.workload import Deployment
 from cluster.reference import ObjectRef

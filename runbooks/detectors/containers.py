@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from cluster.facts.container import Container, Terminated
 from cluster.facts.event import Event
-from cluster.facts.pod import Container, Pod, Terminated
+from cluster.facts.pod import Pod
 from cluster.facts.workload import Job
 from cluster.world import World
 from runbooks.detectors.pods import (

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from cluster.facts.pod import Container, Pod
+from cluster.facts.container import Container
+from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.detectors.probes import MODEL_SERVER

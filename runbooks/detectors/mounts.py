@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
+from cluster.facts.container import Container, ContainerStatus
 from cluster.facts.event import Event
-from cluster.facts.pod import Container, ContainerStatus, Pod
+from cluster.facts.pod import Pod
 from cluster.facts.storage import CSIDriver, PersistentVolume, PersistentVolumeClaim, VolumeAttachment
 from cluster.facts.workload import Deployment
 from cluster.reference import ContainerRef, ObjectRef

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from cluster.facts.container import Container, ContainerStatus, Terminated
 from cluster.facts.event import Event
-from cluster.facts.pod import Container, ContainerStatus, Pod, Terminated
+from cluster.facts.pod import Pod
 from cluster.facts.workload import Deployment, Job, ReplicaSet
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World

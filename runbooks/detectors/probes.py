@@ -14,10 +14,11 @@ from datetime import timedelta
 
 from msgspec import Struct
 
+from cluster.facts.container import Container, Probe
 from cluster.facts.event import Event
 from cluster.facts.meta import condition
 from cluster.facts.network import Service
-from cluster.facts.pod import Container, Pod, Probe
+from cluster.facts.pod import Pod
 from cluster.facts.workload import Deployment
 from cluster.reference import ObjectRef
 from cluster.world import World

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 
 from cluster.facts.config import ConfigMap
-from cluster.facts.pod import Container, Pod
+from cluster.facts.container import Container
+from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite

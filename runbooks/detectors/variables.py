@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from cluster.facts.config import ConfigMap
-from cluster.facts.pod import Container, Pod
+from cluster.facts.container import Container
+from cluster.facts.pod import Pod
 from cluster.facts.workload import ReplicaSet
 from cluster.reference import ObjectRef
 from cluster.world import World

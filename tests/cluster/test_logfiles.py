@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.facts.container import Container
 from cluster.facts.meta import Metadata
-from cluster.facts.pod import Container, Pod, PodSpec
+from cluster.facts.pod import Pod, PodSpec
 from cluster.logfiles import LogIndex, scan
 from cluster.reference import ContainerRef
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cluster.facts.pod import Container
+from cluster.facts.container import Container
 from cluster.reading import Reading, Sample, Series
 from cluster.reference import ObjectRef
 from cluster.telemetry import Telemetry
