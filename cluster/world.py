@@ -169,6 +169,14 @@ class World:
         """The pods that are neither ready nor finished: the few among the many at which most detectors look."""
         return self._unready_pods
 
+    def pods_not_ready(self) -> tuple[Pod, ...]:
+        """The pods that are not ready, finished ones included."""
+        return self._pods_not_ready
+
+    def workloads(self) -> tuple[tuple[ObjectRef, tuple[Pod, ...]], ...]:
+        """The top owner of every pod, each with all its pods."""
+        return self._workloads
+
     def pods_in(self, namespace: str | None) -> tuple[Pod, ...]:
         return self._pods_by_namespace.get(namespace, ())
 
@@ -226,15 +234,15 @@ class World:
             (ObjectRef(kind, fact.namespace, name) for kind, name in candidates if (kind, fact.namespace, name) in self._by_key), None
         )
 
-    def top_owner(self, ref: ObjectRef) -> ObjectRef:
+    def top_owner(self, of: ObjectRef | Fact) -> ObjectRef:
         """The workload that a person would edit: the last of the owner chain."""
-        key = ref.key
+        key = of.key
         if key in self._tops:
             top = self._tops[key]
         else:
-            found = self._top(ref, key)
+            found = self._top(_ref(of), key)
             top = self._tops[key] = None if found.key == key else found
-        return ref if top is None else top
+        return _ref(of) if top is None else top
 
     def _top(self, ref: ObjectRef, key: Key) -> ObjectRef:
         fact = self._by_key.get(key)
@@ -263,6 +271,12 @@ class World:
             made = self._made[make] = _Made(value, frozenset(read))
         self._read[-1].update(made.rests_on)
         return made.value  # type: ignore[no-any-return]
+
+    def dismiss(self) -> None:
+        """Let go of all that was derived `once`. Some of it refers to its world in turn, and what is held in a cycle is freed by the
+        garbage collector: at a moment of its choice, and nothing else runs in the process until it is done. Using the world afterwards is
+        no error: it derives anew."""
+        self._made.clear()
 
     def _grown(self, listing: str = "", **fields: Any) -> World:
         """This world with noted fields changed: the same facts, hence the same indexes, and whatever rests on no changed field."""
@@ -304,8 +318,26 @@ class World:
         return _grouped((pod.spec.node_name, pod) for pod in self.all(Pod) if pod.spec.node_name)
 
     @cached_property
+    def _pods_not_ready(self) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.all(Pod) if not pod.ready)
+
+    @cached_property
     def _unready_pods(self) -> tuple[Pod, ...]:
-        return tuple(pod for pod in self.all(Pod) if not pod.ready and not pod.finished)
+        return tuple(pod for pod in self._pods_not_ready if not pod.finished)
+
+    @cached_property
+    def _workloads(self) -> tuple[tuple[ObjectRef, tuple[Pod, ...]], ...]:
+        # Pods share their owner, so its way up is walked once.
+        siblings: dict[Key, list[Pod]] = defaultdict(list)
+        for pod in self.all(Pod):
+            owner = pod.controller
+            siblings[pod.key if owner is None else (owner.kind, pod.metadata.namespace, owner.name)].append(pod)
+        tops: dict[Key, tuple[ObjectRef, list[Pod]]] = {}
+        for pods in siblings.values():
+            top = self.top_owner(pods[0].ref)
+            tops.setdefault(top.key, (top, []))[1].extend(pods)
+            self._tops.update((pod.key, top) for pod in pods[1:])
+        return tuple((top, tuple(pods)) for top, pods in tops.values())
 
     @cached_property
     def _pods_by_namespace(self) -> dict[str | None, tuple[Pod, ...]]:
@@ -322,7 +354,19 @@ class World:
 
     @cached_property
     def _owned(self) -> dict[Key, tuple[Fact, ...]]:
-        return _grouped((owner, fact) for facts in self.facts.values() for fact in facts for owner in self._owners_of(fact))
+        owned: dict[Key, list[Fact]] = defaultdict(list)
+        for facts in self.facts.values():
+            for fact in facts:
+                references = fact.metadata.owner_references
+                if references is not None and len(references) == 1:
+                    # Nearly every object, hence without the detour.
+                    owner = (references[0].kind, fact.metadata.namespace, references[0].name)
+                    if owner in self._by_key:
+                        owned[owner].append(fact)
+                        continue
+                for owner in self._owners_of(fact) if references or isinstance(fact, Pod) else ():
+                    owned[owner].append(fact)
+        return {owner: tuple(found) for owner, found in owned.items()}
 
     def _owners_of(self, fact: Fact) -> Iterator[Key]:
         """The keys of all that own an object; where its controller was not read, of the workload above that too."""
@@ -340,6 +384,10 @@ class World:
         above = _deployment_of(inferred, fact) if inferred.key not in self._by_key else None
         if above is not None:
             yield above.key
+
+
+def _ref(of: ObjectRef | Fact) -> ObjectRef:
+    return of if isinstance(of, ObjectRef) else of.ref
 
 
 TEMPLATE_HASH = "pod-template-hash"
@@ -378,7 +426,9 @@ _INDEXES = (
     "_by_key",
     "_events_by_subject",
     "_pods_by_node",
+    "_pods_not_ready",
     "_unready_pods",
+    "_workloads",
     "_pods_by_namespace",
     "_pods_by_label",
     "_selectors_by_namespace",

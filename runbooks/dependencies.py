@@ -106,21 +106,16 @@ class Dependencies:
     def specimens(self) -> dict[tuple[str, str | None, str], tuple[ObjectRef, Pod]]:
         """One pod of each workload, the newest: its spec is what the workload runs now."""
         chosen: dict[tuple[str, str | None, str], tuple[ObjectRef, Pod]] = {}
-        owners: dict[tuple[str | None, str, str], tuple[ObjectRef, tuple[str, str | None, str]]] = {}
-        for pod in self.world.all(Pod):
-            if pod.status.phase == "Succeeded" or not pod.spec.containers:
-                continue
-            controller = pod.controller
-            group = (pod.namespace, controller.kind, controller.name) if controller else (pod.namespace, "Pod", pod.name)
-            owner = owners.get(group)
-            if owner is None:
-                workload = self.world.top_owner(pod.ref)
-                owner = owners[group] = (workload, workload.key)
-            workload, key = owner
-            known = chosen.get(key)
-            created = pod.metadata.creation_timestamp
-            if known is None or (created is not None and (known[1].created is None or created > known[1].created)):
-                chosen[key] = (workload, pod)
+        for workload, pods in self.world.workloads():
+            newest: Pod | None = None
+            for pod in pods:
+                if pod.status.phase == "Succeeded" or not pod.spec.containers:
+                    continue
+                created = pod.metadata.creation_timestamp
+                if newest is None or (created is not None and (newest.created is None or created > newest.created)):
+                    newest = pod
+            if newest is not None:
+                chosen[workload.key] = (workload, newest)
         return chosen
 
     @cached_property
@@ -213,7 +208,8 @@ def answers(world: World, service: Service, port: int) -> bool | None:
 
 def addresses(text: str, *, certain: bool) -> Iterator[Address]:
     """The addresses in a value: URLs, host:port, lists of those. Without `certain` a bare word is no address."""
-    if len(text) > VALUE_LIMIT or "\n" in text:
+    # A bare word is an address only where one is certain; most values are such words.
+    if len(text) > VALUE_LIMIT or "\n" in text or not (certain or ":" in text):
         return
     found = 0
     for part in _BETWEEN.split(text.strip().removeprefix("jdbc:")):

@@ -79,7 +79,7 @@ class Graph:
             for caller in self._callers.get((namespace, name), ()):
                 yield caller.key
         elif kind in ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount"):
-            yield from self._world.once(_users).get(key, ())
+            yield from self._world.once(_Users).of(kind, namespace, name)
         elif isinstance(fact, PersistentVolume) and fact.spec.claim_ref is not None:
             yield ("PersistentVolumeClaim", fact.spec.claim_ref.namespace, fact.spec.claim_ref.name)
         elif kind == "StorageClass":
@@ -103,13 +103,22 @@ class Graph:
         return routes
 
 
-def _users(world: World) -> dict[Key, list[Key]]:
-    """Pods by the ConfigMap, Secret, claim or ServiceAccount that they need. Apart from the graph, which rests on logs."""
-    users: dict[Key, list[Key]] = defaultdict(list)
-    for pod in world.all(Pod):
-        for kind, name in needs(pod):
-            users[(kind, pod.namespace, name)].append(pod.key)
-    return users
+class _Users:
+    """Pods by the ConfigMap, Secret, claim or ServiceAccount that they need, of one namespace after the other as they are asked for.
+    Apart from the graph, which rests on logs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: dict[str | None, dict[tuple[str, str], list[Key]]] = {}
+
+    def of(self, kind: str, namespace: str | None, name: str) -> list[Key]:
+        users = self._known.get(namespace)
+        if users is None:
+            users = self._known[namespace] = defaultdict(list)
+            for pod in self._world.pods_in(namespace):
+                for need in needs(pod):
+                    users[need].append(pod.key)
+        return users.get((kind, name), [])
 
 
 def needs(pod: Pod) -> Iterator[tuple[str, str]]:

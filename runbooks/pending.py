@@ -69,7 +69,7 @@ class Blame(Struct, frozen=True):
 def pending_groups(world: World) -> tuple[Group, ...]:
     """Every pod that is Pending without a node and not gated, by top owner and message."""
     groups: dict[tuple[object, str], list[tuple[Pod, tuple[Evidence, ...], datetime | None]]] = defaultdict(list)
-    for pod in world.all(Pod):
+    for pod in world.unready_pods():
         if pod.spec.node_name or pod.status.phase != "Pending" or pod.deleting or pod.spec.scheduling_gates:
             continue
         text, evidence, since = _words(world, pod)

@@ -159,16 +159,15 @@ def requests_of(spec: PodSpec) -> dict[str, float]:
     Source: `PodRequests` in k8s.io/component-helpers/resource/helpers.go.
     """
     if not spec.init_containers and not spec.overhead and len(spec.containers) == 1:
-        resources = spec.containers[0].resources
-        return dict(_requested(resources.requests, resources.limits))
+        return _requested(spec.containers[0].resources.requests, spec.containers[0].resources.limits)
     total: dict[str, float] = defaultdict(float)
     sidecars: dict[str, float] = defaultdict(float)
     peak: dict[str, float] = defaultdict(float)
     for container in spec.containers:
-        for resource, value in _requested(container.resources.requests, container.resources.limits):
+        for resource, value in _requested(container.resources.requests, container.resources.limits).items():
             total[resource] += value
     for container in spec.init_containers or ():
-        for resource, value in _requested(container.resources.requests, container.resources.limits):
+        for resource, value in _requested(container.resources.requests, container.resources.limits).items():
             if container.is_sidecar:
                 sidecars[resource] += value
                 peak[resource] = max(peak[resource], sidecars[resource])
@@ -178,14 +177,14 @@ def requests_of(spec: PodSpec) -> dict[str, float]:
         total[resource] += value
     for resource, value in peak.items():
         total[resource] = max(total[resource], value)
-    for resource, value in _requested(spec.overhead, None):
+    for resource, value in _requested(spec.overhead, None).items():
         total[resource] += value
     return dict(total)
 
 
-def _requested(requests: Mapping[str, str | int | float] | None, limits: Mapping[str, str | int | float] | None) -> list[tuple[str, float]]:
-    merged = {**(limits or {}), **(requests or {})}
-    return [(resource, value) for resource, quantity in merged.items() if (value := parse_quantity(quantity)) is not None]
+def _requested(requests: Mapping[str, str | int | float] | None, limits: Mapping[str, str | int | float] | None) -> dict[str, float]:
+    merged = {**limits, **requests} if limits and requests else limits or requests or {}
+    return {resource: value for resource, quantity in merged.items() if (value := parse_quantity(quantity)) is not None}
 
 
 def accelerators_of(spec: PodSpec) -> float:

@@ -168,13 +168,9 @@ class Traffic:
                 template: PodTemplate = fact.template
                 replicas = fact.spec.replicas if isinstance(fact, Deployment | StatefulSet | ReplicaSet) else None
                 grouped[fact.namespace].append(Workload(fact.ref, template.metadata.labels or {}, template.spec, replicas))
-        unseen: dict[ObjectRef, Pod] = {}
-        for pod in self._world.all(Pod):
-            top = self._world.top_owner(pod.ref)
+        for top, (pod, *_) in self._world.workloads():
             if self._world.find(top) is None or top.same(pod.ref):
-                unseen.setdefault(top, pod)
-        for top, pod in unseen.items():
-            grouped[pod.namespace].append(Workload(top, pod.labels, pod.spec, None))
+                grouped[pod.namespace].append(Workload(top, pod.labels, pod.spec, None))
         return grouped
 
     @cached_property

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from cluster.facts.dra import DeviceTaintRule, ResourceClaim, ResourceSlice
 from cluster.facts.node import Node
-from cluster.facts.pod import Pod, PodResourceClaim
+from cluster.facts.pod import PodResourceClaim
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.device_binding import BINDING_TIMEOUT, Binding, bindings, refused, words
@@ -251,9 +251,9 @@ def prepare_failed(world: World) -> Iterable[Finding]:
 
 def admin_access(world: World) -> Iterable[Finding]:
     """Claims with admin access in a namespace that is not labelled for it: the API server refuses to create them."""
-    for pod in world.all(Pod):
+    for pod in world.unready_pods():
         for event in world.events(pod.ref, "FailedResourceClaimCreation"):
-            if "admin access" in event.text and not pod.finished:
+            if "admin access" in event.text:
                 use = next((item for item in pod.spec.resource_claims or () if item.resource_claim_template_name), None)
                 subject = claim_of(world, pod, use)[1] if use else world.top_owner(pod.ref)
                 proof = cite(Source.EVENT, pod.ref, event.reason, event.text, event.last_seen)

@@ -110,15 +110,17 @@ def node_keeps_failing(world: World) -> Iterator[Finding]:
     nodes: dict[str, dict[ObjectRef, list[Pod]]] = defaultdict(lambda: defaultdict(list))
     elsewhere: dict[ObjectRef, set[str]] = defaultdict(set)
     well: dict[ObjectRef, set[str]] = defaultdict(set)
-    for pod in world.all(Pod):
-        if not pod.spec.node_name or not uses_device(pod):
-            continue
-        owner = world.top_owner(pod.ref)
-        if _died(world, pod) is not None:
+    for pod in world.pods_not_ready():
+        if pod.spec.node_name and uses_device(pod) and _died(world, pod) is not None:
+            owner = world.top_owner(pod.ref)
             nodes[pod.spec.node_name][owner].append(pod)
             elsewhere[owner].add(pod.spec.node_name)
-        elif pod.ready or pod.status.phase == "Succeeded":
-            well[owner].add(pod.spec.node_name)
+    if not nodes:
+        return
+    for owner, pods in world.workloads():
+        for pod in pods:
+            if pod.spec.node_name and (pod.ready or pod.status.phase == "Succeeded") and uses_device(pod) and _died(world, pod) is None:
+                well[owner].add(pod.spec.node_name)
     others = {node for places in well.values() for node in places}
     for name, owners in nodes.items():
         died = [pod for pods in owners.values() for pod in pods]

@@ -252,8 +252,9 @@ def blocked_by_active_run(world: World) -> Iterator[Finding]:
 
 def sidecar_blocks_completion(world: World) -> Iterator[Finding]:
     """A Job's pod whose work is done while another container keeps running, so that the Job never completes."""
-    for pod in world.all(Pod):
-        if pod.controller is None or pod.controller.kind != Job.kind or pod.finished or len(pod.spec.containers) < 2:
+    for pod in world.unready_pods():
+        # One container of it has ended, so it is not ready.
+        if pod.controller is None or pod.controller.kind != Job.kind or len(pod.spec.containers) < 2:
             continue
         statuses = pod.status.container_statuses or ()
         ended = [status for status in statuses if status.state.terminated is not None and status.state.terminated.exit_code == 0]

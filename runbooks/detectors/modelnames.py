@@ -16,11 +16,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from cluster.facts.container import Container, EnvVar
 from cluster.facts.event import CustomObject, items_of
 from cluster.facts.network import HTTPRoute, Service
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.dependencies import Dependencies
 from runbooks.detectors.pickers import ERRORS, pods_of_pool
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 from runbooks.levels import levels
@@ -127,24 +129,36 @@ def _targets(item: CustomObject) -> Iterator[tuple[str, str]]:
 
 def _by_programs(world: World) -> Iterator[Asked]:
     """Programs with one variable that names a model and one address of a model server: of several, nobody says which belong together."""
+    asking = {
+        (workload, pod.ref, container.name)
+        for workload, pod in world.once(Dependencies).specimens.values()
+        for container in pod.spec.all_containers
+        if _named(container)
+    }
     callers: dict[tuple[ObjectRef, ObjectRef, str], set[ObjectRef]] = {}
-    for service in world.all(Service):
+    for service in world.all(Service) if asking else ():
         pods = world.pods_selected(service.namespace, service.spec.selector or {})
         if not pods or not any(served_by(pod.spec) for pod in pods):
             continue
         for call in world.once(Traffic).callers_of(service.namespace, service.name):
-            callers.setdefault((call.workload, call.pod, call.container), set()).add(service.ref)
+            if (call.workload, call.pod, call.container) in asking:
+                callers.setdefault((call.workload, call.pod, call.container), set()).add(service.ref)
     for (workload, ref, name), services in callers.items():
         pod = world.get(Pod, ref.namespace, ref.name)
         container = pod.container(name) if pod is not None else None
         if pod is None or container is None or len(services) != 1 or server_of(pod.spec) is not None:
             continue
-        named = [item for item in container.env or () if item.value and "$(" not in item.value and _VARIABLE.search(item.name)]
+        named = _named(container)
         if len(named) == 1 and named[0].value and not _OTHER.search(named[0].name):
             proof = cite(Source.FIELD, pod.ref, f"spec.containers[{name}].env[{named[0].name}]", named[0].value)
             target = next(iter(services))
             # LiteLLM and what is built on it send what follows the provider (docs.litellm.ai/docs/providers).
             yield Asked(named[0].value, workload, proof, target, _pods(world, target), also=named[0].value.partition("/")[2])
+
+
+def _named(container: Container) -> list[EnvVar]:
+    """The variables that name a model."""
+    return [item for item in container.env or () if item.value and "$(" not in item.value and _VARIABLE.search(item.name)]
 
 
 def _by_errors(world: World) -> Iterator[Asked]:

@@ -116,9 +116,7 @@ def _claim_of(world: World, pod: Pod, volume: str) -> ObjectRef | None:
 
 def volume_trouble_in_log(world: World) -> Iterable[Finding]:
     """Containers that fail while their log says that their disk is full, read-only or not theirs to write."""
-    for pod in world.all(Pod):
-        if pod.ready and all(status.restart_count == 0 for status in pod.all_statuses):
-            continue
+    for pod in world.pods_not_ready():
         for status in pod.all_statuses:
             container = pod.container(status.name)
             if container is not None and _failing(status) and _writable_mounts(pod, container):

@@ -232,11 +232,11 @@ def evicted(world: World) -> Iterable[Finding]:
     """Pods that the kubelet evicted or refused, per workload; history where the workload has its pods again, unless they break a limit of
     their own again and again."""
     recurring: Counter[ObjectRef] = Counter()
-    for pod in world.all(Pod):
+    for pod in world.pods_not_ready():
         moment = _evicted_at(world, pod) if pod.status.reason == "Evicted" else None
         if moment is not None and _OWN_LIMIT.search(pod.status.message or "") and world.now - moment < RECURRING_WINDOW:
             recurring[world.top_owner(pod.ref)] += 1
-    for pod in world.all(Pod):
+    for pod in world.pods_not_ready():
         if pod.status.reason != "Evicted":
             continue
         owner = world.top_owner(pod.ref)
@@ -281,7 +281,7 @@ _REJECTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 def rejected(world: World) -> Iterable[Finding]:
     """Pods that a kubelet refused to run. They stay Failed; their controller makes new ones that may fail alike."""
-    for pod in world.all(Pod):
+    for pod in world.pods_not_ready():
         reason = pod.status.reason or ""
         if pod.status.phase != "Failed" or not reason:
             continue

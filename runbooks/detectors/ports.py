@@ -185,7 +185,7 @@ def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """One pod per workload, a ready one where there is one: their templates are alike."""
     chosen: dict[ObjectRef, Pod] = {}
     for pod in pods:
-        owner = world.top_owner(pod.ref)
+        owner = world.top_owner(pod)
         known = chosen.get(owner)
         if known is None or (not known.ready and pod.ready):
             chosen[owner] = pod

@@ -99,6 +99,8 @@ def deadline_exceeded(world: World) -> Iterator[Finding]:
 def paused(world: World) -> Iterator[Finding]:
     """A paused Deployment whose latest template was never rolled out."""
     for deployment in world.all(Deployment):
+        if not deployment.spec.paused or deployment.spec.replicas <= 0:
+            continue
         newest = max(
             (item for item in world.owned_by(deployment.ref) if isinstance(item, ReplicaSet)),
             key=lambda item: item.revision or 0,
@@ -107,7 +109,7 @@ def paused(world: World) -> Iterator[Finding]:
         behind = deployment.status.updated_replicas < deployment.spec.replicas or (
             newest is not None and newest.template.spec != deployment.template.spec
         )
-        if deployment.spec.paused and behind and deployment.spec.replicas > 0:
+        if behind:
             yield Finding(
                 "rollout.paused",
                 deployment.ref,

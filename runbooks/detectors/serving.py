@@ -214,12 +214,11 @@ def gang_partial(world: World) -> Iterator[Finding]:
     partial = {world.top_owner(pod.ref) for pod in world.unready_pods() if _unschedulable(pod)}
     if not partial:
         return
-    groups: dict[ObjectRef, list[Pod]] = defaultdict(list)
-    for pod in world.all(Pod):
-        if not pod.finished and not pod.deleting:
-            owner = world.top_owner(pod.ref)
-            if owner in partial and (owner.kind in TRAINING_KINDS or _trains(pod)):
-                groups[owner].append(pod)
+    groups: dict[ObjectRef, list[Pod]] = {}
+    for owner, members in world.workloads():
+        if owner in partial:
+            living = (pod for pod in members if not pod.finished and not pod.deleting)
+            groups[owner] = [pod for pod in living if owner.kind in TRAINING_KINDS or _trains(pod)]
     for owner, pods in groups.items():
         waiting = [pod for pod in pods if _unschedulable(pod)]
         holding = [pod for pod in pods if pod.status.phase == "Running"]

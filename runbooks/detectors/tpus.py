@@ -75,7 +75,7 @@ def part_of_a_host(world: World) -> Iterator[Finding]:
     waiting = [(group.sample, group.owner, group.affected, group.evidence) for group in world.once(pending_groups)]
     refused = [
         (pod, world.top_owner(pod.ref), (pod.ref,), (cite(Source.FIELD, pod.ref, "status.reason", _REFUSED),))
-        for pod in world.all(Pod)
+        for pod in world.pods_not_ready()
         if pod.status.phase == "Failed" and pod.status.reason == _REFUSED
     ]
     for pod, owner, affected, said in (*waiting, *refused):

@@ -25,7 +25,7 @@ def scheduler_silent(world: World) -> Iterable[Finding]:
     silent: dict[str, list[Pod]] = {}
     if "Event" not in world.read_kinds and not world.all(Event):
         return
-    for pod in world.all(Pod):
+    for pod in world.unready_pods():
         waiting = pod.status.phase == "Pending" and not pod.spec.node_name and not pod.deleting and not pod.spec.scheduling_gates
         if waiting and not pod.status.conditions and pod.created and world.now - pod.created > SILENCE and not world.events(pod.ref):
             silent.setdefault(pod.spec.scheduler_name or DEFAULT_SCHEDULER, []).append(pod)
@@ -63,7 +63,7 @@ def _default_scheduler(world: World, fallback: ObjectRef) -> tuple[ObjectRef, Ce
 def gated(world: World) -> Iterable[Finding]:
     """Pods held by a scheduling gate. Kueue's own gates are its queue's business: see the queue detectors."""
     held: dict[tuple[ObjectRef, tuple[str, ...]], list[Pod]] = {}
-    for pod in world.all(Pod):
+    for pod in world.unready_pods():
         gates = tuple(item.name for item in pod.spec.scheduling_gates or ())
         if gates and not pod.deleting and not all(name.startswith("kueue.x-k8s.io/") for name in gates):
             held.setdefault((world.top_owner(pod.ref), gates), []).append(pod)
@@ -80,11 +80,10 @@ def gated(world: World) -> Iterable[Finding]:
 
 def node_name_missing(world: World) -> Iterable[Finding]:
     """Pods pinned by spec.nodeName to a node that does not exist: no scheduler is asked, no kubelet ever answers."""
-    for pod in world.all(Pod):
+    for pod in world.unready_pods():
         name = pod.spec.node_name
         if (
             not name
-            or pod.finished
             or pod.deleting
             or pod.status.start_time
             or pod.all_statuses
