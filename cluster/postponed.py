@@ -5,21 +5,24 @@ brings its models, watches, informers and a second transport. Within `postponed`
 imports the rest) does not run at its import but when a name of it is first asked for. It is the real package then, and its modules can
 be imported one by one before: nothing is replaced, and a package that was imported already, or that is not there, is left alone. The
 standard library's `importlib.util.LazyLoader` cannot do it, because it runs the body of a package when one of its modules is imported.
+
+A body runs under the import system's own lock of its package. A lock of ours could end in a deadlock: one thread in the body would wait
+for the import of a module, another one in that import for a name of the package. The import system sees such a circle among its own
+locks, and lets one of the two go on with what is there, as in any import in a circle.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import _bootstrap
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 _BODY = "_postponed_body"
-_running = threading.RLock()
 
 
 @contextmanager
@@ -66,16 +69,25 @@ class _Postponed(ModuleType):
     """A package whose body has not run, or is running: other threads wait for its end."""
 
     def __getattr__(self, name: str) -> Any:
-        with _running:
-            if type(self) is _Postponed:
-                body = self.__dict__.pop(_BODY, None)
-                if body is None:
-                    # What the body asks for before it defines it is not there, as in any import.
-                    raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-                try:
-                    body(self)
-                except BaseException:
-                    self.__dict__[_BODY] = body
-                    raise
-                ModuleType.__setattr__(self, "__class__", ModuleType)
+        try:
+            with _bootstrap._ModuleLockManager(self.__name__):  # type: ignore[attr-defined]
+                ready = type(self) is ModuleType or self._run()
+        except _bootstrap._DeadlockError:  # type: ignore[attr-defined]
+            ready = False
+        if not ready:
+            # What the body asks for before it defines it is not there, as in any import.
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(self, name)
+
+    def _run(self) -> bool:
+        """Run the body; False where it runs already, which is what asks."""
+        body = self.__dict__.pop(_BODY, None)
+        if body is None:
+            return False
+        try:
+            body(self)
+        except BaseException:
+            self.__dict__[_BODY] = body
+            raise
+        ModuleType.__setattr__(self, "__class__", ModuleType)
+        return True

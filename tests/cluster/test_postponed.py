@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.postponed import postponed
+from tests.patience import WAIT_SECONDS
 
 BODY = """
 from later_package.part import PART
@@ -30,7 +31,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "later_record.py").write_text("ran = 0", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
-    for name in ("later_package", "later_package.part", "later_record"):
+    for name in ("later_package", "later_package.part", "later_package.other", "later_record"):
         sys.modules.pop(name, None)
 
 
@@ -80,6 +81,26 @@ def test_threads_that_ask_at_once_run_the_body_once() -> None:
     for thread in threads:
         thread.join()
     assert (seen, runs()) == ([2] * 8, 1)
+
+
+def test_a_body_and_an_import_that_wait_for_each_other_both_end(package: Path) -> None:
+    """One thread is in the body and imports a module, which another thread is importing; that one asks for a name of the package."""
+    meet = "import sys\nsys.modules['later_record'].meet.wait(sys.modules['later_record'].seconds)\n"
+    (package / "__init__.py").write_text(f"{meet}import later_package.part\nVALUE = 2", encoding="utf-8")
+    (package / "part.py").write_text(f"{meet}from later_package import other\nPART = 1", encoding="utf-8")
+    (package / "other.py").write_text("", encoding="utf-8")
+    importlib.import_module("later_record").__dict__.update(meet=threading.Barrier(2), seconds=WAIT_SECONDS)
+    with postponed("later_package"):
+        whole = importlib.import_module("later_package")
+    seen: list[int] = []
+    asking = threading.Thread(target=lambda: seen.append(whole.VALUE), daemon=True)
+    importing = threading.Thread(target=lambda: seen.append(importlib.import_module("later_package.part").PART), daemon=True)
+    for thread in (asking, importing):
+        thread.start()
+    for thread in (asking, importing):
+        thread.join(WAIT_SECONDS)
+    assert sorted(seen) == [1, 2]
+    assert type(whole) is type(sys)
 
 
 def test_a_body_that_fails_is_tried_again(package: Path) -> None:
