@@ -75,7 +75,9 @@ class Rehearsal:
                 missing.append(f"{query.resource.plural} were not recorded")
         # Hand-made recordings leave uids out; a name is then the best identity there is.
         uid = str(metadata.get("uid") or f"recorded-{target.name}")
-        seen = target.model_copy(update={"uid": uid, "generation": metadata.get("generation")})
+        version = str(found.get("apiVersion", "")).rpartition("/")[2]
+        served = {"version": version} if version in target.resource.versions else {}
+        seen = target.model_copy(update={"uid": uid, "generation": metadata.get("generation"), **served})
         return Observed(await self.cluster_uid(), seen, found, tuple(related), tuple(missing), self._recording.now())
 
     async def review_access(self, rules: tuple[AccessRule, ...], target: Target, subject: Subject | None) -> tuple[AccessVerdict, ...]:
@@ -102,7 +104,8 @@ class Rehearsal:
         *before, plural, name = request.object_path.split("/")
         for resource in TARGET_RESOURCES.values():
             namespace = before[-1] if resource.namespaced else None
-            if resource.plural == plural and resource.path(namespace, name) == request.object_path:
+            paths = {resource.at(version).path(namespace, name) for version in resource.versions}
+            if resource.plural == plural and request.object_path in paths:
                 found = await self._find(resource.kind, namespace, name)
                 if found is not None:
                     return found

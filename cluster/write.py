@@ -65,7 +65,7 @@ class KubeWriter:
 
     async def observe(self, action: Action, target: Target) -> Observed:
         uid = await self.cluster_uid()
-        found = await self._target(target)
+        target, found = await self._target(target)
         related: list[dict[str, Any]] = []
         missing: list[str] = []
         for query in needs(action, found):
@@ -125,7 +125,7 @@ class KubeWriter:
         detail = response.detail if response.status == 0 else _said(response)
         if not response.sent:
             return Receipt("refused", f"nothing was sent: {detail}")
-        return Receipt(_outcome(response.status), detail, response.status or None, audit_id=response.audit_id)
+        return Receipt(_outcome(response), detail, response.status or None, audit_id=response.audit_id)
 
     async def check(self, check: Check) -> CheckResult:
         objects: list[dict[str, Any]] = []
@@ -161,13 +161,20 @@ class KubeWriter:
             raise Unreachable(f"{self.cluster} did not say which cluster it is.", next_step="Check what answers at its address.")
         return uid
 
-    async def _target(self, target: Target) -> dict[str, Any]:
-        response = await self._connection.get(target.path)
-        if response.status == 404 and decode_status(response.body).reason != "NotFound":
-            # A path that nothing serves is answered in plain text, an object that is not there with a Status.
-            version = _api_version(target.group, target.version)
+    async def _target(self, target: Target) -> tuple[Target, dict[str, Any]]:
+        """The target in the version that is served, and the object. What was observed before is looked for nowhere else."""
+        versions = target.resource.versions if target.uid is None else (target.version,)
+        for version in versions:
+            served = target.model_copy(update={"version": version})
+            response = await self._connection.get(served.path)
+            if not _unserved(response):
+                break
+        else:
+            known = f"{target.kind} as {target.group}/{' or '.join(versions)}, in which alone it is changed here"
+            if target.uid is not None:
+                raise Unreachable(f"{self.cluster} no longer serves {known}: nothing is known about it.", next_step="Propose it again.")
             raise TargetNotFound(
-                f"{self.cluster} does not serve {target.kind} as {version}, the only version in which it is changed here.",
+                f"{self.cluster} does not serve {known}.",
                 next_step="Install or update the operator that brings this kind, or change it by that operator's own means.",
             )
         if response.status == 404:
@@ -176,7 +183,7 @@ class KubeWriter:
         uid = found.get("metadata", {}).get("uid")
         if target.uid is not None and uid != target.uid:
             raise TargetNotFound(f"{target} in {self.cluster} is another object by now (uid {uid}).", next_step="Diagnose again.")
-        return {"apiVersion": _api_version(target.group, target.version), "kind": target.kind, **found}
+        return served, {"apiVersion": _api_version(served.group, served.version), "kind": served.kind, **found}
 
     async def _query(self, query: Query) -> tuple[list[dict[str, Any]], str | None]:
         """The objects of a query, and a sentence when they could not be read or not all of them."""
@@ -188,7 +195,8 @@ class KubeWriter:
             response = await self._connection.get(path)
             if response.ok:
                 return [typed | tidy(_decoded(response))], None
-            return [], None if response.status == 404 else f"{resource.kind} {query.name} could not be read: {_why(response)}"
+            gone = response.status == 404 and not _unserved(response)
+            return [], None if gone else f"{resource.kind} {query.name} could not be read: {_why(response)}"
         objects: list[dict[str, Any]] = []
         selectors = {"labelSelector": query.label_selector, "fieldSelector": query.field_selector}
         parameters = {"limit": str(READ_PAGE), **{key: value for key, value in selectors.items() if value}}
@@ -240,13 +248,18 @@ class KubeWriter:
         raise Unreachable(f"{self.cluster} did not answer for {what}: {_why(response)}.", next_step="Try again when it answers.")
 
 
-def _outcome(status: int) -> Outcome:
-    """What a status says about whether the write happened. 5xx and silence prove neither."""
-    if status == 409:
+def _outcome(response: Response) -> Outcome:
+    """What an answer says about whether the write happened. 5xx and silence prove neither."""
+    if response.status == 409:
         return "conflict"
-    if status == 404:
+    if response.status == 404 and not _unserved(response):
         return "gone"
-    return "refused" if 400 <= status < 500 else "unknown"
+    return "refused" if 400 <= response.status < 500 else "unknown"
+
+
+def _unserved(response: Response) -> bool:
+    """Whether nothing serves the path: then the answer is plain text, where a missing object is told by a Status."""
+    return response.status == 404 and decode_status(response.body).reason != "NotFound"
 
 
 def _decoded(response: Response) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def check_target(action: Action, on: Target) -> None:
         )
     resource = on.resource
     if (on.group, on.version) != (resource.group, resource.version):
-        raise InvalidAction(f"{on.kind} is written as {resource.group or 'core'}/{resource.version} only.")
+        raise InvalidAction(f"{on.kind} is written as {resource.group or 'core'}/{' or '.join(resource.versions)} only.")
     if resource.namespaced != (on.namespace is not None):
         raise InvalidAction(f"A {on.kind} {'needs a' if resource.namespaced else 'has no'} namespace.")
 

@@ -10,6 +10,7 @@ import re
 from typing import Annotated, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from guardrails.errors import InvalidAction
@@ -41,13 +42,24 @@ Uid = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._
 
 
 class Resource(Struct, frozen=True):
-    """Where a kind lives in the API: what a path and an RBAC rule are made of."""
+    """Where a kind lives in the API: what a path and an RBAC rule are made of. `earlier` are versions, newest first, in which all that an
+    action touches stands in the same place, for servers that have no better one."""
 
     group: str
     version: str
     kind: str
     plural: str
     namespaced: bool
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every version in which it may be written, newest first."""
+        return (self.version, *self.earlier)
+
+    def at(self, version: str) -> Resource:
+        """The resource as a server has it that serves it in that version; itself where it is not written so."""
+        return replace(self, version=version, earlier=()) if version in self.earlier else self
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
         """The API path of one object, or of the collection."""
@@ -71,7 +83,8 @@ NAMESPACE = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
 VOLUME_CLAIM = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", namespaced=True)
 STORAGE_CLASS = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
-RESOURCE_CLAIM = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", namespaced=True)
+# v1 since 1.34; metadata and status.reservedFor are the same in all of them (k8s.io/api/resource).
+RESOURCE_CLAIM = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", namespaced=True, earlier=("v1beta2", "v1beta1"))
 # Read in the operators' definitions in November 2026. Kueue serves v1beta2 since 0.15, and nothing older since 0.20
 # (kubernetes-sigs/kueue#8018, #14558). JobSet has v1alpha2 alone until its v1 comes (kubernetes-sigs/jobset#1232). Trainer 2 has v1alpha1,
 # the training-operator before it v1, whose own MPIJob (kubeflow.org/v1) is another than the mpi-operator's and is not changed here.
@@ -98,7 +111,8 @@ TargetKind = Literal[
 
 
 class Target(BaseModel):
-    """The one object that an action changes. `uid` and `generation` are None until the object was observed."""
+    """The one object that an action changes. `uid` and `generation` are None until the object was observed, and `version` is the newest;
+    from then on it is the one that the server has, and every request and digest holds it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -112,7 +126,7 @@ class Target(BaseModel):
 
     @property
     def resource(self) -> Resource:
-        return TARGET_RESOURCES[self.kind]
+        return TARGET_RESOURCES[self.kind].at(self.version)
 
     @property
     def path(self) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from cluster.recorded import RecordedReader
 from cluster.rehearsal import Rehearsal
-from guardrails.action import Cordon, RolloutUndo, Scale, access, target
+from guardrails.action import Cordon, DeleteClaim, RolloutUndo, Scale, access, target
 from guardrails.errors import InvalidGrant, TargetNotFound
 from guardrails.grant import Grant
 from guardrails.port import ClusterPort, FieldChange
@@ -73,6 +73,17 @@ async def test_observing_a_recording(tmp_path: Path) -> None:
         await port.observe(RolloutUndo(), target("Deployment", "ml", "gone"))
     with pytest.raises(TargetNotFound):
         await port.observe(RolloutUndo(), WEB.model_copy(update={"uid": "older"}))
+
+
+@pytest.mark.anyio
+async def test_a_recorded_object_is_rehearsed_in_its_version(tmp_path: Path) -> None:
+    claim = {"kind": "ResourceClaim", "apiVersion": "resource.k8s.io/v1beta1", "metadata": {"name": "c", "namespace": "ml", "uid": "u"}}
+    (tmp_path / "objects.yaml").write_text(yaml.safe_dump({"kind": "List", "items": [claim]}))
+    port = Rehearsal(RecordedReader.open(tmp_path, NOW), lambda: NOW)
+    seen = await port.observe(DeleteClaim(), target("ResourceClaim", "ml", "c"))
+    request = ApiRequest(method="DELETE", path=seen.target.path, content_type=JSON, body={})
+    assert request.path == "/apis/resource.k8s.io/v1beta1/namespaces/ml/resourceclaims/c"
+    assert (await port.dry_run(seen.bind(request, "r"))).changes
 
 
 @pytest.mark.anyio

@@ -12,12 +12,13 @@ import pytest
 from cluster.credentials import Impersonation
 from cluster.errors import ClusterError
 from cluster.write import KubeWriter
-from guardrails.action import DeletePod, Drain, RolloutRestart, Scale, access, target
+from guardrails.action import DeleteClaim, DeletePod, Drain, RolloutRestart, Scale, access, check_target, target
+from guardrails.change import plan_change
 from guardrails.errors import Forbidden, InvalidGrant, TargetNotFound, Unreachable
 from guardrails.grant import Grant
 from guardrails.port import ClusterPort, Subject
 from guardrails.request import JSON, MERGE_PATCH, ApiRequest, BoundRequest
-from guardrails.verification import ReplicasReady
+from guardrails.verification import ObjectGone, ReplicasReady
 from tests.cluster.fake_api import NOW, FakeApi, Reply, Seen, connection, document, listing, running, status
 
 WEB = target("Deployment", "ml", "web")
@@ -121,6 +122,51 @@ async def test_a_kind_that_is_not_served_is_told_from_an_object_that_is_not_ther
         await writer.observe(Scale(replicas=2), WEB)
     with pytest.raises(TargetNotFound, match="does not exist"):
         await writer.observe(Scale(replicas=2), WEB)
+
+
+CLAIM = target("ResourceClaim", "ml", "web-gpu")
+UNSERVED = Reply(404, b"404 page not found\n")
+
+
+def claim_at(version: str) -> str:
+    return f"/apis/resource.k8s.io/{version}/namespaces/ml/resourceclaims/web-gpu"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", ["v1", "v1beta2", "v1beta1"])
+async def test_a_claim_is_deleted_in_the_version_that_is_served(api: FakeApi, writer: KubeWriter, version: str) -> None:
+    for other in CLAIM.resource.versions:
+        api.reply(claim_at(other), UNSERVED)
+    annotations = {"resource.kubernetes.io/pod-claim-name": "gpu"}
+    owner = {"kind": "Pod", "name": "web-1", "uid": "p1", "controller": True, "apiVersion": "v1"}
+    metadata = {"name": "web-gpu", "namespace": "ml", "uid": "u1", "resourceVersion": "7"}
+    api.reply(claim_at(version), document({"metadata": {**metadata, "annotations": annotations, "ownerReferences": [owner]}}))
+    api.reply(POD.path, status(404, "NotFound", "gone"))
+    action = DeleteClaim()
+    seen = await writer.observe(action, CLAIM)
+    assert (seen.target.version, seen.object["apiVersion"]) == (version, f"resource.k8s.io/{version}")
+    check_target(action, seen.target)
+    assert access(action, seen.target) == access(action, CLAIM)
+    planned = plan_change(action, seen, now=NOW)
+    (request,) = planned.requests
+    assert request.path == claim_at(version)
+    api.reply(claim_at(version), document({"kind": "Status", "status": "Success"}))
+    receipt = await writer.apply(grant(request), seen.bind(request, grant(request).receipt))
+    assert (receipt.outcome, [(item.method, item.path) for item in written(api)]) == ("applied", [("DELETE", claim_at(version))])
+    api.reply(claim_at(version), status(404, "NotFound", "gone"))
+    (check,) = planned.checks
+    assert (await writer.check(check)).status == "succeeded"
+
+
+@pytest.mark.anyio
+async def test_an_object_whose_version_is_no_longer_served_is_not_gone(api: FakeApi, writer: KubeWriter) -> None:
+    known = CLAIM.model_copy(update={"version": "v1beta1", "uid": "u1"})
+    request = ApiRequest(method="DELETE", path=known.path, content_type=JSON, body={"kind": "DeleteOptions", "apiVersion": "v1"})
+    api.reply(known.path, UNSERVED)
+    with pytest.raises(Unreachable, match="no longer serves ResourceClaim"):
+        await writer.observe(DeleteClaim(), known)
+    assert (await writer.apply(grant(request), bound(request))).outcome == "refused"
+    assert (await writer.check(ObjectGone(target=known, timeout_seconds=60))).status == "inconclusive"
 
 
 @pytest.mark.anyio

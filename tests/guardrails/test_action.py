@@ -9,6 +9,8 @@ import pytest
 from guardrails.action import (
     BY_NAME,
     TARGET_RESOURCES,
+    Action,
+    DeleteClaim,
     DeletePod,
     RolloutUndo,
     Scale,
@@ -160,10 +162,18 @@ def _whole(on: Target) -> str:
     return f"{on.resource.plural}.{on.group}" if on.group else on.resource.plural
 
 
-def test_a_target_of_another_group_is_refused() -> None:
-    forged = target("Pod", "shop", "x").model_copy(update={"group": "evil.example"})
-    with pytest.raises(InvalidAction):
-        check_target(DeletePod(), forged)
+@pytest.mark.parametrize(
+    ("action", "kind", "forgery"),
+    [
+        (DeletePod(), "Pod", {"group": "evil.example"}),
+        (DeletePod(), "Pod", {"version": "v1beta1"}),
+        (DeleteClaim(), "ResourceClaim", {"version": "v1alpha3"}),
+    ],
+)
+def test_a_target_of_another_group_or_version_is_refused(action: Action, kind: str, forgery: dict[str, str]) -> None:
+    forged = target(kind, "shop", "x").model_copy(update=forgery)
+    with pytest.raises(InvalidAction, match="is written as"):
+        check_target(action, forged)
 
 
 def test_paths() -> None:
