@@ -1,7 +1,7 @@
 """Scenarios: a folder of manifests to apply, container logs, and what a good diagnosis of the result says.
 
     scenarios/NAME/manifests.yaml   applied first
-                   refused.yaml     never made: the scene goes on once a dry run of each is denied; optional
+                   refused.yaml     never made: the scene goes on once a dry run of each is refused; optional
                    change.yaml      applied when the checks `before` hold (a second revision, a fault); optional
                    delete.yaml      what is deleted after that (apiVersion, kind, metadata); optional
                    repair.yaml      what puts it right; optional
@@ -38,6 +38,8 @@ PATIENT_SECONDS = 300.0
 AGO = re.compile(r"@ago (\d+)([smhd])@")
 # Quoted, because YAML reserves the first character; the value it stands for is a number or a plain word.
 LOOPBACK = re.compile(r"['\"]?@loopback (\w+)@['\"]?")
+# What an API server says for a policy, and for a webhook that it cannot call.
+REFUSALS = ("denied", "failed calling webhook")
 UNITS: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # A node's status is its kubelet's; a Workflow has no status subresource, so that applying it sets all of it.
 WITHOUT_STATUS = ("Node", "Workflow")
@@ -324,16 +326,17 @@ def wait_until(client: ApiClient, checks: tuple[Check, ...]) -> None:
 
 
 def wait_refused(client: ApiClient, manifests: list[Object]) -> None:
-    """Wait until a dry run of each is denied: an API server enforces a policy some moments after it has stored and checked it.
+    """Wait until a dry run of each is refused: an API server enforces a policy or a webhook some moments after it has stored it.
     Raises WaitTimeoutError."""
     for one in manifests:
-        what = f"a dry run of {one['kind']} {one['metadata']['name']} to be denied"
-        wait_for(what, functools.partial(_denied, client, one), PATIENT_SECONDS)
+        what = f"a dry run of {one['kind']} {one['metadata']['name']} to be refused"
+        wait_for(what, functools.partial(_refused, client, one), PATIENT_SECONDS)
 
 
-def _denied(client: ApiClient, one: Object) -> bool:
+def _refused(client: ApiClient, one: Object) -> bool:
     path = client.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
-    return "denied" in client.request("POST", path, query={"dryRun": "All"}, body=one).text
+    said = client.request("POST", path, query={"dryRun": "All"}, body=one).text
+    return any(word in said for word in REFUSALS)
 
 
 def values(node: Any, path: tuple[Any, ...]) -> Iterator[Any]:
