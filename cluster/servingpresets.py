@@ -31,6 +31,9 @@ def _without_prefill(name: str) -> Form:
     return Form(f"{part} / {whole}", "picker_decode_only_ratio")
 
 
+# What a server said before stays beside what it says now; the value is the moment, so the highest is the present.
+_ADAPTERS = "vllm:lora_requests_info{$narrow}"
+
 SERVING: tuple[Preset, ...] = (
     Preset(
         "inference-running",
@@ -139,6 +142,12 @@ SERVING: tuple[Preset, ...] = (
         "inference-asleep",
         "whether a model server sleeps",
         (Form(f'1 - vllm:engine_sleep_state{{sleep_state="awake",{NARROW}}}', "vllm:engine_asleep"),),
+    ),
+    Preset(
+        "inference-adapters",
+        "adapters (LoRA) that model servers work with, and that wait",
+        (Form(f"{_ADAPTERS} == on ({POD}) group_left () max by ({POD}) ({_ADAPTERS})"),),
+        minutes=15,
     ),
     Preset(
         "request-failures",

@@ -20,6 +20,7 @@ from cluster.facts.workload import Deployment, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Key, World
 from guardrails.accelerator import vendor_of, vendors_by_resource
+from runbooks.adapters import AdapterLoad, adapter_loads
 from runbooks.detectors.probes import MODEL_SERVER
 from runbooks.levels import by_pod
 from runbooks.scheduling import requests_of
@@ -44,7 +45,8 @@ _FIRST_TOKEN = re.compile(r"time_to_first_token_seconds_p95$")
 class ModelServer(Struct, frozen=True):
     """One served model as a person knows it. `accelerators` is what one replica asks for, by resource; `models` the products of the
     devices' nodes. `waiting` counts requests over all replicas, `cache` is the fullest replica's share of KV cache (0 to 1),
-    `first_token_seconds` the slowest replica's 95th percentile; each None where no metric tells."""
+    `first_token_seconds` the slowest replica's 95th percentile, `adapters` those of the replica at which most wait; each None where no
+    metric tells."""
 
     workload: ObjectRef
     engine: str
@@ -55,6 +57,7 @@ class ModelServer(Struct, frozen=True):
     waiting: float | None = None
     cache: float | None = None
     first_token_seconds: float | None = None
+    adapters: AdapterLoad | None = None
 
     @property
     def whole(self) -> bool:
@@ -110,6 +113,7 @@ def _server(world: World, workload: ObjectRef, pods: list[Pod], load: tuple[dict
     containers = [container for spec in specs if (container := server_of(spec)) is not None]
     asked = requests_of(specs[0]) if specs else {}
     nodes = (world.get(Node, None, pod.spec.node_name) for pod in pods if pod.spec.node_name)
+    adapters = world.once(adapter_loads)
     waiting, cache, first_token = ([values[pod.ref.key] for pod in pods if pod.ref.key in values] for values in load)
     return ModelServer(
         workload,
@@ -121,6 +125,11 @@ def _server(world: World, workload: ObjectRef, pods: list[Pod], load: tuple[dict
         sum(waiting) if waiting else None,
         max(cache, default=None),
         max(first_token, default=None),
+        max(
+            (adapters[pod.ref] for pod in pods if pod.ref in adapters),
+            key=lambda load: (len(load.waiting), len(load.running), load.pod.name),
+            default=None,
+        ),
     )
 
 

@@ -19,7 +19,10 @@ CUSTOM = tuple(kind.name for kind in kinds_of("inference"))
 PLAIN = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "Node", "RayService", "RayCluster")
 # What people call a model, the outermost first.
 NAMED = ("InferenceService", "LLMInferenceService", "RayService", "InferencePool", "LeaderWorkerSet", "Deployment", "StatefulSet", "Pod")
-COLUMNS = ("namespace", "name", "kind", "engine", "ready", "per replica", "on", "waiting", "KV cache", "first token p95", "evidence")
+COLUMNS = (
+    *("namespace", "name", "kind", "engine", "ready", "per replica", "on"),
+    *("waiting", "KV cache", "first token p95", "adapters", "evidence"),
+)
 
 
 class InferenceDiagnoseArguments(Arguments):
@@ -61,6 +64,7 @@ def cells(item: ModelServer) -> tuple[Cell, ...]:
         f"{item.waiting:g}" if item.waiting is not None else "",
         f"{item.cache:.0%}" if item.cache is not None else "",
         f"{item.first_token_seconds:.3g} s" if item.first_token_seconds is not None else "",
+        item.adapters.text if item.adapters is not None else "",
     )
     evidence = cite(Source.FIELD, item.workload, "pods", f"ready {ready}; {item.engine}; {'; '.join(load)}")
     place = (item.workload.namespace, item.workload.name, item.workload.kind)

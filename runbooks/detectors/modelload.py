@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
 from cluster.world import World
+from runbooks.adapters import AdapterLoad, adapter_loads
 from runbooks.detectors import deviceerrors, throttling
 from runbooks.detectors.devices import device_unhealthy
 from runbooks.detectors.serving import role_of_pod
 from runbooks.finding import Certainty, Detector, Finding
 from runbooks.levels import Levels, by_workload, since
+from runbooks.measurement import SHORTEST
 
 _RUNNING = re.compile(r"num_requests_running$|num_running_reqs$|batch_current_size$")
 _WAITING = re.compile(r"num_requests_waiting$|num_queue_reqs$|tgi_queue_size$|nv_inference_pending_request_count$")
@@ -41,10 +43,11 @@ STARVED = 0.1
 
 
 def serving_load(world: World) -> Iterator[Finding]:
-    """Model servers whose replicas are all full, of which one is slow, whose cache overflows, or of which some get all requests."""
+    """Model servers whose replicas are all full, of which one is slow, whose cache overflows, which are asked for more adapters than a
+    batch holds, or of which some get all requests."""
     if not world.telemetry.series:
         return
-    overflowing = dict(_overflowing_caches(world))
+    overflowing = dict((*_full_of_adapters(world), *_overflowing_caches(world)))
     yield from overflowing.values()
     waiting, running = by_workload(world, _WAITING), by_workload(world, _RUNNING)
     slow = dict(_slow_replicas(world))
@@ -76,6 +79,29 @@ def serving_load(world: World) -> Iterator[Finding]:
                 tuple(level.evidence for level in levels.values())[:6],
                 f"{workload} is saturated: {total:.0f} requests wait at its {len(levels)} replica(s), {QUEUE_LONG:.0f} or more at each.",
                 affects=tuple(levels),
+            )
+
+
+def _full_of_adapters(world: World) -> Iterator[tuple[ObjectRef, Finding]]:
+    """Workloads at which requests wait for their adapter, because a batch holds as many different ones as it may."""
+    grouped: dict[ObjectRef, list[AdapterLoad]] = defaultdict(list)
+    for load in world.once(adapter_loads).values():
+        grouped[world.top_owner(load.pod)].append(load)
+    for workload, loads in grouped.items():
+        full = [load for load in loads if load.moments >= SHORTEST and load.full >= load.moments / 2]
+        if full:
+            worst = max(full, key=lambda load: (load.full / load.moments, len(load.waiting), load.pod.name))
+            yield (
+                workload,
+                Finding(
+                    "serving.adapters-full",
+                    workload,
+                    Certainty.LIKELY,
+                    tuple(load.evidence for load in full[:6]),
+                    f"Requests of {workload} wait for their adapter at {len(full)} of {len(loads)} replica(s): a batch holds "
+                    f"{worst.limit} different one(s), and others are asked for. At {worst.pod.name} now: {worst.text}.",
+                    affects=tuple(load.pod for load in full),
+                ),
             )
 
 

@@ -81,6 +81,13 @@ class TestReal:
         # Whose pod holds it is not for those who ask about another namespace.
         assert (await asked(prometheus.url, MetricQuery("gpu-row-remapping-pending"), hour(end), "shop")).value == ()
 
+    async def test_adapters_are_those_that_a_server_named_last(self, prometheus: Prometheus, end: datetime) -> None:
+        labels = {"__name__": "vllm:lora_requests_info", "namespace": "ml", "pod": "chat-0", "max_lora": "2"}
+        lines = [({"running_lora_adapters": "a"}, 100.0), ({"running_lora_adapters": "a,b", "waiting_lora_adapters": "c"}, 200.0)]
+        prometheus.write(Line({**labels, **more}, level(end, value)) for more, value in lines)
+        [series] = (await asked(prometheus.url, MetricQuery("inference-adapters"), hour(end), "ml")).value
+        assert (series.labels["running_lora_adapters"], series.labels["waiting_lora_adapters"]) == ("a,b", "c")
+
     async def test_an_expression(self, prometheus: Prometheus, end: datetime) -> None:
         prometheus.write([Line({"__name__": "test_requests_total", "pod": "a"}, counter(steady(end, 3.0)))])
         [series] = (await asked(prometheus.url, MetricQuery("", (), "sum(rate(test_requests_total[5m]))"), hour(end))).value

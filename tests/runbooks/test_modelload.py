@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from cluster.reading import Series
 from runbooks.detectors.modelload import DETECTORS
 from tests.runbooks.measured import findings, flat, risen, told
 from tests.runbooks.test_utilisation import replicas
@@ -20,6 +23,37 @@ def test_a_slow_replica_says_since_when() -> None:
 def test_requests_that_are_turned_away() -> None:
     assert told(DETECTORS, replicas(2), risen("vllm:admission_rejections_rate", 0, 2, pod="chat-0")) == {("serving.rejects", CHAT)}
     assert told(DETECTORS, replicas(2), risen("vllm:admission_rejections_rate", 2, 0, pod="chat-0")) == set()
+
+
+def adapters(running: str, waiting: str, value: float = 1.0, *, limit: str = "2", pod: str = "chat-0") -> Series:
+    labels = {"max_lora": limit, "running_lora_adapters": running, "waiting_lora_adapters": waiting}
+    return flat("vllm:lora_requests_info", value, pod=pod, **labels)
+
+
+def test_requests_that_wait_for_their_adapter() -> None:
+    queue = [flat("vllm:num_requests_waiting", 40, pod=f"chat-{pod}") for pod in range(2)]
+    [finding] = findings(DETECTORS, replicas(2), [adapters("a,b", "c,d,e,f,g"), *queue])
+    assert (finding.code, str(finding.subject)) == ("serving.adapters-full", CHAT)
+    assert "at 1 of 1 replica(s): a batch holds 2 different one(s)" in finding.explanation
+    assert "2 of 2 (a, b), 5 wait (c, d, e, f and 1 more)" in finding.explanation
+    assert [ref.name for ref in finding.affects] == ["chat-0"]
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        [adapters("a", "b,c")],
+        [adapters("a,b", "a,b")],
+        [adapters("a,b", "")],
+        [adapters("", "", limit="0")],
+        [adapters("a,b", "c", 1.0), adapters("a", "", 2.0)],
+        [adapters("a,b", "c", pod="elsewhere")],
+        [Series(adapters("a,b", "c").labels, adapters("a,b", "c").samples[:2])],
+    ],
+    ids=["a place is free", "those that run wait for their turn", "none waits", "no limit", "it was so before", "no such pod", "too short"],
+)
+def test_adapters_that_have_their_place_are_no_bottleneck(series: list[Series]) -> None:
+    assert told(DETECTORS, replicas(2), *series) == set()
 
 
 def test_answers_that_are_no_numbers() -> None:

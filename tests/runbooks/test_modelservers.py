@@ -11,6 +11,7 @@ from cluster.reading import Reading, Sample, Series
 from cluster.reference import ObjectRef
 from cluster.telemetry import Telemetry
 from cluster.world import World
+from runbooks.adapters import METRIC
 from runbooks.modelservers import ModelServer, engine_of, model_servers
 from tests.runbooks.worlds import NOW, world
 
@@ -102,6 +103,20 @@ def test_load_is_what_metrics_show_of_its_pods() -> None:
         "chat",
     )
     assert (chat.waiting, chat.cache, chat.first_token_seconds) == (7.0, 0.97, 2.5)
+
+
+def test_adapters_are_those_of_the_replica_at_which_most_wait() -> None:
+    samples = tuple(Sample(NOW - timedelta(minutes=minute), 1.0) for minute in range(9, -1, -1))
+    said = {"chat-1-a": ("sql", ""), "chat-1-b": ("sql,law", "chem")}
+    series = tuple(
+        Series(
+            {"__name__": METRIC, "pod": pod, "max_lora": "2", "running_lora_adapters": running, "waiting_lora_adapters": waiting}, samples
+        )
+        for pod, (running, waiting) in said.items()
+    )
+    load = named(model_servers(world(SERVERS).with_telemetry(Reading(Telemetry(series=series)))), "chat").adapters
+    assert load is not None
+    assert (load.text, load.full, load.moments) == ("2 of 2 (law, sql), 1 wait (chem)", 10, 10)
 
 
 @pytest.mark.parametrize(
