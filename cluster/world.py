@@ -118,7 +118,14 @@ class World:
         return replace(self, facts={**self.facts, kind: tuple((known | added).values())}, read_kinds=read_kinds, missing=missing)
 
     def with_log(self, container: ContainerRef, *, previous: bool, log: Reading[LogText]) -> World:
-        return self._grown(logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, log.missing))
+        """This world with a log. One that a container does not have, because it waits or never ran before, is no gap worth naming."""
+        missing = (gap for gap in log.missing if gap.why is not Why.NOT_FOUND or (previous and self._restarted(container)))
+        return self._grown(logs={**self.logs, (container, previous): log}, missing=_unique(self.missing, missing))
+
+    def _restarted(self, container: ContainerRef) -> bool:
+        pod = self.get(Pod, container.namespace, container.pod)
+        status = pod.container_status(container.container) if pod is not None else None
+        return status is not None and status.restart_count > 0
 
     def with_metric(self, key: str, series: Reading[tuple[Series, ...]]) -> World:
         return self._grown(metrics={**self.metrics, key: series}, missing=_unique(self.missing, series.missing))

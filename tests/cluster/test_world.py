@@ -5,9 +5,10 @@ import pytest
 
 from cluster.facts.pod import Pod
 from cluster.facts.workload import Deployment, Job, ReplicaSet
-from cluster.reading import LogText, Reading
+from cluster.reading import LogText, Missing, Reading, Why
 from cluster.reference import ContainerRef, ObjectRef, Scope
 from cluster.world import Presence, World
+from tests.runbooks.manifests import manifest
 from tests.runbooks.worlds import NOW, world
 
 DEPLOYMENT = "{kind: Deployment, metadata: {name: web, namespace: shop}}\n---\n"
@@ -101,6 +102,17 @@ def test_what_rests_on_no_log_outlives_a_log() -> None:
     grown = made.with_log(CONTAINER, previous=False, log=LOG)
     assert grown.once(kinds) is before
     assert (grown.once(logged), grown.once(logged_kinds)) == (["one"], 2)
+
+
+@pytest.mark.parametrize(("restarts", "previous", "named"), [(0, False, 0), (0, True, 0), (2, False, 0), (2, True, 1)])
+def test_a_log_that_a_container_does_not_have_is_no_gap(restarts: int, previous: bool, named: int) -> None:
+    """That of an earlier run, which was there once, is."""
+    status = {"containerStatuses": [{"name": CONTAINER.container, "restartCount": restarts}]}
+    made = world(manifest("Pod", CONTAINER.pod, namespace=CONTAINER.namespace, status=status))
+    gaps = tuple(Missing("log", why) for why in (Why.NOT_FOUND, Why.FORBIDDEN))
+    grown = made.with_log(CONTAINER, previous=previous, log=Reading(LogText(), gaps))
+    assert grown.missing == gaps[1 - named :]
+    assert grown.logs[CONTAINER, previous].missing == gaps
 
 
 def test_what_rests_on_a_listing_is_made_again_when_nothing_was_listed() -> None:
