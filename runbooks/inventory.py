@@ -23,6 +23,7 @@ from cluster.world import World
 from guardrails.accelerator import Vendor, vendor_of, vendor_of_driver, vendors_by_resource
 from runbooks.detectors import accelerators, deviceerrors, devices, gpunodes, throttling, utilisation
 from runbooks.device_taints import TaintRules, fenced
+from runbooks.devicevendors import vendors_of_finding
 from runbooks.pending import Group, pending_groups
 from runbooks.scheduling import Hurdle, Obstacle, Usage, amount_text, requests_of
 
@@ -98,16 +99,22 @@ class Offer(Struct, frozen=True):
 
 
 class Note(Struct, frozen=True):
-    """What the device detectors say of a node or of a workload that holds devices there."""
+    """What the device detectors say of a node or of a workload that holds devices there. `vendors` are those whose devices it is about,
+    empty where it cannot be told."""
 
     object: ObjectRef
     code: str
     text: str
+    vendors: tuple[str, ...] = ()
 
     @property
     def suspects(self) -> bool:
         """Whether it makes the devices of its node suspect, although nobody has withdrawn them."""
         return self.code in FAULTS and self.object.kind == Node.kind
+
+    def concerns(self, vendor: str) -> bool:
+        """Whether it may be about devices of that vendor."""
+        return not self.vendors or vendor in self.vendors
 
 
 class Total(Struct, frozen=True):
@@ -146,7 +153,7 @@ _NOTING = (devices, deviceerrors, accelerators, gpunodes, throttling, utilisatio
 def notes(world: World) -> tuple[Note, ...]:
     """What is wrong with devices, their nodes and their use, as far as this world shows: health agents, XIDs, heat, idleness."""
     found = (finding for module in _NOTING for detector in module.DETECTORS for finding in detector(world))
-    return tuple(Note(finding.subject, finding.code, finding.explanation) for finding in found)
+    return tuple(Note(finding.subject, finding.code, finding.explanation, vendors_of_finding(world, finding)) for finding in found)
 
 
 def by_workload(offers: Iterable[Offer]) -> tuple[Holder, ...]:

@@ -13,7 +13,7 @@ from mcp_server.probe import find_object
 from mcp_server.registry import Access, Answer, Page, ToolContext, ToolSpec
 from mcp_server.result import Cell, Order, TableOutput, render_table, request
 from mcp_server.tools.diagnoses import USES, diagnosed
-from mcp_server.tools.gpus import DEVICES_READ, notes_of, order, read_devices, state_of, why
+from mcp_server.tools.gpus import DEVICES_READ, notes_of, order, place_of, read_devices, state_of, why
 from runbooks.allocations import Allocation, allocations
 from runbooks.finding import Source, cite
 from runbooks.inventory import inventory, notes
@@ -90,7 +90,7 @@ async def _gpu_health(context: ToolContext, arguments: GpuHealthArguments) -> An
         rows = tuple(
             (
                 *(offer.node, offer.resource, offer.model, state_of(offer, said), offer.capacity, offer.held),
-                *("?" if offer.overlapping else offer.free, offer.sick, why(offer, said.get(offer.node, ()))),
+                *("?" if offer.overlapping else offer.free, offer.sick, why(offer, said.get(place_of(offer), ()))),
             )
             for offer in sorted(offers, key=lambda offer: order(offer, said))
         )

@@ -38,6 +38,9 @@ STATES: dict[str, str] = {
     "partly-free": "some is held, some is free",
     "held": "all of it is held",
 }
+# A node and a vendor of devices there, and what is said of them.
+Place = tuple[str, str]
+Said = Mapping[Place, tuple[Note, ...]]
 HOLDERS_SHOWN = 3
 MODELS_SHOWN = 6
 
@@ -69,7 +72,7 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
             more = len(offer.holders) - len(holders)
             counts = (offer.capacity, offer.held, "?" if offer.overlapping else offer.free, offer.sick)
             words = "; ".join([*holders, *([f"{more} more"] if more else [])])
-            says, state = why(offer, said.get(offer.node, ())), state_of(offer, said)
+            says, state = why(offer, said.get(place_of(offer), ())), state_of(offer, said)
             quote = f"{state}, {offer.held} of {offer.capacity} held, {offer.sick} sick; {says}"
             evidence = cite(Source.FIELD, ObjectRef(Node.kind, None, offer.node), offer.resource, quote)
             return (offer.node, offer.resource, offer.model, state, *counts, words, says, evidence.id)
@@ -87,13 +90,13 @@ async def _gpu_inventory(context: ToolContext, arguments: GpuInventoryArguments)
     return Answer(render, read.growth, read.cost)
 
 
-def state_of(offer: Offer, said: Mapping[str, tuple[Note, ...]]) -> str:
-    """The state of an offer, with what the notes of its node say."""
-    faulty = any(note.suspects for note in said.get(offer.node, ()))
+def state_of(offer: Offer, said: Said) -> str:
+    """The state of an offer, with what the notes about its devices say."""
+    faulty = any(note.suspects for note in said.get(place_of(offer), ()))
     return "suspect" if faulty and offer.state != "sick" else offer.state
 
 
-def order(offer: Offer, said: Mapping[str, tuple[Note, ...]]) -> tuple[int, str, str]:
+def order(offer: Offer, said: Said) -> tuple[int, str, str]:
     """The worst first."""
     return (list(STATES).index(state_of(offer, said)), offer.node, offer.resource)
 
@@ -117,17 +120,22 @@ def headline(cluster: str, offers: tuple[Offer, ...]) -> list[str]:
     ]
 
 
-def notes_of(offers: Iterable[Offer], found: tuple[Note, ...]) -> dict[str, tuple[Note, ...]]:
-    """The notes by node: those about the node, and those about whoever holds devices there."""
+def place_of(offer: Offer) -> Place:
+    """What notes are told apart by: a fault of one vendor's device says nothing of another's on the same node."""
+    return (offer.node, offer.vendor)
+
+
+def notes_of(offers: Iterable[Offer], found: tuple[Note, ...]) -> dict[Place, tuple[Note, ...]]:
+    """The notes by node and vendor: those about such devices of the node, and those about whoever holds them there."""
     about: dict[tuple[str, str | None, str], list[Note]] = defaultdict(list)
     for note in found:
         about[note.object.key].append(note)
-    by_node: dict[str, dict[Note, None]] = defaultdict(dict)
+    by_place: dict[Place, dict[Note, None]] = defaultdict(dict)
     for offer in offers:
         holders = (ref for holder in offer.holders for ref in (holder.workload, *holder.pods))
         for key in ((Node.kind, None, offer.node), *(ref.key for ref in holders)):
-            by_node[offer.node] |= dict.fromkeys(about.get(key, ()))
-    return {node: tuple(listed) for node, listed in by_node.items()}
+            by_place[place_of(offer)] |= dict.fromkeys(note for note in about.get(key, ()) if note.concerns(offer.vendor))
+    return {place: tuple(listed) for place, listed in by_place.items()}
 
 
 def why(offer: Offer, said: tuple[Note, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from cluster.reading import Missing
     from cluster.world import World
+    from mcp_server.tools.gpus import Said
     from oncall.settings import Settings
-    from runbooks.inventory import Note, Offer
+    from runbooks.inventory import Offer
 
 WATCH_SECONDS = 5.0
 ROWS_SHOWN = 200
@@ -65,7 +66,7 @@ class _Wanted(NamedTuple):
     watch: bool
     json: bool
 
-    def chosen(self, offers: Iterable[Offer], said: Mapping[str, tuple[Note, ...]]) -> tuple[Offer, ...]:
+    def chosen(self, offers: Iterable[Offer], said: Said) -> tuple[Offer, ...]:
         from mcp_server.tools.gpus import state_of
 
         return tuple(offer for offer in offers if self.node in (None, offer.node) and self.state in (None, state_of(offer, said)))
@@ -138,13 +139,13 @@ def _print(screen: Any, world: World, missing: tuple[Missing, ...], wanted: _Wan
         screen.print(f"cannot see: {line}")
 
 
-def _nodes(world: World, offers: tuple[Offer, ...], said: Mapping[str, tuple[Note, ...]]) -> tuple[Table, int]:
+def _nodes(world: World, offers: tuple[Offer, ...], said: Said) -> tuple[Table, int]:
     from rich.table import Table
     from rich.text import Text
 
     from cluster.timestamps import age
     from guardrails.redact import present
-    from mcp_server.tools.gpus import order, state_of, why
+    from mcp_server.tools.gpus import order, place_of, state_of, why
 
     table = Table("node", "resource", "model", "state", "held", "free", "sick", "held by", "says", box=None, pad_edge=False)
     ordered = sorted(offers, key=lambda offer: order(offer, said))
@@ -159,7 +160,7 @@ def _nodes(world: World, offers: tuple[Offer, ...], said: Mapping[str, tuple[Not
             "?" if offer.overlapping else str(offer.free),
             str(offer.sick or ""),
             holders,
-            present(why(offer, said.get(offer.node, ())), 400),
+            present(why(offer, said.get(place_of(offer), ())), 400),
         )
     return table, max(0, len(ordered) - ROWS_SHOWN)
 
@@ -182,7 +183,7 @@ def _document(world: World, wanted: _Wanted) -> dict[str, Any]:
     import msgspec
 
     from guardrails.redact import redact_object
-    from mcp_server.tools.gpus import notes_of, state_of
+    from mcp_server.tools.gpus import notes_of, place_of, state_of
     from runbooks.inventory import inventory, notes, total
 
     said = notes_of(world.once(inventory), notes(world))
@@ -194,7 +195,7 @@ def _document(world: World, wanted: _Wanted) -> dict[str, Any]:
             "free": None if offer.overlapping else offer.free,
             "sick": offer.sick,
             "state": state_of(offer, said),
-            "notes": msgspec.to_builtins(said.get(offer.node, ())),
+            "notes": msgspec.to_builtins(said.get(place_of(offer), ())),
         }
         for offer in offers
     ]
