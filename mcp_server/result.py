@@ -52,7 +52,7 @@ class TableOutput(Output):
     headline: SkipJsonSchema[list[str]]
     columns: list[str]
     rows: list[list[str]]
-    total: int = Field(description="rows that match, over all pages")
+    total: int = Field(description="rows that match, over all pages; cut says where there may be more")
     cannot_see: list[str]
     cut: SkipJsonSchema[str]
     cursor: str = Field("", description="empty on the last page")
@@ -100,8 +100,13 @@ def render_table(
     cells: Callable[[T], Sequence[Cell]],
     missing: Sequence[Missing] = (),
     untrusted: bool = False,
+    before: int = 0,
+    at_least: bool = False,
 ) -> Page:
-    """A page of `items`, smallest order first. Only the rows of the page are rendered. Raises ToolRefusal for a foreign cursor."""
+    """A page of `items`, smallest order first. Only the rows of the page are rendered. Raises ToolRefusal for a foreign cursor.
+
+    `before` counts rows of earlier pages that are not among the items; `at_least`: an item may turn out to be several rows.
+    """
     ordered = sorted(items, key=lambda item: item[0])
     after = position(asked)
     try:
@@ -120,11 +125,12 @@ def render_table(
         rows.append(row)
     more = len(waiting) - len(rows)
     cursor = _cursor(asked.question, waiting[len(rows) - 1][0]) if more else None
-    cut = f"{more} more of {len(ordered)}" if more else ""
+    total = before + len(ordered)
+    cut = f"{more} {'or more' if at_least else 'more'} of {'at least ' if at_least else ''}{total}" if more else ""
     body = ["\t".join(columns), *("\t".join(row) for row in rows)] if rows else []
     lines = (*head, *(fence(body) if untrusted and body else body), *blind)
     structured = TableOutput(
-        headline=head, columns=list(columns), rows=rows, total=len(ordered), cannot_see=blind, cut=cut, cursor=cursor or ""
+        headline=head, columns=list(columns), rows=rows, total=total, cannot_see=blind, cut=cut, cursor=cursor or ""
     ).model_dump(mode="json")
     return Page(lines, structured, cursor, cut, asked.budget_bytes)
 

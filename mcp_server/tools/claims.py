@@ -52,6 +52,8 @@ Said = tuple[ObjectRef, list[str], Explanation]
 Row = tuple[ObjectRef, str | tuple[Funnel, Step]]
 # Of an object among those that wait: its place, which stays its own from page to page.
 Place = tuple[str, str]
+# Before all rows: a row's place, its number there, and how many rows were shown before the page.
+START: Order = ("", "", -1, 0)
 
 
 class Explained(Struct, frozen=True):
@@ -79,9 +81,11 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
         raise ToolRefusal("argument 'namespace' is required for a pod or a claim")
     read = await read_kinds(context, KINDS)
     asked = request("dra_diagnose", context.reader.cluster, arguments)
-    after = position(asked) or ("", "", -1)
-    if [type(part) for part in after] != [str, str, int]:
+    after = position(asked) or START
+    if [type(part) for part in after] != [type(part) for part in START]:
         raise ToolRefusal(FOREIGN_CURSOR)
+    # How many rows the earlier pages had; with a row's place it makes the cursor.
+    before = int(after[-1])
     found = await anyio.to_thread.run_sync(_answers, read.world(context), arguments, after)
     counts = Counter(explanation.verdict.value for _, (_, _, explanation) in found.said)
     reasons = Counter(item.reason.value for _, (_, _, explanation) in found.said for item in explanation.decisions[:1])
@@ -93,10 +97,11 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
     ]
 
     def render() -> Page:
-        rows = [((*place, index), row) for place, said in found.said for index, row in enumerate(_rows(said))]
+        listed_rows = (((*place, index), row) for place, said in found.said for index, row in enumerate(_rows(said)))
+        fresh = [(order, row) for order, row in listed_rows if order > after]
+        rows = [((*order, before + count), row) for count, (order, row) in enumerate(fresh, 1)]
         # What was not looked at has a row that the page never comes to, and the next one begins with.
-        beyond = [((*place, -1), None) for place in found.waiting]
-        shown = sum(order > after for order, _ in rows)
+        beyond = [((*place, -1, 0), None) for place in found.waiting]
 
         def cells(row: Row | None) -> tuple[Cell, ...]:
             assert row is not None
@@ -111,13 +116,15 @@ async def _dra_diagnose(context: ToolContext, arguments: DraDiagnoseArguments) -
             return (str(of), funnel.request, funnel.device_class, wants, test, step.left, step.lost, best, evidence.id)
 
         return render_table(
-            replace(asked, limit=min(asked.limit, shown)),
+            replace(asked, limit=min(asked.limit, len(rows))),
             headline=headline,
             columns=COLUMNS,
             items=(*rows, *beyond),
             cells=cells,
             missing=read.missing,
             untrusted=True,
+            before=before,
+            at_least=bool(beyond),
         )
 
     return Answer(render, read.growth, read.cost)

@@ -93,6 +93,15 @@ async def test_every_page_explains_its_own_pods_and_the_pages_all(tmp_path: Path
     assert [name for name in names for _ in range(5)] == [row[0].rpartition("/")[2] for row in rows]
     assert len({tuple(row) for row in rows}) == len(rows)
     assert ("more that wait are explained on other pages" in pages[0]["headline"][0]) is (limit < 25)
+    # What a page has not come to yet counts as one row at least, and what was shown is counted.
+    shown = 0
+    for told in pages:
+        shown += len(told["rows"])
+        left = told["total"] - shown
+        assert len({row[0] for row in rows[shown:]}) <= left <= len(rows) - shown
+        assert told["cut"] in ("", f"{left} more of 25", f"{left} or more of at least {told['total']}")
+        assert ("at least" in told["cut"]) is (told["total"] < 25)
+    assert pages[-1]["total"] == len(rows) == 25
 
 
 async def test_a_page_ends_where_its_work_does_and_never_without_a_row(tmp_path: Path) -> None:
