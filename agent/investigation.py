@@ -31,7 +31,7 @@ from cluster.postponed import postponed
 from cluster.reading import Reader
 from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
-from mcp_server.tools.catalogue import PRIMITIVE
+from mcp_server.tools.primitive import PRIMITIVE
 from runbooks.candidate import Candidate
 from runbooks.cost import Tariff
 from runbooks.finding import Diagnosis, Want

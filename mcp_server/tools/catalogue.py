@@ -12,25 +12,19 @@ from mcp_server.tools import (
     cost,
     devices,
     diagnoses,
-    events,
     gpus,
     inference,
-    logs,
-    metrics,
     nodes,
     overview,
-    pods,
     queues,
     records,
     remediation,
-    resources,
     scheduling,
     storage,
-    telemetry,
     training,
 )
+from mcp_server.tools.primitive import PRIMITIVE
 
-PRIMITIVE: tuple[ToolSpec, ...] = (*pods.TOOLS, *events.TOOLS, *logs.TOOLS, *resources.TOOLS, *telemetry.TOOLS, *metrics.TOOLS)
 ALL: tuple[ToolSpec, ...] = (
     *(*overview.TOOLS, *diagnoses.TOOLS, *scheduling.TOOLS, *changes.TOOLS, *nodes.TOOLS, *PRIMITIVE),
     *storage.TOOLS,

@@ -13,7 +13,7 @@ from cluster.reading import MetricQuery, Why
 from cluster.reference import ContainerRef, Scope
 from cluster.world import World
 from mcp_server.registry import Access, Answer, Caller, ToolContext, ToolRefusal, Toolset, ToolSpec
-from mcp_server.tools.catalogue import PRIMITIVE
+from mcp_server.tools.primitive import PRIMITIVE
 from runbooks.finding import LogWant, MetricWant, ObjectsWant, TelemetryWant, Want
 from tests.agent.recordings import HEALTHY, reader, recording
 
