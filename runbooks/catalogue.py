@@ -38,20 +38,32 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def catalogue() -> dict[str, Code]:
     """Every code by name. Raises ValueError when two files define the same code."""
     codes: dict[str, Code] = {}
-    for file in sorted(resources.files("runbooks").joinpath("codes").iterdir(), key=lambda item: item.name):
-        if not file.name.endswith(".yaml"):
-            continue
-        entries = msgspec.yaml.decode(file.read_bytes(), type=dict[str, Code])
+    for file in _texts():
+        entries = _entries(file)
         twice = codes.keys() & entries.keys()
         if twice:
-            raise ValueError(f"{file.name} defines codes again that another file has: {', '.join(sorted(twice))}")
+            raise ValueError(f"{file} defines codes again that another file has: {', '.join(sorted(twice))}")
         codes.update(entries)
     return codes
 
 
+@cache
 def code_of(name: str) -> Code:
     """The entry of a code. Raises KeyError with the file to edit when a detector uses an unlisted one."""
-    try:
-        return catalogue()[name]
-    except KeyError:
-        raise KeyError(f"finding code {name!r} is in no file of runbooks/codes; add it there") from None
+    # Reading all files takes as long as judging a thousand pods, and a diagnosis needs the codes of a few.
+    file = next((file for file, text in _texts().items() if f"\n{name}:" in f"\n{text}"), None)
+    if file is None:
+        raise KeyError(f"finding code {name!r} is in no file of runbooks/codes; add it there")
+    return _entries(file)[name]
+
+
+@cache
+def _texts() -> dict[str, str]:
+    """The files of codes, by name."""
+    files = sorted(resources.files("runbooks").joinpath("codes").iterdir(), key=lambda item: item.name)
+    return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith(".yaml")}
+
+
+@cache
+def _entries(file: str) -> dict[str, Code]:
+    return msgspec.yaml.decode(_texts()[file], type=dict[str, Code])

@@ -8,6 +8,7 @@ It is longer than other modules because the order of its rows is its meaning.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from msgspec import Struct
 
@@ -16,12 +17,22 @@ class Form(Struct, frozen=True):
     """One way to report a failure. `addressed` when the line usually names the peer, to be searched beyond the pattern's own groups."""
 
     kind: str
-    pattern: re.Pattern[str]
+    wording: str
     addressed: bool = False
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return _compiled(self.wording)
+
+
+# At the first line of trouble: most commands read none, and compiling the table is a tenth of their start.
+@cache
+def _compiled(wording: str) -> re.Pattern[str]:
+    return re.compile(wording, re.I)
 
 
 def _form(kind: str, *patterns: str, addressed: bool = False) -> Form:
-    return Form(kind, re.compile("|".join(patterns), re.I), addressed)
+    return Form(kind, "|".join(patterns), addressed)
 
 
 # A cheap test for lines worth matching against the table, in lower case. Access logs of good requests and progress lines do not pass.
