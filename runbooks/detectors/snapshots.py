@@ -1,6 +1,7 @@
 """Volume snapshots that were not taken: refused by the driver or the controller, or answered by nobody.
 
-A snapshot that is bound and not ready is being copied, which takes as long as the storage needs, and is no fault. Sources:
+A snapshot that is bound and not ready is being copied, which takes as long as the storage needs, and is no fault. One that failed and that
+nothing waits for is history once a later one of the same claim was taken, or two nights have passed: then it only lies there. Sources:
 external-snapshotter client/apis/volumesnapshot/v1 (`status.error` is cleared when a later try succeeds) and its common controller.
 Limits: classes and contents of snapshots are not read; the message of the controller names them.
 """
@@ -8,7 +9,7 @@ Limits: classes and contents of snapshots are not read; the message of the contr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cluster.facts.event import CustomObject
@@ -22,10 +23,13 @@ from runbooks.finding import Certainty, Detector, Finding, Source, cite
 KIND = "VolumeSnapshot"
 # The controller binds a snapshot to its content within seconds, before anything is copied.
 PATIENCE = timedelta(minutes=5)
+# Most snapshots are taken every night: until the next one had its turn, one that failed is news. The controller tries again for as long
+# as the object is there, and each try renews the time of its error.
+NEWS = timedelta(hours=48)
 
 
 def snapshot_failed(world: World) -> Iterator[Finding]:
-    """VolumeSnapshots whose last try failed, and those that no controller has taken up."""
+    """VolumeSnapshots whose last try failed, and those that no controller has taken up; apart from them those that are history."""
     for item in world.custom(KIND):
         if not isinstance(item, CustomObject) or item.deleting:
             continue
@@ -34,25 +38,45 @@ def snapshot_failed(world: World) -> Iterator[Finding]:
             continue
         who = f"VolumeSnapshot {item.namespace}/{item.name}"
         affects, error = restorers(world, item), status.get("error")
+        past = "" if affects else _history(world, item, parse_time(error.get("time")) if isinstance(error, Mapping) else None)
+        code = "storage.snapshot-left" if past else "storage.snapshot-failed"
         if isinstance(error, Mapping) and error.get("message"):
             since = parse_time(error.get("time"))
             proof = cite(Source.FIELD, item.ref, "status.error.message", error["message"], since)
-            text = f"{who} could not be taken: {str(error['message'])[:300]}.{_missing_source(world, item)}"
-            yield Finding("storage.snapshot-failed", item.ref, Certainty.PROVEN, (proof,), text, affects, since)
+            text = f"{who} could not be taken: {str(error['message'])[:300]}.{_missing_source(world, item)}{past}"
+            yield Finding(code, item.ref, Certainty.PROVEN, (proof,), text, affects, since)
         elif not status.get("boundVolumeSnapshotContentName") and item.created and world.now - item.created > PATIENCE:
             minutes = (world.now - item.created).total_seconds() / 60
             proof = cite(Source.FIELD, item.ref, "status.boundVolumeSnapshotContentName", "absent", item.created)
             text = f"{who} was asked for {minutes:.0f} min ago and not taken up: no snapshot controller runs, or none for its class."
             yield Finding(
-                "storage.snapshot-failed",
+                code,
                 item.ref,
                 Certainty.LIKELY,
                 (proof,),
-                f"{text}{_missing_source(world, item)}",
+                f"{text}{_missing_source(world, item)}{past}",
                 affects,
                 item.created,
                 lacks="the log of the snapshot controller",
             )
+
+
+def _history(world: World, item: CustomObject, failed: datetime | None) -> str:
+    """Why a failure that nothing waits for is no longer of interest, as a sentence; "" while it is."""
+    source, asked = _source(item), item.created
+    later = (other for other in world.custom(KIND) if isinstance(other, CustomObject) and other.namespace == item.namespace)
+    taken = next((other for other in later if asked and other.created and other.created > asked and _taken(other, source)), None)
+    if taken is not None:
+        return f" A later one of the same claim, {taken.name}, was taken, and nothing waits for this one."
+    last = max((moment for moment in (asked, failed) if moment is not None), default=None)
+    if last is None or world.now - last <= NEWS:
+        return ""
+    return f" That is {(world.now - last).days} days ago, and nothing waits for it."
+
+
+def _taken(snapshot: CustomObject, source: ObjectRef | None) -> bool:
+    status = snapshot.status if isinstance(snapshot.status, dict) else {}
+    return status.get("readyToUse") is True and source is not None and _source(snapshot) == source
 
 
 def restorers(world: World, snapshot: CustomObject) -> tuple[ObjectRef, ...]:

@@ -88,19 +88,21 @@ LOG = ("shop", "web", "c")
 POD_EVENT = {"kind": "Pod", "name": "web"}
 
 
-def asked(kind: str, spec: str, status: str, at: str = "11:30") -> str:
+def asked(kind: str, spec: str, status: str, at: str = "11:30", day: str = "2026-01-15", name: str = "want") -> str:
     """A custom resource that somebody asked for at that time."""
-    head = f"metadata: {{name: want, namespace: shop, uid: w1, creationTimestamp: '2026-01-15T{at}:00Z'}}"
+    head = f"metadata: {{name: {name}, namespace: shop, uid: {name}, creationTimestamp: '{day}T{at}:00Z'}}"
     return f"\n---\nkind: {kind}\n{head}\nspec: {{{spec}}}\nstatus: {{{status}}}\n"
 
 
 SNAPSHOT = "volumeSnapshotClassName: fast, source: {persistentVolumeClaimName: data}"
 BUCKET, ACCESS = "bucketClassName: fast", "bucketClaims: [{bucketClaimName: want, accessSecretName: keys}]"
 REFUSED = "readyToUse: false, error: {time: '2026-01-15T11:40:00Z', message: 'rpc error: code = ResourceExhausted desc = too many'}"
+OLD = REFUSED.replace("2026-01-15", "2025-12-20")
 RESTORED = claim(spec="storageClassName: fast, dataSource: {kind: VolumeSnapshot, name: want}")
 
 FIRES: dict[str, tuple[str, str, Logs]] = {
     "storage.snapshot-failed": ("VolumeSnapshot/shop/want", asked("VolumeSnapshot", SNAPSHOT, REFUSED), {}),
+    "storage.snapshot-left": ("VolumeSnapshot/shop/want", asked("VolumeSnapshot", SNAPSHOT, OLD, day="2025-12-20"), {}),
     "storage.bucket-not-ready": ("BucketClaim/shop/want", asked("BucketClaim", BUCKET, REFUSED), {}),
     "storage.bucket-access": ("BucketAccess/shop/want", asked("BucketAccess", ACCESS, "readyToUse: false"), {}),
     "storage.class-missing": ("PersistentVolumeClaim/shop/data", claim() + event("ProvisioningFailed", MISSING), {}),
@@ -194,6 +196,8 @@ FIRES: dict[str, tuple[str, str, Logs]] = {
 NEAR: dict[str, tuple[str, Logs]] = {
     # Bound and not ready: it is being copied, for as long as that takes.
     "storage.snapshot-failed": (asked("VolumeSnapshot", SNAPSHOT, "readyToUse: false, boundVolumeSnapshotContentName: s1"), {}),
+    # Its tries go on, and each of them fails.
+    "storage.snapshot-left": (asked("VolumeSnapshot", SNAPSHOT, REFUSED, day="2025-12-20"), {}),
     # An error that a later try got over.
     "storage.bucket-not-ready": (asked("BucketClaim", BUCKET, REFUSED.replace("false", "true")), {}),
     "storage.bucket-access": (asked("BucketAccess", ACCESS, "readyToUse: false", at="11:58"), {}),
@@ -276,6 +280,36 @@ def test_buckets_of_the_version_before_say_that_they_are_ready_in_other_words(ki
     reader = pod().replace("persistentVolumeClaim: {claimName: data}", "secret: {secretName: keys}")
     [waiting] = found(world(asked("BucketAccess", spec, ready.replace("true", "false")) + reader))
     assert {str(ref) for ref in waiting.affects} == {"Secret/shop/keys", "Pod/shop/web"}
+
+
+def later(status: str = "readyToUse: true", *, of: str = "data", at: str = "11:50") -> str:
+    return asked("VolumeSnapshot", f"source: {{persistentVolumeClaimName: {of}}}", status, at=at, name="later")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (asked("VolumeSnapshot", SNAPSHOT, REFUSED) + later(), "storage.snapshot-left"),
+        (asked("VolumeSnapshot", SNAPSHOT, "") + later(), "storage.snapshot-left"),
+        (asked("VolumeSnapshot", SNAPSHOT, "", day="2025-12-20"), "storage.snapshot-left"),
+        # Somebody waits for just this one.
+        (asked("VolumeSnapshot", SNAPSHOT, REFUSED) + later() + RESTORED, "storage.snapshot-failed"),
+        (asked("VolumeSnapshot", SNAPSHOT, OLD, day="2025-12-20") + RESTORED, "storage.snapshot-failed"),
+        # An earlier success, one of another claim, and one that is still copied are no later success.
+        (asked("VolumeSnapshot", SNAPSHOT, REFUSED) + later(at="11:20"), "storage.snapshot-failed"),
+        (asked("VolumeSnapshot", SNAPSHOT, REFUSED) + later(of="other"), "storage.snapshot-failed"),
+        (
+            asked("VolumeSnapshot", SNAPSHOT, REFUSED) + later("readyToUse: false, boundVolumeSnapshotContentName: s1"),
+            "storage.snapshot-failed",
+        ),
+        # Last night's, and there was none since.
+        (asked("VolumeSnapshot", SNAPSHOT, REFUSED.replace("2026-01-15", "2026-01-14"), day="2026-01-14"), "storage.snapshot-failed"),
+    ],
+)
+def test_a_snapshot_that_failed_is_history_once_another_was_taken_or_days_have_passed(text: str, code: str) -> None:
+    assert [(item.code, str(item.subject)) for item in found(world(text)) if "snapshot" in item.code] == [
+        (code, "VolumeSnapshot/shop/want")
+    ]
 
 
 def test_a_snapshot_that_nobody_takes_up_is_likely_and_names_a_claim_that_is_gone() -> None:
