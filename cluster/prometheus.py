@@ -15,6 +15,7 @@ from typing import Self
 import anyio
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cluster.endpoint import DETAIL_LIMIT, Endpoint, EndpointClient
 from cluster.presets import BY_NAME, PRESETS
@@ -75,14 +76,15 @@ class Prometheus:
         await self._client.close()
 
     async def metric(self, query: MetricQuery, window: Window, limit: int = SERIES_LIMIT) -> Reading[tuple[Series, ...]]:
-        """The series of a PromQL expression, of a preset, or of a metric by its name, over the window."""
+        """The series of a PromQL expression, of a preset, or of a metric by its name, over the window. Those of an expression have the
+        labels that they have there: who wrote it may have grouped by them."""
         labels = dict(query.labels)
         if query.expression:
             return await self._range(query.expression, window, query.name or "the query", query.name, limit)
         preset = BY_NAME.get(query.name)
         if preset is None:
             expression = render(ANY, "pod", query.namespaces, {**labels, NAME_LABEL: query.name})
-            return await self._range(expression, window, query.name, "", limit)
+            return _at_home(await self._range(expression, window, query.name, "", limit))
         names = await self._names((preset,), window)
         if names.missing:
             return Reading((), names.missing, names.cost)
@@ -156,7 +158,7 @@ class Prometheus:
         cost, answered = Cost(), False
         for form in forms:
             of = form.of or preset.of
-            reading = await self._range(render(form, of, namespaces, labels), window, preset.about, form.called, limit)
+            reading = _at_home(await self._range(render(form, of, namespaces, labels), window, preset.about, form.called, limit))
             cost += reading.cost
             for item in reading.value:
                 # A device may be of no namespace and be held by a pod of one.
@@ -188,7 +190,7 @@ class Prometheus:
         return await self._series("api/v1/query_range", expression, times, _about(what), called, limit, window)
 
     async def _instant(self, expression: str, at: datetime, what: str) -> Reading[tuple[Series, ...]]:
-        return await self._series("api/v1/query", expression, {"time": _stamp(at)}, what, "", SERIES_LIMIT, Window(at, at))
+        return _at_home(await self._series("api/v1/query", expression, {"time": _stamp(at)}, what, "", SERIES_LIMIT, Window(at, at)))
 
     async def _series(
         self, path: str, expression: str, times: dict[str, str], what: str, called: str, limit: int, window: Window
@@ -226,13 +228,6 @@ def _results(decoded: _Data) -> list[_Result]:
 
 def _read(result: _Result, called: str, moments: dict[float, datetime]) -> Series:
     labels = {key: value[:LABEL_LIMIT] for key, value in result.metric.items()}
-    for key in MOVED:
-        moved = labels.pop(f"{EXPORTED}{key}", "")
-        if moved:
-            labels[key] = moved
-    for pod, namespace in HOLDERS:
-        if labels.get(pod) and labels.get(namespace):
-            labels |= {"pod": labels[pod], "namespace": labels[namespace]}
     labels[NAME_LABEL] = called or labels.get(NAME_LABEL, "")
     samples = []
     for at, text in (result.value,) if result.value is not None else result.values:
@@ -241,6 +236,23 @@ def _read(result: _Result, called: str, moments: dict[float, datetime]) -> Serie
             moment = moments.get(at) or moments.setdefault(at, datetime.fromtimestamp(at, UTC))
             samples.append(Sample(moment, number))
     return Series(labels, tuple(samples))
+
+
+def _at_home(reading: Reading[tuple[Series, ...]]) -> Reading[tuple[Series, ...]]:
+    """The reading with labels where detectors look for them: back from where a scraper moved them, a device's holder as its pod."""
+    return replace(reading, value=tuple(replace(item, labels=_homed(item.labels)) for item in reading.value))
+
+
+def _homed(labels: dict[str, str]) -> dict[str, str]:
+    found = dict(labels)
+    for key in MOVED:
+        moved = found.pop(f"{EXPORTED}{key}", "")
+        if moved:
+            found[key] = moved
+    for pod, namespace in HOLDERS:
+        if found.get(pod) and found.get(namespace):
+            found |= {"pod": found[pod], "namespace": found[namespace]}
+    return found
 
 
 def _identity(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

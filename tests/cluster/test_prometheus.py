@@ -94,6 +94,16 @@ class TestReal:
         assert series.labels == {"__name__": ""}
         assert round(series.samples[-1].value, 2) == 3.0
 
+    async def test_the_labels_of_an_expression_are_left_as_they_are(self, prometheus: Prometheus, end: datetime) -> None:
+        moved = {"exported_pod": "serve-0", "pod": "exporter", "namespace": "monitoring"}
+        held = {"pod_namespace": "ml", "pod_name": "fit-0", "pod": "exporter", "namespace": "monitoring"}
+        prometheus.write(Line({"__name__": "test_written", **labels}, level(end, 1.0)) for labels in (moved, held))
+        found = (await asked(prometheus.url, MetricQuery("", (), "test_written"), hour(end))).value
+        assert sorted(item.labels.get("pod_name", "") for item in found) == ["", "fit-0"]
+        assert all((item.labels["pod"], item.labels["namespace"]) == ("exporter", "monitoring") for item in found)
+        named = (await asked(prometheus.url, MetricQuery("test_written"), hour(end))).value
+        assert sorted(item.labels["pod"] for item in named) == ["fit-0", "serve-0"]
+
     async def test_what_is_no_number_is_left_out(self, prometheus: Prometheus, end: datetime) -> None:
         prometheus.write([Line({"__name__": "test_zero"}, steady(end, 0.0))])
         gap = only(await asked(prometheus.url, MetricQuery("", (), "test_zero / test_zero"), hour(end)))
