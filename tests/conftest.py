@@ -71,14 +71,16 @@ def databases() -> Iterator[Databases]:
 
 
 def _built(request: pytest.FixtureRequest, build: Callable[[], T]) -> T:
-    """The binaries; where they cannot be had, the test is skipped, or fails where the lab is required."""
+    """The binaries; where they cannot be had, the test is skipped, or fails where the lab is required. A build takes minutes, so that
+    what it says of itself is not captured."""
     from tests.lab.build import LabUnavailableError
 
     setting = os.environ.get(LAB_SETTING, "")
     try:
         if setting == "off":
             raise LabUnavailableError(f"{LAB_SETTING}=off")
-        return build()
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            return build()
     except LabUnavailableError as error:
         if setting == "required":
             pytest.fail(f"{LAB_SETTING}=required, but {error}", pytrace=False)

@@ -151,15 +151,19 @@ def _cached(recipe: Recipe, folder: Path, environment: Mapping[str, str], beside
     """Build everything of a recipe into the cache folder unless the folder is there. Two builders wait for each other."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock")):
+        with _locked(folder.with_suffix(".lock"), recipe.what):
             if not folder.is_dir():
                 _build(recipe, folder, environment, beside)
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, what: str) -> Iterator[None]:
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _tell(f"waiting for another process, which builds {what}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
@@ -191,23 +195,26 @@ def _build(recipe: Recipe, folder: Path, environment: Mapping[str, str], beside:
 
 
 def _run(command: list[str], recipe: Recipe, environment: Mapping[str, str]) -> tuple[int, str]:
-    """The exit status of a `go build -v`, and the end of what it complained of. It names each package that it starts to compile, and we
-    say every now and then how many those were."""
+    """The exit status of a `go build -v`, and the end of what it complained of. It names each module that it downloads and each package
+    that it starts to compile, and we say every now and then how many those were."""
     said: deque[str] = deque(maxlen=3)
     began = told = time.monotonic()
-    packages = 0
+    modules = packages = 0
     with subprocess.Popen(
         command, cwd=recipe.source, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         try:
             for line in process.stdout or ():
-                if " " in line:
+                if line.startswith("go: downloading "):
+                    modules += 1
+                elif " " in line:
                     said.append(line.strip())
-                    continue
-                packages += 1
+                else:
+                    packages += 1
                 if time.monotonic() - told >= PROGRESS_SECONDS:
                     told = time.monotonic()
-                    _tell(f"{recipe.what}: {packages} packages compiled in {told - began:.0f} s")
+                    done = f"{packages} packages compiled" if packages else f"{modules} modules downloaded"
+                    _tell(f"{recipe.what}: {done} in {told - began:.0f} s")
         except BaseException:
             process.kill()
             raise

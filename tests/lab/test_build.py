@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.lab import build
 from tests.lab.build import LabUnavailableError
+from tests.patience import until
 
 GO = """#!/bin/sh
 if [ "$1" = version ]; then echo "go version go{version} linux/amd64"; exit 0; fi
@@ -76,6 +78,18 @@ def test_two_builders_build_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len((go / "calls").read_text().splitlines()) == 1
+
+
+@pytest.mark.anyio
+async def test_who_waits_for_another_builder_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    waits = threading.Thread(target=build.find_or_build, args=(_environment(_go(tmp_path / "bin")), tmp_path / "key", tmp_path))
+    waiting = f"lab: waiting for another process, which builds the control plane {build.kubernetes_version()}\n"
+    with (tmp_path / "key.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waits.start()
+        await until("the message", lambda: waiting in capfd.readouterr().err)
+    waits.join()
+    assert (tmp_path / "key").is_dir()
 
 
 def test_failed_build_leaves_nothing_and_says_why(tmp_path: Path) -> None:
