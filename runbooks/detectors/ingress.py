@@ -128,7 +128,7 @@ def ingress_misroute(world: World) -> Iterator[Finding]:
             if before is not None and before != name:
                 yield _misroute(ingress, at, name, before, Certainty.PROVEN, f"last applied with backend {before}")
                 continue
-            named = {part for part in re.split(r"[/.]", f"{host or ''}{path}") if part} & services
+            named = _named(host, path) & services
             if len(named) == 1 and name not in named:
                 meant = next(iter(named))
                 yield _misroute(ingress, at, name, meant, Certainty.LIKELY, f"the route names {meant}")
@@ -136,6 +136,12 @@ def ingress_misroute(world: World) -> Iterator[Finding]:
             entry = _entry(traffic, ingress, services)
             if entry is not None and name != entry and len(_routes(ingress)) == 1 and traffic.callers_of(ingress.namespace, name):
                 yield _misroute(ingress, at, name, entry, Certainty.POSSIBLE, f"{entry} is the Service that calls the others")
+
+
+def _named(host: str | None, path: str) -> set[str]:
+    """The words by which a route may name a Service: those of its path, of its host only where the path is the whole site, since the
+    other paths of a site go anywhere."""
+    return set(re.findall(r"[\w-]+", path)) or set((host or "").split("."))
 
 
 def _entry(traffic: Traffic, ingress: Ingress, services: set[str]) -> str | None:

@@ -66,6 +66,12 @@ def test_a_path_that_names_another_service() -> None:
     assert found(text + route("pay", path="/api")) == []
 
 
+def test_a_host_names_a_service_only_for_the_whole_site() -> None:
+    text = NGINX + service("cart", None) + service("pay", None)
+    assert codes(found(text + route("pay", host="cart.example.com"))) == {"ingress.misroute"}
+    assert found(text + route("pay", path="/checkout", host="cart.example.com")) == []
+
+
 def test_the_last_applied_backend_proves_a_misroute() -> None:
     applied = {"spec": {"rules": [{"http": {"paths": [{"path": "/", "backend": {"service": {"name": "cart"}}}]}}]}}
     annotations = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(applied)}
