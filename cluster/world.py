@@ -338,7 +338,9 @@ class World:
         siblings: dict[Key, list[Pod]] = defaultdict(list)
         for pod in self.all(Pod):
             owner = pod.controller
-            siblings[pod.key if owner is None else (owner.kind, pod.metadata.namespace, owner.name)].append(pod)
+            # A node owns its mirror pods, which have nothing else in common.
+            shared = owner if owner is not None and owner.kind != "Node" else None
+            siblings[pod.key if shared is None else (shared.kind, pod.metadata.namespace, shared.name)].append(pod)
         tops: dict[Key, tuple[ObjectRef, list[Pod]]] = {}
         for pods in siblings.values():
             top = self.top_owner(pods[0].ref)

@@ -52,6 +52,16 @@ def test_a_mirror_pod_belongs_to_itself() -> None:
     assert top(text, "etcd-node-1") == "Pod/shop/etcd-node-1"
 
 
+def test_the_mirror_pods_of_a_node_are_workloads_of_their_own() -> None:
+    owners = "ownerReferences: [{kind: Node, name: node-1, controller: true}]"
+    pods = [f"kind: Pod\nmetadata: {{name: {name}, namespace: shop, {owners}}}\n" for name in ("etcd-node-1", "kube-scheduler-node-1")]
+    made = world("---\n".join(pods))
+    assert [(str(top), [pod.name for pod in pods]) for top, pods in made.workloads()] == [
+        ("Pod/shop/etcd-node-1", ["etcd-node-1"]),
+        ("Pod/shop/kube-scheduler-node-1", ["kube-scheduler-node-1"]),
+    ]
+
+
 def test_absence_is_proven_only_where_all_was_read() -> None:
     made = World("test", NOW, Scope("test", ("shop",)))
     pods = (msgspec.convert({"metadata": {"name": "a", "namespace": "shop"}}, Pod),)
