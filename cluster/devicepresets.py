@@ -67,6 +67,11 @@ DEVICES: tuple[Preset, ...] = (
         (Form(f'DCGM_EXP_CLOCK_EVENTS_COUNT{{clock_event="hw_power_brake",{NARROW}}}'),),
     ),
     Preset(
+        "gpu-clock-reasons",
+        "why clocks of GPUs are low, a bit for each reason",
+        (gauge("DCGM_FI_DEV_CLOCKS_EVENT_REASONS"), gauge("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS")),
+    ),
+    Preset(
         "gpu-memory-used",
         "share of the memory of GPUs that is used",
         (

@@ -9,6 +9,7 @@ from cluster.telemetry import Telemetry
 from runbooks.causes import explain
 from runbooks.detectors import modelload
 from runbooks.detectors.throttling import DETECTORS
+from runbooks.finding import Certainty
 from tests.runbooks.measured import findings, flat, risen, told
 from tests.runbooks.test_utilisation import replicas
 from tests.runbooks.worlds import world
@@ -61,6 +62,38 @@ def test_a_brake_of_the_power_supply_and_the_cap_that_is_normal() -> None:
     assert told(DETECTORS, replicas(2), flat(EVENTS, 40, pod="chat-0", namespace="ml", gpu="0", clock_event="power_cap")) == set()
 
 
+BITS = ("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS")
+CHAT = {"pod": "chat-0", "namespace": "ml", "gpu": "0"}
+
+
+@pytest.mark.parametrize("name", BITS)
+@pytest.mark.parametrize(
+    ("bits", "codes"),
+    [
+        (0x40, {"gpu.thermal-throttle"}),
+        (0x20, {"gpu.thermal-throttle"}),
+        (0x08, {"gpu.thermal-throttle"}),
+        # The brake slows the hardware down, and no heat is in it.
+        (0x88, {"gpu.power-brake"}),
+        (0xC8, {"gpu.power-brake", "gpu.thermal-throttle"}),
+        # Idle, a power cap, no reason, and what DCGM has no value for.
+        (0x1, set()),
+        (0x4, set()),
+        (0, set()),
+        (0x7FFFFFFFFFFFFFF0, set()),
+    ],
+)
+def test_reasons_of_a_clock_as_bits(name: str, bits: int, codes: set[str]) -> None:
+    assert told(DETECTORS, replicas(2), flat(name, bits, **CHAT)) == {(code, "Node/n0") for code in codes}
+
+
+def test_bits_tell_since_when_and_a_moment_is_nothing() -> None:
+    [finding] = findings(DETECTORS, replicas(2), [risen(BITS[0], 0x4, 0x8C, **CHAT)])
+    assert (finding.code, [item.path for item in finding.evidence]) == ("gpu.power-brake", [f"{BITS[0]} hw_power_brake gpu 0"])
+    assert "since 11:40" in finding.explanation
+    assert told(DETECTORS, replicas(2), risen(BITS[0], 0x88, 0, **CHAT)) == set()
+
+
 def clocks(slow: float, busy: float = 99.0) -> list[Series]:
     made = [flat("DCGM_FI_DEV_SM_CLOCK", slow if pod == 0 else 1980, pod=f"chat-{pod}", gpu="0") for pod in range(4)]
     return [*made, *(flat("DCGM_FI_DEV_GPU_UTIL", busy if pod == 0 else 99, pod=f"chat-{pod}", gpu="0") for pod in range(4))]
@@ -75,5 +108,12 @@ def test_a_clock_that_somebody_set_and_left() -> None:
     # Whether it is hot is not measured, or of another GPU.
     assert told(DETECTORS, replicas(4), *clocks(900)) == set()
     assert told(DETECTORS, replicas(4), *clocks(900), flat("DCGM_FI_DEV_GPU_TEMP", 62, pod="chat-1", gpu="0")) == set()
+    braked = flat(BITS[0], 0x88, pod="chat-0", gpu="0")
+    assert told(DETECTORS, replicas(4), *clocks(900), cool, braked) == {("gpu.power-brake", "Node/n0")}
+    assert told(DETECTORS, replicas(4), *clocks(900), flat(BITS[0], 0x4, pod="chat-0", gpu="0")) == set()
+    # No reason at all, and the one that names the setting itself.
+    assert told(DETECTORS, replicas(4), *clocks(900), flat(BITS[0], 0, pod="chat-0", gpu="0")) == {("gpu.clock-held", "Node/n0")}
+    [left] = findings(DETECTORS, replicas(4), [*clocks(900), flat(BITS[0], 0x2, pod="chat-0", gpu="0")])
+    assert (left.code, left.certainty, left.lacks) == ("gpu.clock-held", Certainty.PROVEN, "")
     hot = flat("DCGM_FI_DEV_GPU_TEMP", 92, pod="chat-0", gpu="0")
     assert told(DETECTORS, replicas(4), *clocks(900), hot) == {("gpu.thermal-throttle", "Node/n0")}
