@@ -4,6 +4,7 @@ A domain without a workload has no daemons and is not ready by design, so it is 
 have a node. Source: NVIDIA k8s-dra-driver-gpu,
 compute-domain-kubelet-plugin computedomain.go (a channel is prepared once the node is Ready in `status.nodes`)
 and its API, resource.nvidia.com/v1beta1.
+A pod that does not start for another reason, which lies before the channel or after it, waits for no channel.
 Limits: why a daemon is not ready is in its log, which is asked for; cliques are compared, the NVLink fabric itself is not seen.
 """
 
@@ -30,6 +31,10 @@ KIND = "ComputeDomain"
 DAEMON_LABEL = "resource.nvidia.com/computeDomain"
 # How the driver refuses a channel as long as the node's daemon is not ready.
 NOT_READY = "not ready in ComputeDomain"
+# What the kubelet says of a container before anything of it began, and what it warns of where it is held up elsewhere. It refuses devices
+# in the same event for another driver.
+_STARTING = (None, "", "ContainerCreating", "PodInitializing")
+_OTHER_REASONS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedPrepareDynamicResources", "Failed", "BackOff")
 # The daemons of a domain start with its first workload pod, and need an image and some seconds.
 PATIENCE = timedelta(minutes=3)
 
@@ -89,8 +94,18 @@ def _waiters(world: World, item: CustomObject, template: str) -> Iterator[_Waite
             continue
         events = [event for event in world.events(pod.ref, "FailedPrepareDynamicResources") if NOT_READY in event.text]
         said = cite(Source.EVENT, pod.ref, events[-1].reason, events[-1].text, events[-1].last_seen) if events else None
-        if said is not None or _long(pod, world.now):
+        if said is not None or (_long(pod, world.now) and not _held_elsewhere(world, pod)):
             yield _Waiter(pod, said)
+
+
+def _held_elsewhere(world: World, pod: Pod) -> bool:
+    """Whether a pod that does not start was told another reason. Its volumes come before its devices; its sandbox, images and init
+    containers after them (kubernetes/kubernetes pkg/kubelet, SyncPod of the kubelet and of kuberuntime)."""
+    further = pod.status.pod_ip or any(
+        status.state.running or status.state.terminated or (status.state.waiting and status.state.waiting.reason not in _STARTING)
+        for status in pod.all_statuses
+    )
+    return bool(further) or bool(world.events(pod.ref, *_OTHER_REASONS))
 
 
 def _long(pod: Pod, now: datetime) -> bool:

@@ -258,7 +258,8 @@ def wildcard_role(world: World) -> Iterator[Finding]:
     bindings: tuple[AnyBinding, ...] = (*world.all(RoleBinding), *world.all(ClusterRoleBinding))
     for binding in bindings:
         role = _role_of(world, binding)
-        if role is None or _BUILT_IN.match(role.name) or is_system(binding.namespace) or _BUILT_IN.match(binding.name):
+        built_in = isinstance(role, ClusterRole) and _BUILT_IN.match(role.name)
+        if role is None or built_in or is_system(binding.namespace) or _BUILT_IN.match(binding.name):
             continue
         subjects = binding.subjects or ()
         if subjects and all(is_system(item.namespace) or _SYSTEM_SUBJECT.match(item.name) for item in subjects):
@@ -283,7 +284,9 @@ def administrator_for_everyone(world: World) -> Iterator[Finding]:
     """`cluster-admin` given to whoever names no account of a namespace, or to everybody who can reach the API."""
     bindings: tuple[AnyBinding, ...] = (*world.all(ClusterRoleBinding), *world.all(RoleBinding))
     for binding in bindings:
-        if binding.role_ref.name != "cluster-admin" or is_system(binding.namespace):
+        # A Role that somebody called so allows what its rules say, and `wildcard_role` looks at them.
+        everything = (binding.role_ref.kind, binding.role_ref.name) == (ClusterRole.kind, "cluster-admin")
+        if not everything or is_system(binding.namespace):
             continue
         for subject in binding.subjects or ():
             pods = subject.kind == ServiceAccount.kind and subject.name == "default" and not is_system(subject.namespace)

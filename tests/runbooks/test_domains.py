@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runbooks.detectors.domains import DETECTORS
 from runbooks.finding import Certainty, Finding, LogWant
 from tests.runbooks.worlds import world
@@ -62,6 +64,43 @@ def test_without_the_drivers_word_it_is_likely() -> None:
     # A recording may lack uids: then no pod is a daemon, least of all one without their label.
     [unnamed] = found((DOMAIN % "").replace(", uid: cd-1", "") + WAITS)
     assert "No daemon" in unnamed.explanation
+
+
+OTHERWISE = REFUSED.replace("FailedPrepareDynamicResources", "%s").replace(
+    "error asserting ComputeDomain Ready: current node not ready", "%s"
+)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        OTHERWISE % ("FailedMount", "MountVolume failed"),
+        OTHERWISE % ("FailedAttachVolume", "Multi-Attach error"),
+        OTHERWISE % ("FailedCreatePodSandBox", "no IP left"),
+        OTHERWISE.replace("in ComputeDomain", "") % ("FailedPrepareDynamicResources", "rpc error of gpu.nvidia.com: no such device"),
+    ],
+)
+def test_what_is_told_another_reason_waits_for_no_channel(held: str) -> None:
+    assert found(DOMAIN % "" + WAITS + held) == []
+    # Also where the domain is not ready: unless the driver says that it refuses for this.
+    assert [item.certainty for item in found(DOMAIN % LAME + WAITS + held + REFUSED.replace("name: e,", "name: later,"))] == [
+        Certainty.PROVEN
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "codes"),
+    [
+        ("waiting: {reason: ImagePullBackOff}", []),
+        ("waiting: {reason: CreateContainerConfigError}", []),
+        ("running: {startedAt: '2026-01-15T11:51:00Z'}", []),
+        ("waiting: {reason: ContainerCreating}", ["domain.not-ready"]),
+        ("waiting: {reason: PodInitializing}", ["domain.not-ready"]),
+    ],
+)
+def test_what_has_come_past_its_devices_waits_for_no_channel(state: str, codes: list[str]) -> None:
+    begun = WAITS.replace("phase: Pending,", f"phase: Pending, initContainerStatuses: [{{name: i, state: {{{state}}}}}],")
+    assert [item.code for item in found(DOMAIN % LAME + begun)] == codes
 
 
 def test_several_partitions_are_told() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from runbooks.detectors import permissions
 from runbooks.finding import Finding
 from tests.runbooks.manifests import manifest, pod
@@ -98,6 +100,14 @@ def test_an_administrator_that_everybody_is() -> None:
         ("ServiceAccount", "default", "kube-system"),
     ):
         assert found(bound(kind, name, namespace)) == []
+
+
+@pytest.mark.parametrize(("verbs", "told"), [(["get"], set()), (["*"], {"security.wildcard-role"})])
+def test_a_role_of_ones_own_that_is_called_as_a_built_in_one_is_judged_by_its_rules(verbs: list[str], told: set[str]) -> None:
+    own = manifest("Role", "cluster-admin", rules=[{"verbs": verbs, "resources": ["pods"]}])
+    subjects = [{"kind": "ServiceAccount", "name": "default", "namespace": "shop"}]
+    bound = manifest("RoleBinding", "ops", roleRef={"kind": "Role", "name": "cluster-admin"}, subjects=subjects)
+    assert [(item.code, "grants Role cluster-admin" in item.explanation) for item in found(own + bound)] == [(code, True) for code in told]
 
 
 def test_the_default_account_with_its_token() -> None:
