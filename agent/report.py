@@ -5,10 +5,10 @@ It words nothing that the diagnosis does not say. Every list is bounded and says
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from cluster.gaps import by_reason
 from cluster.reading import Missing
 from runbooks.finding import Cause, Diagnosis, Evidence
 
@@ -16,7 +16,6 @@ CAUSES_SHOWN = 20
 EVIDENCE_SHOWN = 6
 SYMPTOMS_SHOWN = 8
 ROWS_SHOWN = 12
-NAMES_SHOWN = 6
 T = TypeVar("T")
 
 
@@ -38,7 +37,7 @@ def markdown(
         "Suspected, not proven", diagnosis.not_proven, lambda item: f"`{item.code}` {item.object}: {item.text} Lacks: {item.lacks}"
     )
     lines += _section("Ruled out", diagnosis.ruled_out, lambda item: f"`{item.code}` {item.object}: {item.why}")
-    lines += _section("Could not be seen", alike(diagnosis.cannot_see), _unseen)
+    lines += _section("Could not be seen", by_reason(diagnosis.cannot_see), _unseen)
     if proposal:
         lines += [
             "## Remediation",
@@ -53,19 +52,8 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def alike(missing: Sequence[Missing]) -> list[tuple[Missing, ...]]:
-    """What could not be seen for one and the same reason, together, in the order of the first of each."""
-    groups: dict[tuple[object, ...], list[Missing]] = defaultdict(list)
-    for item in missing:
-        groups[(item.why, item.detail, item.next_step)].append(item)
-    return [tuple(group) for group in groups.values()]
-
-
-def _unseen(together: tuple[Missing, ...]) -> str:
-    first = together[0]
-    names = ", ".join(item.what for item in together[:NAMES_SHOWN])
-    more = f" and {len(together) - NAMES_SHOWN} more" if len(together) > NAMES_SHOWN else ""
-    return "; ".join(part for part in (f"{names}{more} ({first.why.value})", first.detail, first.next_step) if part)
+def _unseen(gap: Missing) -> str:
+    return "; ".join(part for part in (f"{gap.what} ({gap.why.value})", gap.detail, gap.next_step) if part)
 
 
 def _headline(diagnosis: Diagnosis) -> str:

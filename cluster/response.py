@@ -90,6 +90,8 @@ def explain(
         return Missing(what, Why.ABSENT_KIND, f"the server has no {kind.plural} in {kind.api_version}", "", name, namespace)
     said = present(decode_status(response.body).message, DETAIL_LIMIT)
     why, next_step = _meaning(response.status, rule or _rule(kind, namespace, what))
+    if why is Why.FORBIDDEN and kind is not None and kind.namespaced and namespace is None:
+        next_step = f"Ask about one namespace that it may read. {next_step}"
     if why is Why.NOT_FOUND and kind is None:
         next_step = "Check the address of the API server."
     return Missing(what, why, said or f"HTTP {response.status}", next_step, name, namespace)

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from cluster.gaps import by_reason
 from cluster.reading import Missing
 from cluster.timestamps import age
 from guardrails.redact import present
@@ -109,12 +111,13 @@ class BesideOutput(Output):
 
 def diagnosis_page(found: Investigated, detail: Detail = "summary", beside: Beside | None = None) -> Page:
     """The page of an investigation, and a table that goes with it."""
-    document = diagnosis_document(found.diagnosis, found.remedies, seconds=found.seconds)
+    told = replace(found.diagnosis, cannot_see=tuple(by_reason(found.diagnosis.cannot_see)))
+    document = diagnosis_document(told, found.remedies, seconds=found.seconds)
     whole = DEFAULT_BYTES if detail == "summary" else HARD_BYTES
-    table, told = _beside(beside, whole // 3) if beside else (None, [])
-    used = sum(len(line.encode()) + 1 for line in told) + TAIL_BYTES
+    table, aside = _beside(beside, whole // 3) if beside else (None, [])
+    used = sum(len(line.encode()) + 1 for line in aside) + TAIL_BYTES
     shown = shortened(document, found.diagnosis.causes, whole - used)
-    lines = [*_lines(shown), *told]
+    lines = [*_lines(shown), *aside]
     if shown.get("cut"):
         lines.append(f"-- left out: {shown['cut']}" + ("; detail=full shows more" if detail == "summary" else "; ask about one object"))
     if table is not None:

@@ -18,9 +18,10 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from cluster.gaps import by_reason
 from cluster.reading import Missing
 from guardrails.redact import present
-from mcp_server.arguments import DEFAULT_ROWS, MAXIMUM_ROWS, NAMES_SHOWN
+from mcp_server.arguments import DEFAULT_ROWS, MAXIMUM_ROWS
 from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Page
 
@@ -161,19 +162,17 @@ def fence(lines: Sequence[str]) -> list[str]:
 
 def cannot_see(missing: Sequence[Missing], budget_bytes: int = HARD_BYTES) -> list[str]:
     """What could not be read and what would make it visible: one line for each reason, at most ten, within the budget but for the first."""
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for item in missing:
-        alike.setdefault((item.why.value, item.detail, item.next_step), []).append(item.what)
+    told = by_reason(missing)
     shown: list[str] = []
-    for (why, detail, step), names in list(alike.items())[:BLIND_SHOWN]:
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        said = f"cannot see: {', '.join(names[:NAMES_SHOWN])}{more} ({why}{f': {detail}' if detail else ''})"
-        line = present(f"{said}; {step}" if step else said, CELL_LIMIT * 2).replace("\n", " ")
+    for gap in told[:BLIND_SHOWN]:
+        detail = f": {gap.detail}" if gap.detail else ""
+        step = f"; {gap.next_step}" if gap.next_step else ""
+        line = present(f"cannot see: {gap.what} ({gap.why.value}{detail}){step}", CELL_LIMIT * 2).replace("\n", " ")
         budget_bytes -= len(line.encode()) + 1
         if shown and budget_bytes < 0:
             break
         shown.append(line)
-    return [*shown, f"cannot see: {len(alike) - len(shown)} more"] if len(alike) > len(shown) else shown
+    return [*shown, f"cannot see: {len(told) - len(shown)} more"] if len(told) > len(shown) else shown
 
 
 def flattened(document: dict[str, Any], budget_bytes: int) -> tuple[list[str], str]:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from msgspec.structs import replace
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from agent.report import alike
+from cluster.gaps import by_reason
 from cluster.reading import Missing
 from cluster.timestamps import age
 from runbooks.candidate import Candidate
@@ -23,7 +22,6 @@ CAUSES_SHOWN = 10
 EVIDENCE_SHOWN = 5
 SYMPTOMS_SHOWN = 5
 REST_SHOWN = 8
-GAP_NAMES_SHOWN = 6
 NAMES_SHOWN = 12
 STYLES = {Certainty.PROVEN: "bold green", Certainty.LIKELY: "bold yellow", Certainty.POSSIBLE: "bold"}
 
@@ -61,16 +59,8 @@ def print_diagnosis(
 
 
 def gaps(missing: Sequence[Missing]) -> list[str]:
-    """What could not be seen, a line for each reason: gaps that have reason and next step in common are listed together."""
-    lines = []
-    for group in alike(missing):
-        # Several gaps of one kind, such as the logs of several pods, are told apart by what they are.
-        by_kind = len({item.kind for item in group}) == len(group)
-        names = ", ".join((item.kind if by_kind else None) or item.what for item in group[:GAP_NAMES_SHOWN])
-        more = f" and {len(group) - GAP_NAMES_SHOWN} more" if len(group) > GAP_NAMES_SHOWN else ""
-        what = group[0].what if len(group) == 1 else names + more
-        lines.append(missing_line(replace(group[0], what=what)))
-    return lines
+    """What could not be seen, a line for each reason."""
+    return [missing_line(gap) for gap in by_reason(missing)]
 
 
 def missing_line(missing: Missing) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cluster.kube import KubeReader
     from oncall.settings import Settings
 
+KINDS_SHOWN = 12
+
 
 def doctor(
     context: typer.Context,
@@ -150,10 +152,12 @@ async def _cluster(settings: Settings, namespace: str | None) -> AsyncIterator[L
 
 
 async def _kinds(reader: KubeReader, namespace: str | None) -> AsyncIterator[Line]:
+    from cluster.gaps import by_reason
     from cluster.kinds import CUSTOM_KINDS, KINDS
-    from cluster.reading import Why
+    from cluster.reading import Missing, Why
 
     readable, absent = 0, []
+    refused: list[Missing] = []
     for kind in (*KINDS, *CUSTOM_KINDS):
         gap = await reader.glance(kind, namespace)
         if gap is None:
@@ -161,7 +165,11 @@ async def _kinds(reader: KubeReader, namespace: str | None) -> AsyncIterator[Lin
         elif gap.why is Why.ABSENT_KIND:
             absent.append(kind.name)
         else:
-            yield Line(Mark.MISSING, f"cannot list {gap.what}", f"{gap.why.value} {gap.detail}".strip(), gap.next_step)
+            refused.append(gap)
+    # Whoever grants them needs the name of each.
+    for gap in by_reason(refused, names_shown=len(refused)):
+        yield Line(Mark.MISSING, f"cannot list {gap.what}", f"{gap.why.value} {gap.detail}".strip(), gap.next_step)
     yield Line(Mark.GOOD, "kinds that can be listed", str(readable))
     if absent:
-        yield Line(Mark.GOOD, "kinds that this cluster does not have", f"{len(absent)}: {', '.join(absent[:12])}")
+        more = f" and {len(absent) - KINDS_SHOWN} more" if len(absent) > KINDS_SHOWN else ""
+        yield Line(Mark.GOOD, "kinds that this cluster does not have", f"{len(absent)}: {', '.join(absent[:KINDS_SHOWN])}{more}")

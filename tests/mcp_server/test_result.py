@@ -120,7 +120,7 @@ def test_untrusted_rows_cannot_close_their_fence() -> None:
 def test_missing_is_said_and_bounded() -> None:
     alike = [Missing(f"pods in n{n}", Why.FORBIDDEN, "403", "grant list on pods") for n in range(7)]
     assert cannot_see(alike) == [
-        "cannot see: pods in n0, pods in n1, pods in n2, pods in n3, pods in n4 and 2 more (forbidden: 403); grant list on pods"
+        "cannot see: pods in n0, pods in n1, pods in n2, pods in n3, pods in n4, pods in n5 and 1 more (forbidden: 403); grant list on pods"
     ]
     different = [Missing(f"pods in n{n}", Why.FORBIDDEN, f"403 of n{n}", "grant list on pods") for n in range(12)]
     lines = cannot_see(different)

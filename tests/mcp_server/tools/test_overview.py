@@ -34,7 +34,7 @@ async def test_one_namespace(reader: RecordedReader) -> None:
 
 async def test_what_was_not_recorded_is_said(reader: RecordedReader) -> None:
     page = (await call(reader, "cluster_overview")).render()
-    assert any("statefulsets" in line for line in page.structured["cannot_see"])
+    assert any("StatefulSet" in line for line in page.structured["cannot_see"])
 
 
 async def test_a_reason_that_is_no_word_stays_behind_the_fence(tmp_path: Path) -> None:

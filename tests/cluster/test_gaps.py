@@ -1,0 +1,56 @@
+"""What could not be seen is told once for each reason."""
+
+from __future__ import annotations
+
+import json
+
+from msgspec.structs import replace
+
+from cluster.gaps import by_reason
+from cluster.kinds import BY_NAME
+from cluster.reading import Missing, Why
+from cluster.response import Response, explain
+
+
+def refused(kind_name: str, namespace: str | None = None, user: str = "system:serviceaccount:ml:ds") -> Missing:
+    """What the API server's refusal of a list becomes."""
+    kind = BY_NAME[kind_name]
+    resource = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+    reach = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    said = f'{resource} is forbidden: User "{user}" cannot list resource "{kind.plural}" in API group "{kind.group}" {reach}'
+    body = json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": said, "code": 403}).encode()
+    what = f"{kind.plural} in {namespace}" if namespace else kind.plural
+    return explain(Response(403, body), what, verb="list", kind=kind, namespace=namespace)
+
+
+def test_refusals_that_differ_in_the_resource_are_one() -> None:
+    (told,) = by_reason(refused(kind) for kind in ("Node", "StorageClass", "CSINode"))
+    assert told.what == "Node, StorageClass, CSINode"
+    assert told.detail == 'User "system:serviceaccount:ml:ds" cannot list them at the cluster scope'
+    assert (
+        told.next_step == "Grant the reading account get,list on them in the whole cluster (an RBAC Role or ClusterRole and its binding)."
+    )
+
+
+def test_what_lives_in_a_namespace_may_be_asked_for_there() -> None:
+    nodes, pods = by_reason([refused("Node"), refused("Pod"), refused("Event")])
+    assert nodes == refused("Node")
+    assert pods.what == "Pod, Event"
+    assert pods.next_step.startswith("Ask about one namespace that it may read. Grant the reading account get,list on them")
+
+
+def test_accounts_namespaces_and_reasons_are_kept_apart() -> None:
+    gap = refused("Pod", "ml")
+    others = (
+        refused("Job", "shop"),
+        refused("Job", "ml", "bob"),
+        replace(refused("Job", "ml"), why=Why.TIMEOUT),
+        Missing("alerts", Why.NO_SOURCE),
+    )
+    assert by_reason([gap, *others]) == [gap, *others]
+
+
+def test_names_are_bounded_and_those_of_one_kind_told_apart() -> None:
+    logs = [Missing(f"log of Pod/ml/a-{number}", Why.NOT_FOUND, kind="Pod") for number in range(8)]
+    assert by_reason(logs)[0].what == ", ".join(item.what for item in logs[:6]) + " and 2 more"
+    assert by_reason(logs, names_shown=8)[0].what == ", ".join(item.what for item in logs)
