@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cluster.prometheus import Prometheus
 
 NAME_LIMIT = 253
+NAMESPACES_SHOWN = 5
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
 _MOMENTS = frozenset(
     {
@@ -162,6 +163,11 @@ class RecordedReader:
         return kind in self._objects or kind in self._manifest.kinds_read
 
     @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Those that were recorded; empty means all."""
+        return self._manifest.namespaces
+
+    @property
     def size(self) -> int:
         """How many objects were recorded, of all kinds."""
         return sum(len(items) for items in self._objects.values())
@@ -259,6 +265,11 @@ class RecordedReader:
         if kind.namespaced and self._manifest.namespaces:
             outside = [name for name in scope.namespaces if name not in self._manifest.namespaces]
             gaps += (Missing(f"{kind.plural} in {n}", Why.NO_SOURCE, "the namespace was not recorded", "", kind.name, n) for n in outside)
+            if not scope.namespaces:
+                elsewhere = f"{kind.plural} of other namespaces"
+                gaps.append(
+                    Missing(elsewhere, Why.NO_SOURCE, f"other namespaces than {_listed(self.namespaces)} were not recorded", "", kind.name)
+                )
         if self._complaints:
             more = f", and {len(self._complaints) - 1} more complaints" if len(self._complaints) > 1 else ""
             shown = f"{self._complaints[-1]}{more}"
@@ -308,6 +319,11 @@ class RecordedReader:
             gaps.append(Missing(name, Why.MALFORMED, str(error)))
             return ()
         return tuple(item for document in documents for item in read(document))
+
+
+def _listed(namespaces: tuple[str, ...]) -> str:
+    more = f" and {len(namespaces) - NAMESPACES_SHOWN} more" if len(namespaces) > NAMESPACES_SHOWN else ""
+    return ", ".join(namespaces[:NAMESPACES_SHOWN]) + more
 
 
 def _named(item: Any, listed_kind: str | None) -> tuple[str, str | None, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from cluster.reading import Reader
+from cluster.recorded import RecordedReader
 from cluster.reference import Scope
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_kind, find_object, list_kind, unknown_namespaces
@@ -36,7 +37,10 @@ def split(word: str) -> tuple[str, str]:
 
 
 async def scope_of(reader: Reader, word: str | None, namespace: str | None, *, everywhere: bool) -> Scope:
-    """The scope that `[KIND/NAME] [-n NS | -A]` means on this cluster. Raises UsageError with the nearest names that exist."""
+    """The scope that `[KIND/NAME] [-n NS | -A]` means on this cluster. Raises UsageError with the nearest names that exist.
+
+    Without any of them it is all namespaces, of a recording those that it holds.
+    """
     if everywhere and namespace is not None:
         raise UsageError("-A and -n contradict each other. Give one of them.")
     context = ToolContext(reader, Caller("smokejumper", channel="cli"), reader.now)
@@ -46,7 +50,8 @@ async def scope_of(reader: Reader, word: str | None, namespace: str | None, *, e
         if absent:
             raise UsageError(absent)
         if word is None:
-            return Scope(reader.cluster, namespaces)
+            recorded = reader.namespaces if isinstance(reader, RecordedReader) and not everywhere else ()
+            return Scope(reader.cluster, namespaces or recorded)
         kind_word, name = split(word)
         kind = await find_kind(context, kind_word)
         if kind.namespaced and namespace is None:

@@ -85,6 +85,8 @@ async def test_a_manifest_makes_absence_provable(tmp_path: Path) -> None:
     assert (gap.why, gap.next_step) == (Why.FORBIDDEN, "Grant it.")
     (gap,) = (await reader.objects(PODS, Scope("r", ("ml", "web")))).missing
     assert (gap.why, gap.namespace) == (Why.NO_SOURCE, "web")
+    (gap,) = (await reader.objects(PODS, ALL)).missing
+    assert (gap.why, gap.what, gap.detail) == (Why.NO_SOURCE, "pods of other namespaces", "other namespaces than ml were not recorded")
 
 
 @pytest.mark.parametrize(

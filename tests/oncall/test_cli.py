@@ -137,6 +137,15 @@ def test_a_recording_that_lost_its_end_is_not_called_healthy(smokejumper: Run, t
     assert "objects that were recorded are left" in out
 
 
+def test_a_recording_of_one_namespace_says_nothing_of_the_others(smokejumper: Run, tmp_path: Path) -> None:
+    (tmp_path / "objects.yaml").write_text("kind: List\nitems: [{kind: Namespace, metadata: {name: ml}}]\n", "utf-8")
+    (tmp_path / "recording.yaml").write_text("namespaces: [ml]\nkinds_read: [Namespace, Pod]\n", "utf-8")
+    code, out, _ = smokejumper("diagnose", "--recording", str(tmp_path))
+    assert (code, out.startswith("ml in recording  ")) == (0, True)
+    code, out, _ = smokejumper("diagnose", "-A", "--recording", str(tmp_path))
+    assert (code, "healthy" in out, "(no-source: other namespaces than ml were not recorded)" in out) == (0, False, True), out
+
+
 def test_config_show_masks_and_names_sources(smokejumper: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMOKEJUMPER_MODEL__API_KEY", "sk-never-shown")
     code, out, _ = smokejumper("config", "show")
