@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 RECURSION_LIMIT = 200
-# What LangGraph imports and we never use: the records of a tracing service, and the client of a hosted LangGraph.
-UNUSED = ("langsmith.types", "langgraph_sdk")
+# What LangGraph imports and we never use: the records of a tracing service, its look at the machine, the client of a hosted LangGraph,
+# and the models of LangChain with what they speak to it.
+UNUSED = ("langsmith.types", "langgraph_sdk", "langchain_protocol", "langchain_core.language_models", "psutil")
 
 
 class Conclusion(Struct, frozen=True):

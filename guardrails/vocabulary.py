@@ -69,7 +69,8 @@ class Traits(Struct, frozen=True):
 class Word(BaseModel):
     """One action. `example` is a legal document of it with every parameter that widens what it needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Built when it is first used: whoever only asks what a word is about need not wait for that.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
     traits: ClassVar[Traits]
     example: ClassVar[dict[str, Any]] = {}
 

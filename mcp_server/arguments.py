@@ -27,7 +27,8 @@ MAXIMUM_ROWS = 200
 class Arguments(BaseModel):
     """What all arguments share: nothing unknown, nothing changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when a tool is first called or listed: most commands do neither with most tools.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _several(value: Any) -> Any:
