@@ -91,6 +91,9 @@ FAILURES: tuple[Form, ...] = (
     _form("gpu-busy", r"CUDA-capable device\(s\) is/are busy or unavailable|GPU requires reset|CUDA_ERROR_DEVICE_UNAVAILABLE"),
     # libtpu, AWS Neuron's runtime (troubleshooting guides) and Habana's bridge: a process of the same host has opened the device already.
     _form("gpu-held", r"The TPU is already in use by|NeuronCore\(s\) not available - Requested|synStatus=\d+[^\n]*Device acquire failed"),
+    # libtpu: before anything runs, and in the middle of a program (OpenXLA error codes, "Core Halted Unexpectedly").
+    _form("tpu-workers", r"slice_builder_worker_addresses specified\. Expected \d+ worker addresses, got \d+"),
+    _form("tpu-halted", r"Accelerator device halted prematurely|Core halted unexpectedly"),
     _form(
         "gpu-architecture",
         r"no kernel image is available for execution on the device|cudaErrorNoKernelImageForDevice|hipErrorNoBinaryForGpu",
@@ -99,7 +102,7 @@ FAILURES: tuple[Form, ...] = (
         "gpu-absent",
         r"no CUDA-capable device|Found no NVIDIA driver|libcuda\.so(?:\.1)?: cannot open|libnvidia-ml\.so(?:\.1)?: cannot open|"
         r"Failed to infer device type|No CUDA GPUs are available|Torch not compiled with CUDA enabled|No HIP GPUs are available|"
-        r"no ROCm-capable device is detected|Could not open the nd\d+",
+        r"no ROCm-capable device is detected|Could not open the nd\d+|TPU initialization failed: No \w+ device found",
     ),
     _form("dataloader-shm", r"DataLoader worker .*(?:Bus error|killed by signal)|out of shared memory|bus error encountered in worker"),
     _form(
@@ -118,7 +121,9 @@ FAILURES: tuple[Form, ...] = (
         "cuda-oom",
         r"CUDA out of memory|OutOfMemoryError: CUDA|CUDA error: out of memory|hipErrorOutOfMemory|torch\.(?:cuda\.)?OutOfMemoryError|"
         r"CUBLAS_STATUS_ALLOC_FAILED|RESOURCE_EXHAUSTED: Out of memory while trying to allocate|HIP out of memory|"
-        r"Ran out of memory in memory space hbm|PT_DEVMEM Allocation failed|NRT_RESOURCE in nrt_",
+        r"Ran out of memory in memory space hbm|Hbm usage[^\n]*exceeding available bytes|PT_DEVMEM Allocation failed|NRT_RESOURCE in nrt_|"
+        # A buffer or a program that does not fit (OpenXLA error codes, 0101).
+        r"RESOURCE_EXHAUSTED: [^\n]*Attempting to (?:allocate|reserve) \S+[^\n]*That was not possible",
     ),
     _form(
         "parallelism",

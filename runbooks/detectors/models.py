@@ -57,6 +57,8 @@ DEVICE_FAULTS: dict[str, tuple[str, str]] = {
     "gpu-lost": ("accelerator.lost", "had a GPU when it began and has lost it since"),
     "gpu-busy": ("accelerator.busy", "finds its GPU busy with what nobody sees, or in need of a reset"),
     "gpu-held": ("accelerator.held", "finds its accelerator opened by another process"),
+    "tpu-workers": ("accelerator.slice-workers", "is told of other workers than its TPU slice has hosts"),
+    "tpu-halted": ("accelerator.halted", "had its accelerator halt in the middle of a program"),
     "gpu-architecture": ("accelerator.architecture", "was built for other GPUs than the one it has"),
 }
 NODE_FAULTS = frozenset({"gpu-xid", "gpu-ecc", "gpu-driver", "gpu-fabric", "gpu-busy"})

@@ -52,6 +52,13 @@ KINDS = [
     ("hipErrorNoBinaryForGpu: Unable to find code object for all current devices!", "gpu-architecture"),
     ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB.", "cuda-oom"),
     ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 49.34G of 32.00G hbm.", "cuda-oom"),
+    ("RESOURCE_EXHAUSTED: TPU TensorCore Hbm usage: 34.82G, SparseCore Hbm usage 1.10G, exceeding available bytes: 95.74G", "cuda-oom"),
+    (
+        "RESOURCE_EXHAUSTED: Error loading program 'jit_step': Attempting to reserve 29.49G at the bottom of memory. That was not possible. "
+        "There are 147.64M free, 0B reserved, and 147.64M reservable.",
+        "cuda-oom",
+    ),
+    ("RESOURCE_EXHAUSTED: Error allocating device buffer: Attempting to allocate 50.00M. That was not possible.", "cuda-oom"),
     ("RuntimeError: [Rank:0] FATAL ERROR :: MODULE:PT_DEVMEM Allocation failed for size::939524096 (896)MB", "cuda-oom"),
     ("Failure: NRT_RESOURCE in nrt_tensor_allocate", "cuda-oom"),
     ("Error code 404: The model `llama-3` does not exist.", "model-name"),
@@ -220,6 +227,8 @@ def test_the_user_is_kept() -> None:
         "Successfully connected to database",
         "KV cache usage: 12.0%, Prefix cache hit rate: 40.1%",
         "INFO registered deserializer for partition orders-0 at offset 10412",
+        "INFO compiled jit_step: Hbm usage 12.10G, available bytes: 95.74G, failed attempts: 0",
+        "INFO memory planner: attempting to allocate 5.94M, retry 1 of 3",
     ],
 )
 def test_ordinary_lines_are_no_signs(line: str) -> None:

@@ -39,6 +39,13 @@ KV = "max seq len (131072), larger than the available KV cache memory (7.2 GiB).
         ("Unable to initialize backend 'tpu': ABORTED: The TPU is already in use by process with pid 341.", "accelerator.held"),
         ("ERROR NRT:nrt_allocate_neuron_cores NeuronCore(s) not available - Requested:nc1-nc1 Available:0", "accelerator.held"),
         ("RuntimeError: synStatus=8 [Device not found] Device acquire failed.", "accelerator.held"),
+        (
+            "RuntimeError: TPU initialization failed: Invalid --2a886c8_slice_builder_worker_addresses specified. Expected 8 worker "
+            "addresses, got 4.",
+            "accelerator.slice-workers",
+        ),
+        ("INTERNAL: Accelerator device halted prematurely, perhaps due to an on-device check-failure.", "accelerator.halted"),
+        ("Unable to initialize backend 'tpu': UNKNOWN: TPU initialization failed: No ba16c7433 device found.", "accelerator.absent"),
         ("ncclSystemError: System call failed; NCCL error in init", "training.nccl"),
         ("RuntimeError: Found no NVIDIA driver on your system.", "accelerator.absent"),
     ],
