@@ -54,8 +54,8 @@ KINDS = [
     ("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 49.34G of 32.00G hbm.", "cuda-oom"),
     ("RESOURCE_EXHAUSTED: TPU TensorCore Hbm usage: 34.82G, SparseCore Hbm usage 1.10G, exceeding available bytes: 95.74G", "cuda-oom"),
     (
-        "RESOURCE_EXHAUSTED: Error loading program 'jit_step': Attempting to reserve 29.49G at the bottom of memory. That was not possible. "
-        "There are 147.64M free, 0B reserved, and 147.64M reservable.",
+        "RESOURCE_EXHAUSTED: Error loading program 'jit_step': Attempting to reserve 29.49G at the bottom of memory. That was not possible."
+        " There are 147.64M free, 0B reserved, and 147.64M reservable.",
         "cuda-oom",
     ),
     ("RESOURCE_EXHAUSTED: Error allocating device buffer: Attempting to allocate 50.00M. That was not possible.", "cuda-oom"),
