@@ -326,7 +326,8 @@ class World:
 
     @cached_property
     def _pods_not_ready(self) -> tuple[Pod, ...]:
-        return tuple(pod for pod in self.all(Pod) if not pod.ready)
+        # What a kubelet or the pod garbage collector ended may keep the conditions of its last moment.
+        return tuple(pod for pod in self.all(Pod) if not pod.ready or pod.finished)
 
     @cached_property
     def _unready_pods(self) -> tuple[Pod, ...]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import msgspec
 import pytest
 
@@ -60,6 +63,14 @@ def test_the_mirror_pods_of_a_node_are_workloads_of_their_own() -> None:
         ("Pod/shop/etcd-node-1", ["etcd-node-1"]),
         ("Pod/shop/kube-scheduler-node-1", ["kube-scheduler-node-1"]),
     ]
+
+
+def test_an_evicted_pod_that_kept_its_conditions_is_not_ready() -> None:
+    kept = {"conditions": [{"type": "Ready", "status": "True"}]}
+    pods = [manifest("Pod", name, status={**kept, "phase": phase}) for name, phase in (("gone", "Failed"), ("here", "Running"))]
+    made = world("".join(pods))
+    assert [pod.name for pod in made.pods_not_ready()] == ["gone"]
+    assert made.unready_pods() == ()
 
 
 def test_absence_is_proven_only_where_all_was_read() -> None:
@@ -144,3 +155,29 @@ def test_a_failed_derivation_leaves_no_note_behind() -> None:
 
 def failing(made: World) -> float:
     return len(made.logs) / 0
+
+
+class Describing:
+    """Derived from a world, and holding it."""
+
+    def __init__(self, described: World) -> None:
+        self.world = described
+
+
+def test_a_dismissed_world_is_freed_without_the_collector() -> None:
+    made = world(DEPLOYMENT)
+    held, freed = made.once(Describing), weakref.ref(made)
+    assert held.world is made
+    gc.disable()
+    try:
+        made.dismiss()
+        assert made.once(len_of_facts) == 1
+        made.dismiss()
+        del made, held
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+def len_of_facts(described: World) -> int:
+    return len(described.facts)
