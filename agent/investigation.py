@@ -133,10 +133,11 @@ async def run(
                     )
             if known and not snapshot.next:
                 return _conclusion(incident, known, waiting=False)
+        workspace = Workspace(reader.now(), incident)
         dependencies = Dependencies(
             planner or RulePlanner(),
             toolbelt,
-            Workspace(reader.now(), incident),
+            workspace,
             limits,
             clock,
             started,
@@ -148,9 +149,13 @@ async def run(
         entry: Any = None if known else Investigation(incident=plain(incident))
         if known and answer is not None:
             entry = Command(resume=answer.model_dump())
-        output = await graph.ainvoke(
-            entry, config, context=dependencies, durability="sync" if checkpointer is not None else None, version="v2"
-        )
+        try:
+            output = await graph.ainvoke(
+                entry, config, context=dependencies, durability="sync" if checkpointer is not None else None, version="v2"
+            )
+        finally:
+            with anyio.CancelScope(shield=True):
+                await workspace.forget()
         return _conclusion(incident, output.value, waiting=bool(output.interrupts))
 
 

@@ -19,6 +19,8 @@ from runbooks.causes import explain
 from runbooks.detectors.registry import detect
 from runbooks.finding import Diagnosis, Finding, Want
 
+FREED_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -39,6 +41,7 @@ class Workspace:
         self._pending: dict[Want, Probed] = {}
         self._known: set[Want] = set()
         self._judgement: Judgement | None = None
+        self._judging: list[asyncio.Task[Judgement]] = []
 
     @property
     def scope(self) -> Scope:
@@ -64,12 +67,34 @@ class Workspace:
         """Detect and explain over everything known. `wants` gives the order in which answers enter the world, whatever their arrival,
         so that two runs over the same facts say the same."""
         if self._pending or self._judgement is None:
-            order = {want: position for position, want in enumerate(wants)}
-            answers = [self._pending[want] for want in sorted(self._pending, key=lambda want: order.get(want, len(order)))]
-            self._pending.clear()
-            self._judgement = await asyncio.to_thread(_judged, self._world, answers, self._incident, cost)
+            # No local variable holds a world or its facts: the traceback of a cancellation would hold them too.
+            self._judging.append(asyncio.create_task(asyncio.to_thread(_judged, self._world, self._answers(wants), self._incident, cost)))
+            self._judgement = await asyncio.shield(self._judging[-1])
             self._world = self._judgement.world
         return self._judgement
+
+    def _answers(self, wants: Sequence[Want]) -> list[Probed]:
+        """What came since the last judgement, in order."""
+        order = {want: position for position, want in enumerate(wants)}
+        answers = [self._pending[want] for want in sorted(self._pending, key=lambda want: order.get(want, len(order)))]
+        self._pending.clear()
+        return answers
+
+    async def forget(self) -> None:
+        """Let go of all facts when the last judging, which no cancellation stops, has ended.
+
+        LangGraph leaves what it was given in a cycle, which the garbage collector finds late, together with those of other
+        investigations; and nothing else runs in the process while it frees them.
+        """
+        ended = await asyncio.gather(*self._judging, return_exceptions=True)
+        worlds = [self._world, *(judged.world for judged in ended if isinstance(judged, Judgement))]
+        self._judging.clear()
+        self._pending.clear()
+        self._known.clear()
+        self._judgement = None
+        self._world = World(self._incident.scope.cluster, self._world.now, self._incident.scope)
+        del ended
+        await asyncio.to_thread(_free, worlds)
 
 
 def _judged(world: World, answers: Sequence[Probed], incident: Incident, cost: Cost) -> Judgement:
@@ -78,3 +103,12 @@ def _judged(world: World, answers: Sequence[Probed], incident: Incident, cost: C
     asked = (incident.scope.subject,) if incident.scope.subject else focus(world, incident.question)
     findings = detect(world)
     return Judgement(world, asked, findings, explain(world, findings, asked, cost))
+
+
+def _free(worlds: list[World]) -> None:
+    """Free worlds that nobody else holds, which takes a while: between a few of their objects and the next, others may run."""
+    facts = [fact for world in worlds for known in world.facts.values() for fact in known]
+    while worlds:
+        worlds.pop().dismiss()
+    while facts:
+        del facts[-FREED_AT_ONCE:]

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
@@ -51,6 +52,10 @@ REFUSAL_LIMIT = 2_000
 # Reads and investigations end by then; an execution is never cut short, it is made to survive being killed.
 DEADLINE_SECONDS = 240.0
 LIST_LIFETIME_MS = 300_000
+# What was read in more bytes than that (some hundred pods) takes longer to order and count than a hop to a thread.
+LARGE_BYTES = 500_000
+# All threads share one interpreter: more at once only keep the event loop waiting.
+RENDERED_AT_ONCE = 2
 LISTINGS: tuple[CacheableMethod, ...] = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 LONG_WORK = frozenset({"investigate"})
 # How long a user may think about a question; the answer to it is refused afterwards.
@@ -89,6 +94,7 @@ class _ServedTool(Tool):
     _deadline_seconds: float | None = PrivateAttr()
     _authentication: Authentication | None = PrivateAttr()
     _confirmation: Confirmation = PrivateAttr()
+    _threads: anyio.CapacityLimiter = PrivateAttr()
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -111,7 +117,10 @@ class _ServedTool(Tool):
                     if asked is not None:
                         return asked
                     answer = await self._toolset.call(self.name, arguments, replace(held, progress=progress))
-            page = answer.render()
+                if answer.cost.bytes > LARGE_BYTES:
+                    page = await anyio.to_thread.run_sync(answer.render, limiter=self._threads)
+                else:
+                    page = answer.render()
         except TimeoutError as error:
             raise ToolError(f"{self.name} took longer than {self._deadline_seconds:g} s; ask about one namespace or one object") from error
         except (ToolRefusal, ClusterError, GuardrailsError) as error:
@@ -154,6 +163,7 @@ def build_server(
     subscriptions = Subscriptions()
     archive = Archive(subscriptions.changed)
     tasks = Tasks(long_work)
+    threads = anyio.CapacityLimiter(RENDERED_AT_ONCE)
 
     @asynccontextmanager
     async def keeping() -> AsyncIterator[ToolContext]:
@@ -174,7 +184,7 @@ def build_server(
         description="AI SRE for Kubernetes: diagnoses with evidence, remedies under approval.",
         instructions=INSTRUCTIONS,
         version=_version(),
-        tools=[_served(spec, toolset, keeping, deadline_seconds, authentication, confirmation) for spec in toolset],
+        tools=[_served(spec, toolset, keeping, deadline_seconds, authentication, confirmation, threads) for spec in toolset],
         resources=[_capabilities(toolset, cluster), *(_page(name) for name in page_names())],
         icons=[Icon(src=icon, mime_type="image/svg+xml", sizes=["any"])] if icon else None,
         # What is listed depends on the deployment alone and lasts as long as its process.
@@ -211,6 +221,7 @@ def _served(
     deadline_seconds: float,
     authentication: Authentication | None,
     confirmation: Confirmation,
+    threads: anyio.CapacityLimiter,
 ) -> Tool:
     tool = _ServedTool(
         fn=spec.run,
@@ -225,7 +236,7 @@ def _served(
         meta=_meta(spec),
     )
     tool._toolset, tool._context_factory, tool._authentication = toolset, context_factory, authentication
-    tool._confirmation = confirmation
+    tool._confirmation, tool._threads = confirmation, threads
     tool._deadline_seconds = None if spec.access is Access.GATED else deadline_seconds
     return tool
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from agent.investigation import UNUSED, Conclusion, in_process, investigate, is_
 from agent.remediation import Decision, Remediation
 from cluster.reading import Why
 from cluster.reference import Scope
+from cluster.world import World
 from tests.agent.recordings import BROKEN_ROLLOUT, CRASH, HEALTHY, FileGate, reader, recording
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +39,19 @@ async def test_a_rollout_with_a_bad_tag_is_the_cause(tmp_path: Path) -> None:
     assert diagnosis.causes[0].class_ == "image/bad-reference"
     assert any("manifest unknown" in item.quote for item in diagnosis.causes[0].evidence)
     assert diagnosis.cost.requests > 0
+
+
+async def test_an_investigation_leaves_no_world_to_the_collector(tmp_path: Path) -> None:
+    folder = recording(tmp_path, BROKEN_ROLLOUT)
+    gc.collect()
+    others = {id(found) for found in gc.get_objects() if isinstance(found, World)}
+    gc.disable()
+    try:
+        await investigate(reader(folder), SCOPE)
+        left = [found for found in gc.get_objects() if isinstance(found, World) and found.facts and id(found) not in others]
+    finally:
+        gc.enable()
+    assert not left
 
 
 async def test_two_runs_say_the_same_to_the_byte(tmp_path: Path) -> None:

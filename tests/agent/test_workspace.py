@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import itertools
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from agent.toolbelt import Probed
 from agent.workspace import Workspace
 from cluster.reading import Cost
 from cluster.reference import Scope
+from cluster.world import World
 from runbooks.finding import ObjectsWant, Want
 from tests.agent.recordings import BROKEN_ROLLOUT, NOW, reader, recording
 
@@ -65,3 +68,30 @@ async def test_a_judgement_is_kept_until_something_new_is_known(tmp_path: Path) 
     second = await workspace.judge(WANTS, Cost())
     assert second is not first
     assert str(second.diagnosis.causes[0].object) == "Deployment/ml/serve"
+
+
+def worlds() -> list[World]:
+    return [found for found in gc.get_objects() if isinstance(found, World) and found.facts]
+
+
+@pytest.mark.parametrize("hung_up", [False, True])
+async def test_nothing_of_a_world_waits_for_the_collector(tmp_path: Path, hung_up: bool) -> None:
+    belt = Counting(recording(tmp_path, BROKEN_ROLLOUT))
+    gc.collect()
+    others = worlds()
+    gc.disable()
+    try:
+        workspace = Workspace(NOW, Incident("i", SCOPE))
+        await workspace.ensure(WANTS, belt)
+        judging = asyncio.create_task(workspace.judge(WANTS, Cost()))
+        if hung_up:
+            await asyncio.sleep(0)
+            judging.cancel()
+        await asyncio.wait([judging])
+        assert judging.cancelled() is hung_up
+        del judging
+        await workspace.forget()
+        left = [found for found in worlds() if not any(found is other for other in others)]
+    finally:
+        gc.enable()
+    assert not left

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +14,11 @@ from mcp.client import Client
 from mcp.server.mcpserver import MCPServer
 
 from cluster.errors import UnreachableClusterError
+from cluster.reading import Cost
 from cluster.recorded import RecordedReader
 from mcp_server.groups import DEFAULT_GROUPS, GROUPS
-from mcp_server.registry import Caller, ToolContext, Toolset
-from mcp_server.server import INSTRUCTIONS, build_server
+from mcp_server.registry import Answer, Caller, Page, ToolContext, Toolset
+from mcp_server.server import INSTRUCTIONS, LARGE_BYTES, build_server
 from mcp_server.tools.catalogue import ALL, toolset
 from tests.mcp_server.calls import CALLS
 from tests.mcp_server.incident import CANARIES, INJECTION, NOW, context
@@ -186,3 +189,21 @@ async def test_capabilities_and_the_prompt(reader: RecordedReader, mode: str) ->
     assert {tool["name"] for tool in capabilities["tools"]} == {spec.name for spec in ALL}
     assert [uri for uri in uris if uri.startswith("runbook://")] == [f"runbook://{name}" for name in capabilities["runbooks"]]
     assert "Deployment/ml/serve" in str(prompt.messages[0].content)
+
+
+async def test_what_was_read_in_many_bytes_is_rendered_off_the_event_loop(reader: RecordedReader) -> None:
+    rendered: list[int] = []
+
+    async def run(_context: ToolContext, _arguments: Any) -> Answer:
+        def render() -> Page:
+            rendered.append(threading.get_ident())
+            return Page(("done",), {})
+
+        return Answer(render, cost=Cost(1, LARGE_BYTES + len(rendered)))
+
+    tools = Toolset((replace(toolset().spec("cluster_overview"), run=run),))
+    async with Client(served(reader, tools)) as client:
+        for _ in range(2):
+            assert not (await client.call_tool("cluster_overview", {})).is_error
+    on_loop, apart = rendered
+    assert on_loop == threading.get_ident() != apart
