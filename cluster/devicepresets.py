@@ -3,7 +3,8 @@
 Sources: dcgm-exporter 4.8 default-counters.csv, its collectors of clock events and XIDs, DCGM dcgm_fields.h. Of these the memory errors,
 link counters, violations and the collectors named EXP are off until the exporter's counters file names them. Of other vendors: ROCm
 device-metrics-exporter docs/configuration/metricslist.md (its configuration may put `amd_` before each name), Intel XPU Manager
-prometheus_exporter.py, the Gaudi metric exporter, aws-neuron neuron-monitor-prometheus.py.
+prometheus_exporter.py, the Gaudi metric exporter, aws-neuron neuron-monitor-prometheus.py; the device plugins of GKE, for TPUs and for GPUs
+without DCGM (GoogleCloudPlatform/container-engine-accelerators pkg/gpu/nvidia/metrics; the TPU plugin answers in the same words).
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ def _amd(name: str) -> tuple[Form, Form]:
     return gauge(name), gauge(f"amd_{name}")
 
 
+# Names as plain as these are other exporters' as well.
+_GKE = 'make=~"cloud-tpu|nvidia",'
+
 DEVICES: tuple[Preset, ...] = (
     Preset(
         "gpu-utilisation",
@@ -40,6 +44,7 @@ DEVICES: tuple[Preset, ...] = (
             _busiest("habanalabs_utilization", "node"),
             _busiest("xpum_engine_ratio", "node"),
             _busiest("neuroncore_utilization_ratio", "node"),
+            Form(f"max_over_time(duty_cycle{{{_GKE}{NARROW}}}[2m])", "duty_cycle"),
         ),
         minutes=LONG_MINUTES,
     ),
@@ -79,6 +84,7 @@ DEVICES: tuple[Preset, ...] = (
                 f"DCGM_FI_DEV_FB_USED{{{NARROW}}} / (DCGM_FI_DEV_FB_USED{{{NARROW}}} + DCGM_FI_DEV_FB_FREE{{{NARROW}}})",
                 "DCGM_FI_DEV_FB_USED_ratio",
             ),
+            Form(f"memory_used{{{_GKE}{NARROW}}} / memory_total{{{_GKE}{NARROW}}}", "accelerator_memory_used_ratio"),
         ),
         swept=False,
     ),

@@ -5,7 +5,7 @@ NVIDIA's are `deviceerrors`, conditions and labels of nodes `devices`. Sources: 
 Checks: a device with more uncorrectable errors than its threshold, 0 by default, is unhealthy until it is serviced); Intel XPU Manager
 prometheus_exporter.py; the Gaudi metric exporter's metrics; AWS Neuron neuron-monitor-prometheus.py.
 Limits: the exporters of Gaudi and Neuron may name no pod, then every pod on the node that has such devices is named. States of Gaudi's
-network ports are not read, because nothing says which ports are meant to be connected; TPUs have no exporter that a cluster can ask.
+network ports are not read, because nothing says which ports are meant to be connected; of TPUs their exporter tells work and memory only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What monitoring says of the work of accelerators: one that holds up a training, and those that are held and not used.
 
-Clocks are those of DCGM, utilisation also of the exporters of AMD, Gaudi, Intel and Neuron (`cluster.devicepresets`). Limits: a missing
-exporter is no idle device; where a metric is absent nothing is said. Heat and power are for `throttling`, errors for `deviceerrors`.
+Clocks are those of DCGM, utilisation also of the exporters of AMD, Gaudi, Intel, Neuron and GKE's device plugins
+(`cluster.devicepresets`). Limits: a missing exporter is no idle device; where a metric is absent nothing is said. Heat and power are for
+`throttling`, errors for `deviceerrors`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from runbooks.scheduling import accelerators_of
 _CLOCK = re.compile(r"DCGM_FI_DEV_SM_CLOCK$")
 # Whether the engines of a device are busy, as a share where the others are percentages (DCGM field 1001).
 _SHARE = re.compile(r"DCGM_FI_PROF_GR_ENGINE_ACTIVE$|xpum_engine_ratio$|neuroncore_utilization_ratio$")
-_BUSY = re.compile(rf"DCGM_FI_DEV_GPU_UTIL$|gpu_gfx_activity$|habanalabs_utilization$|{_SHARE.pattern}")
+_BUSY = re.compile(rf"DCGM_FI_DEV_GPU_UTIL$|gpu_gfx_activity$|habanalabs_utilization$|^duty_cycle$|{_SHARE.pattern}")
 IDLE_PERCENT = 5.0
 IDLE_FOR = timedelta(hours=1)
 

@@ -81,6 +81,19 @@ class TestReal:
         # Whose pod holds it is not for those who ask about another namespace.
         assert (await asked(prometheus.url, MetricQuery("gpu-row-remapping-pending"), hour(end), "shop")).value == ()
 
+    async def test_work_that_the_device_plugins_of_gke_measure(self, prometheus: Prometheus, end: datetime) -> None:
+        labels = {
+            "__name__": "duty_cycle",
+            "exported_namespace": "ml",
+            "exported_pod": "fit-0",
+            "pod": "plugin",
+            "namespace": "kube-system",
+        }
+        chip = {"accelerator_id": "1-0", "make": "cloud-tpu"}
+        prometheus.write([Line({**labels, **chip}, steady(end, 40.0)), Line({**labels, "make": "fan"}, steady(end, 1.0))])
+        [series] = (await asked(prometheus.url, MetricQuery("gpu-utilisation"), hour(end), "ml")).value
+        assert (series.labels["__name__"], series.labels["pod"], series.labels["make"]) == ("duty_cycle", "fit-0", "cloud-tpu")
+
     async def test_adapters_are_those_that_a_server_named_last(self, prometheus: Prometheus, end: datetime) -> None:
         labels = {"__name__": "vllm:lora_requests_info", "namespace": "ml", "pod": "chat-0", "max_lora": "2"}
         lines = [({"running_lora_adapters": "a"}, 100.0), ({"running_lora_adapters": "a,b", "waiting_lora_adapters": "c"}, 200.0)]

@@ -111,4 +111,8 @@ def test_devices_that_are_held_and_not_used() -> None:
     # A share, not a percentage.
     assert found(text, series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 0.8, pod="chat-0")) == set()
     assert found(text, series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 0.01, pod="chat-0")) == {("gpu.idle-held", "StatefulSet/ml/chat")}
+    tpu = text.replace("nvidia.com/gpu", "google.com/tpu")
+    assert found(tpu, series("duty_cycle", 0, pod="chat-0", make="cloud-tpu")) == {("gpu.idle-held", "StatefulSet/ml/chat")}
+    assert found(tpu, series("duty_cycle", 75, pod="chat-0", make="cloud-tpu")) == set()
+    assert found(tpu, series("pwm_duty_cycle", 0, pod="chat-0")) == set()
     assert found(text) == set()
