@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import UnreachableClusterError
 from cluster.kinds import BY_NAME
+from cluster.kube import KubeReader
+from cluster.reading import Why
 from cluster.recorded import RecordedReader
 from mcp_server.errors import ToolRefusal
 from mcp_server.probe import find_kind, find_object, list_kind, pods_below, together, unknown_namespaces
 from mcp_server.tools.pods import pods_of
+from tests.cluster.fake_api import connection, groups, running
 from tests.mcp_server.incident import OBJECTS, context, open_incident
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +39,20 @@ async def test_a_kind_that_was_not_recorded_is_missing_and_not_complete(reader: 
     listing = await list_kind(context(reader), BY_NAME["Ingress"])
     assert not listing.read.complete
     assert listing.read.missing
+
+
+@pytest.mark.parametrize(("version", "complete"), [("v1alpha3", True), ("v2", False)])
+async def test_a_kind_in_a_version_that_is_not_known_hides_what_there_is(reader: RecordedReader, version: str, complete: bool) -> None:
+    async with running() as api:
+        api.reply("/apis", groups(**{"resource_k8s_io": {version: ["devicetaintrules"]}}))
+        api.objects(f"/apis/resource.k8s.io/{version}/devicetaintrules", "DeviceTaintRule", [{"metadata": {"name": "rack-7"}}])
+        async with KubeReader(connection(api), seconds=5) as live:
+            asked = replace(context(reader), reader=live)
+            listing = await list_kind(asked, BY_NAME["DeviceTaintRule"])
+            absent = await list_kind(asked, BY_NAME["ResourceClaim"])
+    assert (listing.read.complete, [fact.name for fact in listing.read.facts]) == (complete, ["rack-7"] if complete else [])
+    assert [gap.why for gap in listing.read.missing] == ([] if complete else [Why.OTHER_VERSION])
+    assert absent.read.complete
 
 
 async def test_a_malformed_object_makes_the_listing_incomplete(tmp_path: Path) -> None:
