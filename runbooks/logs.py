@@ -15,7 +15,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from cluster.reading import LogText
-from runbooks.logsigns import FAILURES, Form, address_in, reports_error, speaks_of_trouble
+from runbooks.logsigns import FAILURES, HARMLESS, Form, address_in, reports_error, speaks_of_trouble
 from runbooks.traces import Trace, innermost
 
 TEMPLATE_LIMIT = 400
@@ -31,8 +31,8 @@ _VARIABLE = re.compile(r"[\w.:-]*\d[\w.:-]*")
 _LEADING_TIME = re.compile(r"^[^\s{\"]*\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*\s+(?:stdout|stderr)?\s*[FP]?\s*")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _DURATION = re.compile(
-    r"(?:took|completed in|rendered in|finished in|executed in|elapsed|duration|latency|response[_ ]?time|responseTime)"
-    r"[\"']?\s*(?:in|of|was|is)?\s*[:=]?\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ms\b|milliseconds?\b|s\b|secs?\b|seconds?\b)?",
+    r"(?:took|completed in|rendered in|finished in|executed in|elapsed|duration|latency|response[_ ]?time|responseTime|slow query)"
+    r"[\"']?\s*(?:in|of|was|is)?\s*[:=(]?\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ms\b|milliseconds?\b|s\b|secs?\b|seconds?\b)?",
     re.I,
 )
 _DATABASE = re.compile(r"database|\bdb\b|query|sql\b|stored procedure|mongo|redis|postgres|mysql", re.I)
@@ -130,6 +130,8 @@ def read_lines(lines: Sequence[str]) -> Report:
         if not speaks_of_trouble(text):
             continue
         form = _recognise(text)
+        if form is not None and form.kind == HARMLESS:
+            continue
         if form is None:
             if reports_error(text):
                 over = _over(stamped[indexes[-1]], ended)

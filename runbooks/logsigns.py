@@ -75,7 +75,12 @@ def reports_error(text: str) -> bool:
 
 _VAR = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+"
 
+# The kind of lines that sound like a failure and are none.
+HARMLESS = "harmless"
+
 FAILURES: tuple[Form, ...] = (
+    # MySQL looks up the names of its clients (MY-010055); most pods have none.
+    _form(HARMLESS, r"IP address '[^']+' could not be resolved"),
     # Accelerators, model servers, training.
     _form("gpu-xid", r"NVRM: Xid|\bXid \("),
     _form("gpu-ecc", r"uncorrectable ECC error"),
@@ -159,7 +164,8 @@ FAILURES: tuple[Form, ...] = (
     ),
     _form(
         "kv-transfer",
-        r"NIXL transfer failure|Releasing expired KV blocks|NIXL is not available|No remote agents for engine|"
+        r"NIXL transfer (?:failure|setup failed)|NIXL_ERR_\w+|NIXL is not available|"
+        r"Releasing expired KV blocks|No remote agents for engine|"
         r"Mooncake transfer engine returned -?\d|(?:Decode|Prefill) (?:transfer|bootstrap|handshake) failed for request rank",
     ),
     # vLLM v1/engine/core_client.py: the engine's own patience, which no probe knows of.
@@ -313,6 +319,12 @@ FAILURES: tuple[Form, ...] = (
         r"connection limit exceeded",
         addressed=True,
     ),
+    # PostgreSQL 57014, MySQL 3024, SQL Server -2, MongoDB 50.
+    _form(
+        "query-timeout",
+        r"canceling statement due to statement timeout|maximum statement execution time exceeded|Execution Timeout Expired|"
+        r"MaxTimeMSExpired|operation exceeded time limit|QueryTimeoutException",
+    ),
     _form("lock-contention", r"deadlock detected|Lock wait timeout exceeded|lock timeout|could not obtain lock|database is locked"),
     _form(
         "disk-full",
@@ -398,7 +410,7 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "rate-limited",
         r"too many requests|rate limit (?:exceeded|reached|hit)|rate[- ]limited|RateLimitExceeded|RateLimitError|TooManyRequests|"
-        r"status(?:_?code)?[\"']?[:= ]+429\b|HTTP/?\d?\.?\d? 429|quota exceeded",
+        r"status(?:[ _]?code)?[\"']?[:= ]+429\b|HTTP/?\d?\.?\d? 429|quota exceeded|\b429\b[^\n]{0,20}\b(?:quota|limit)\b",
         addressed=True,
     ),
     _form("circuit-open", r"circuit ?breaker[^\n]*open|CircuitBreakerOpen|CallNotPermittedException|hystrix[^\n]*short-circuited"),
@@ -416,8 +428,10 @@ FAILURES: tuple[Form, ...] = (
         "token-refused",
         r"token (?:is |has )?expired|(?:invalid|bad) (?:api[ _-]?key|token|jwt)|jwt (?:expired|malformed)|"
         r"signature (?:is invalid|verification failed)|"
-        r"401 Unauthorized|status(?:_?code)?[\"']?[:= ]+401\b|StatusCode\.UNAUTHENTICATED|code = Unauthenticated|"
-        r"InvalidTokenError|invalid_grant",
+        r"401 Unauthorized|status(?:[ _]?code)?[\"']?[:= ]+401\b|StatusCode\.UNAUTHENTICATED|code = Unauthenticated|"
+        r"InvalidTokenError|invalid_grant|Signed JWT rejected|signing key[^\n]{0,30}(?:matches|not found)|no matching key|"
+        # An LDAP directory's answer to a bind, code 49 of RFC 4511.
+        r"LDAP[^\n]*invalid credentials",
         addressed=True,
     ),
     # RabbitMQ's resource alarms stop every publisher; clients are told by connection.blocked (rabbitmq.com/docs/alarms).

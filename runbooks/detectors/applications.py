@@ -37,6 +37,7 @@ OWN_FAULTS: dict[str, tuple[str, str]] = {
     "read-only-filesystem": ("app.read-only-filesystem", "writes to a file system that is read-only"),
     "storage-io": ("app.storage-io", "gets input/output errors from the storage below its files"),
     "message-unreadable": ("app.message-unreadable", "cannot read a message of its queue, and does not get past it"),
+    "query-timeout": ("app.slow-calls", "gives up database queries that take too long"),
     "lock-contention": ("app.lock-contention", "fails because database transactions block each other"),
     "feature-flag": ("app.feature-flag", "fails because of a feature flag"),
     "queue-backlog": ("app.queue-backlog", "reports a queue that fills faster than it is emptied"),

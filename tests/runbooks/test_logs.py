@@ -121,6 +121,8 @@ KINDS = [
     ("FATAL: sorry, too many clients already", "connections-exhausted"),
     ("FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute", "connections-exhausted"),
     ("ERROR: deadlock detected", "lock-contention"),
+    ("ERROR:  canceling statement due to statement timeout", "query-timeout"),
+    ("MongoServerError: operation exceeded time limit", "query-timeout"),
     ("OSError: [Errno 28] No space left on device", "disk-full"),
     ("OSError: [Errno 30] Read-only file system: '/data/x'", "read-only-filesystem"),
     # Limits.
@@ -131,8 +133,14 @@ KINDS = [
     ("accept4: too many open files", "resource-limit"),
     # Peers and requests.
     ("HTTP 429 error: Too Many Requests", "rate-limited"),
+    ("AxiosError: Request failed with status code 429", "rate-limited"),
+    ("ERROR sync failed: the forecast API answered 429: daily quota of 1000 calls used up", "rate-limited"),
     ("upstream connect error or disconnect/reset before headers. reset reason: connection failure", "upstream-error"),
     ("rpc error: code = Unauthenticated desc = token has expired", "token-refused"),
+    ("AxiosError: Request failed with status code 401", "token-refused"),
+    ("Signed JWT rejected: Another algorithm expected, or no matching key(s) found", "token-refused"),
+    ("login failed for u7: LDAP bind failed: invalid credentials (49)", "token-refused"),
+    ("[nixl_connector.py:1180] nixlRemoteDisconnectError: NIXL_ERR_REMOTE_DISCONNECT", "kv-transfer"),
     ('pods is forbidden: User "system:serviceaccount:shop:web" cannot list resource "pods" in API group ""', "kubernetes-forbidden"),
     ("Error: Price List Fail Feature Flag Enabled", "feature-flag"),
     (
@@ -197,6 +205,18 @@ ADDRESSED = [
 def test_the_peer_is_read_off_the_line(line: str, kind: str, host: str | None, port: int | None) -> None:
     sign = logs.read_lines([line]).signs[0]
     assert (sign.kind, sign.host, sign.port) == (kind, host, port)
+
+
+def test_a_client_without_a_name_is_no_failure_of_the_server() -> None:
+    line = "91 [Warning] [MY-010055] [Server] IP address '10.20.0.8' could not be resolved: Name or service not known"
+    assert logs.read_lines([line] * 9).quiet
+
+
+def test_queries_that_a_program_calls_slow_are_timed() -> None:
+    lines = [f"WARN slow query ({4000 + 10 * number}ms): SELECT * FROM line_items WHERE invoice_ref = $1" for number in range(9)]
+    (slow,) = logs.read_lines(lines).slow
+    assert slow.database
+    assert slow.median_seconds > 4
 
 
 @pytest.mark.parametrize(
