@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import importlib
 import logging
 import os
 import time
@@ -12,11 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.budget import Limits
-from agent.incident import Incident
-from agent.investigation import Conclusion, in_process, run
-from agent.planner import Planner, RulePlanner
-from agent.remediation import Decision, Remediation
 from cluster.credentials import Impersonation
 from cluster.errors import UnreachableClusterError
 from cluster.facts.config import ConfigMap
@@ -29,6 +26,9 @@ from oncall import telemetry
 from oncall.settings import Settings
 
 if TYPE_CHECKING:
+    from agent.investigation import Conclusion
+    from agent.planner import Planner
+    from agent.remediation import Remediation
     from cluster.monitoring import Monitoring
     from runbooks.cost import Tariff
 
@@ -142,6 +142,13 @@ async def investigate(
     With `remediation` the best remedy is proposed, and the investigation is kept, so that it can go on by its `incident_id` when
     people have decided, also in another process.
     """
+    # The agent brings all detectors, which a server that starts need not wait for, nor those who ask it for something else.
+    await asyncio.to_thread(importlib.import_module, "agent.investigation")
+    from agent.budget import Limits
+    from agent.incident import Incident
+    from agent.investigation import in_process, run
+    from agent.remediation import Decision
+
     limits = Limits(probes=settings.budget.probes, seconds=settings.budget.seconds)
     incident = Incident(incident_id or random_id("inv"), scope, question)
     telemetry.bind(cluster=reader.cluster, incident=incident.id)
@@ -168,6 +175,8 @@ async def investigate(
 @asynccontextmanager
 async def planning(settings: Settings) -> AsyncIterator[Planner]:
     """The rules; with a model configured, the model over the same wants, which falls back to the rules. Its connections end with it."""
+    from agent.planner import RulePlanner
+
     if settings.model.name is None:
         yield RulePlanner()
         return

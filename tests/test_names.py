@@ -54,10 +54,11 @@ def test_an_investigation_imports_no_server() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_server_imports_neither_the_gate_nor_the_graph_nor_what_the_kubernetes_client_brings() -> None:
+def test_a_server_imports_neither_gate_nor_agent_nor_what_the_kubernetes_client_brings() -> None:
     code = (
         "import sys; import oncall.commands.server, oncall.ports, mcp_server.server, mcp_server.tools.catalogue, cluster.kube; "
         "heavy = {'sqlalchemy', 'cedarpy', 'celpy', 'langgraph', 'openai', 'requests', 'oauthlib', 'kubernetes.client.models.v1_pod'}; "
+        "heavy |= {'agent', 'runbooks.detectors.registry'}; "
         "heavy &= set(sys.modules); "
         "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)"
     )

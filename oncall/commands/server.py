@@ -39,6 +39,10 @@ def mcp(
     """Serve the tools over MCP on stdin and stdout, or over HTTP. No tool approves; a write needs the same grant as everywhere."""
     import anyio
 
+    from mcp_server.wire import postpone_validators
+
+    # Before anything else imports the SDK.
+    postpone_validators()
     from oncall.asking import moment
     from oncall.assembly import tune_collector
 
