@@ -23,12 +23,15 @@ from cluster.facts.config import (
 from cluster.facts.event import Event
 from cluster.facts.meta import condition
 from cluster.facts.network import Endpoints, Service
+from cluster.facts.pod import Pod
 from cluster.facts.workload import DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import Presence, World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
 
 RECENT = timedelta(minutes=30)
+# A pod that is not ready after this long is not about to be.
+PATIENCE = timedelta(minutes=5)
 _Controller = ReplicaSet | Deployment | StatefulSet | DaemonSet | Job
 _Webhooks = ValidatingWebhookConfiguration | MutatingWebhookConfiguration
 _EXCEEDED = re.compile(r"exceeded quota: (?P<quota>[^,\s]+), requested: (?P<asked>.+?), used: (?P<used>.+?), limited: (?P<limit>.+?)\.?$")
@@ -308,9 +311,17 @@ def _backend_problem(world: World, namespace: str, name: str) -> str | None:
         return None if any(subset.addresses for subset in endpoints.subsets or ()) else f"Service {namespace}/{name} has no ready endpoints"
     if not service.spec.selector or "Pod" not in world.read_kinds or not world.scope.includes(namespace):
         return None
-    if not any(not pod.finished for pod in world.pods_selected(namespace, service.spec.selector)):
+    pods = [pod for pod in world.pods_selected(namespace, service.spec.selector) if not pod.finished]
+    if not pods:
         return f"Service {namespace}/{name} selects no pod"
+    if all(pod.status.phase and not pod.ready and _settled(world, pod) for pod in pods):
+        return f"Service {namespace}/{name} has no ready pod"
     return None
+
+
+def _settled(world: World, pod: Pod) -> bool:
+    """Whether a pod had time to become ready; one of unknown age had."""
+    return pod.created is None or world.now - pod.created > PATIENCE
 
 
 def service_account_missing(world: World) -> Iterable[Finding]:

@@ -7,6 +7,7 @@ Limits: what the data plane does with an accepted route is not seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from cluster.facts.meta import Condition, condition
 from cluster.facts.network import Gateway, GatewayClass, HTTPRoute, Service
@@ -18,6 +19,8 @@ from runbooks.visibility import unreadable
 
 # Conditions of the Gateway API that are good when True; the others are named in `_BAD_WHEN_TRUE`.
 _GOOD_WHEN_TRUE = ("Accepted", "Programmed", "ResolvedRefs", "Ready")
+# A controller takes up a class within seconds of its making, once it runs.
+PATIENCE = timedelta(minutes=5)
 _ROUTE_BACKEND_REASONS = frozenset({"BackendNotFound", "InvalidKind", "RefNotPermitted", "UnsupportedProtocol"})
 
 
@@ -68,19 +71,25 @@ def gateway_not_ready(world: World) -> Iterator[Finding]:
 
 
 def gateway_class_not_accepted(world: World) -> Iterator[Finding]:
-    """A GatewayClass that its controller refuses."""
+    """A GatewayClass that its controller refuses, or that no controller has taken up: it is made with Accepted Unknown."""
     for item in world.all(GatewayClass):
         accepted = condition(item.status.conditions, "Accepted")
-        if accepted is not None and accepted.status == "False":
-            yield Finding(
-                "gateway.class-not-accepted",
-                item.ref,
-                Certainty.PROVEN,
-                (cite_condition(item.ref, accepted),),
-                f"GatewayClass {item.name} is not accepted by {item.spec.controller_name}: {accepted.message or accepted.reason}.",
-                affects=tuple(gateway.ref for gateway in world.all(Gateway) if gateway.spec.gateway_class_name == item.name),
-                since=accepted.last_transition_time,
-            )
+        if accepted is None or accepted.status == "True":
+            continue
+        of_class = tuple(gateway.ref for gateway in world.all(Gateway) if gateway.spec.gateway_class_name == item.name)
+        refused = accepted.status == "False"
+        if not refused and item.created is not None and world.now - item.created < PATIENCE:
+            continue
+        yield Finding(
+            "gateway.class-not-accepted",
+            item.ref,
+            Certainty.PROVEN if refused else Certainty.LIKELY if of_class else Certainty.POSSIBLE,
+            (cite_condition(item.ref, accepted),),
+            f"GatewayClass {item.name} is not accepted by {item.spec.controller_name}: {accepted.message or accepted.reason}.",
+            affects=of_class,
+            since=accepted.last_transition_time,
+            lacks="" if refused or of_class else "a Gateway of the class",
+        )
 
 
 def route_unresolved(world: World) -> Iterator[Finding]:
@@ -130,16 +139,24 @@ def _route_backends(world: World, route: HTTPRoute) -> Iterator[Finding]:
 def _route_parents(world: World, route: HTTPRoute) -> Iterator[Finding]:
     for parent in route.spec.parent_refs or ():
         namespace = parent.namespace or route.namespace
-        if parent.kind == Gateway.kind and world.presence(Gateway.kind, namespace, parent.name) is Presence.ABSENT:
+        presence = world.presence(Gateway.kind, namespace, parent.name)
+        if parent.kind != Gateway.kind or presence is Presence.PRESENT:
+            continue
+        absent = presence is Presence.ABSENT
+        # A controller that knows the Gateway would have reported on the route.
+        if absent or not (route.status.parents or unreadable(world, Gateway.kind)):
             yield Finding(
                 "route.parent-missing",
                 route.ref,
-                Certainty.PROVEN,
+                Certainty.PROVEN if absent else Certainty.POSSIBLE,
                 (
                     cite(Source.FIELD, route.ref, "spec.parentRefs", f"{namespace}/{parent.name}"),
                     cite(Source.ABSENCE, ObjectRef(Gateway.kind, namespace, parent.name), "metadata.name", "no such Gateway"),
                 ),
-                f"HTTPRoute {route.namespace}/{route.name} is attached to Gateway {namespace}/{parent.name}, which does not exist.",
+                f"HTTPRoute {route.namespace}/{route.name} is attached to Gateway {namespace}/{parent.name}, which "
+                f"{'does not exist' if absent else 'was not found, and no controller has reported on the route'}.",
+                wants=() if absent else (ObjectsWant(Gateway.kind, namespace),),
+                lacks="" if absent else "a complete list of Gateways",
             )
     bad = [item for item in _route_conditions(route) if _unhealthy(item) and item.reason != "BackendNotFound"]
     if bad:

@@ -8,7 +8,8 @@ from cluster.world import World
 from runbooks.catalogue import catalogue
 from runbooks.detectors.admission import DETECTORS
 from runbooks.finding import Finding
-from tests.runbooks.worlds import told, world
+from tests.runbooks.manifests import pod
+from tests.runbooks.worlds import codes, told, world
 
 
 def refused(message: str, *, replicas: int = 0, made: str = "2026-01-15T11:30:00Z") -> str:
@@ -145,6 +146,15 @@ def test_fires(code: str) -> None:
 @pytest.mark.parametrize("code", sorted(NEAR))
 def test_near_miss(code: str) -> None:
     assert told(code, found(world(NEAR[code]))) == []
+
+
+def test_a_webhook_whose_pods_have_long_not_been_ready_has_no_backend() -> None:
+    hooks = HOOKS % ("Fail", "check")
+    stuck = pod("check", {"app": "check"}, ready=False)
+    assert codes(found(world(hooks + "---\n" + stuck))) == {"admission.webhook-no-backend"}
+    other = pod("check-2", {"app": "check"})
+    assert found(world(hooks + "---\n" + stuck + other)) == []
+    assert found(world(hooks + "---\n" + pod("check", {"app": "check"}, ready=False, created="2026-01-15T11:58:00Z"))) == []
 
 
 def test_a_quota_younger_than_the_template_is_what_changed() -> None:

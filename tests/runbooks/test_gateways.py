@@ -51,6 +51,18 @@ def test_a_class_that_its_controller_refuses() -> None:
     assert codes(found(refused + gateway(GOOD))) == {"gateway.class-not-accepted"}
 
 
+def test_a_class_that_no_controller_takes_up() -> None:
+    waiting = {"type": "Accepted", "status": "Unknown", "reason": "Pending", "message": "Waiting for controller"}
+
+    def made(created: str) -> str:
+        return manifest("GatewayClass", "eg", namespace=None, status={"conditions": [waiting]}, metadata={"creationTimestamp": created})
+
+    old, new = made("2026-01-15T11:00:00Z"), made("2026-01-15T11:58:00Z")
+    assert [(item.code, item.certainty) for item in found(old + gateway(GOOD))] == [("gateway.class-not-accepted", Certainty.LIKELY)]
+    assert [item.certainty for item in found(old)] == [Certainty.POSSIBLE]
+    assert found(new + gateway(GOOD)) == []
+
+
 def test_a_route_whose_backend_is_missing_or_lacks_the_port() -> None:
     edge = CLASS + gateway(GOOD)
     assert codes(found(edge + route() + service("pay", None))) == {"route.backend-missing"}
@@ -60,6 +72,11 @@ def test_a_route_whose_backend_is_missing_or_lacks_the_port() -> None:
 
 def test_a_route_on_a_gateway_that_does_not_exist() -> None:
     assert codes(found(route() + service("cart", None), "Gateway")) == {"route.parent-missing"}
+    assert [(item.code, item.certainty) for item in found(route() + service("cart", None))] == [
+        ("route.parent-missing", Certainty.POSSIBLE)
+    ]
+    taken = {"parents": [{"conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]}
+    assert found(route(status=taken) + service("cart", None)) == []
 
 
 def test_a_route_that_its_gateway_refuses() -> None:
