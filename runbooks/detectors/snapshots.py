@@ -8,6 +8,7 @@ Limits: classes and contents of snapshots are not read; the message of the contr
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,9 +65,8 @@ def snapshot_failed(world: World) -> Iterator[Finding]:
 def _history(world: World, item: CustomObject, failed: datetime | None) -> str:
     """Why a failure that nothing waits for is no longer of interest, as a sentence; "" while it is."""
     source, asked = _source(item), item.created
-    later = (other for other in world.custom(KIND) if isinstance(other, CustomObject) and other.namespace == item.namespace)
-    taken = next((other for other in later if asked and other.created and other.created > asked and _taken(other, source)), None)
-    if taken is not None:
+    taken = world.once(_last_taken).get(source) if source is not None else None
+    if taken is not None and taken.created and asked and taken.created > asked:
         return f" A later one of the same claim, {taken.name}, was taken, and nothing waits for this one."
     last = max((moment for moment in (asked, failed) if moment is not None), default=None)
     if last is None or world.now - last <= NEWS:
@@ -74,22 +74,37 @@ def _history(world: World, item: CustomObject, failed: datetime | None) -> str:
     return f" That is {(world.now - last).days} days ago, and nothing waits for it."
 
 
-def _taken(snapshot: CustomObject, source: ObjectRef | None) -> bool:
-    status = snapshot.status if isinstance(snapshot.status, dict) else {}
-    return status.get("readyToUse") is True and source is not None and _source(snapshot) == source
+def _last_taken(world: World) -> dict[ObjectRef, CustomObject]:
+    """Of each claim the snapshot that was asked for last of those that were taken."""
+    found: dict[ObjectRef, CustomObject] = {}
+    for item in world.custom(KIND):
+        source = _source(item) if isinstance(item, CustomObject) else None
+        if source is None or not isinstance(item, CustomObject) or not item.created:
+            continue
+        known = found.get(source)
+        ready = isinstance(item.status, dict) and item.status.get("readyToUse") is True
+        if ready and (known is None or known.created is None or known.created < item.created):
+            found[source] = item
+    return found
 
 
 def restorers(world: World, snapshot: CustomObject) -> tuple[ObjectRef, ...]:
     """Claims that are to be filled from the snapshot and are not bound, and the pods that wait for them."""
     found: dict[ObjectRef, None] = {}
+    for claim in world.once(_restoring).get((snapshot.namespace, snapshot.name), ()):
+        found[claim.ref] = None
+        found.update((ref, None) for pod in world.pods_in(claim.namespace) if _mounts(pod, claim) for ref in _chain(world, pod))
+    return tuple(found)
+
+
+def _restoring(world: World) -> dict[tuple[str | None, str], list[PersistentVolumeClaim]]:
+    """Claims that are not bound, by the snapshot that they are to be filled from."""
+    found: dict[tuple[str | None, str], list[PersistentVolumeClaim]] = defaultdict(list)
     for claim in world.all(PersistentVolumeClaim):
         source = claim.spec.data_source
-        if claim.namespace != snapshot.namespace or claim.status.phase != "Pending" or not isinstance(source, Mapping):
-            continue
-        if (source.get("kind"), source.get("name")) == (KIND, snapshot.name):
-            found[claim.ref] = None
-            found.update((ref, None) for pod in world.pods_in(claim.namespace) if _mounts(pod, claim) for ref in _chain(world, pod))
-    return tuple(found)
+        if claim.status.phase == "Pending" and isinstance(source, Mapping) and source.get("kind") == KIND:
+            found[claim.namespace, str(source.get("name"))].append(claim)
+    return found
 
 
 def _mounts(pod: Pod, claim: PersistentVolumeClaim) -> bool:
