@@ -14,8 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from cluster.errors import ClusterError
 from cluster.reading import Reader
 from cluster.reference import Scope
@@ -26,6 +24,7 @@ from mcp_server.registry import STDIO_CHANNEL, Caller, Investigated, Ports, Tool
 from oncall.assembly import investigate, tariff
 from oncall.invocation import TOKEN_VARIABLE
 from oncall.settings import Settings
+from oncall.turns import Progress, Turns
 
 if TYPE_CHECKING:
     from guardrails.ledger import Ledger
@@ -36,30 +35,22 @@ if TYPE_CHECKING:
 
 NEWS_LIMIT = 1_000
 RECENT = 20
-# Each holds a world of the cluster, and all of them share one interpreter: more at once take more memory and end no sooner.
-INVESTIGATIONS_AT_ONCE = 4
-Progress = Callable[[str], Awaitable[None]]
 
 
-def investigation_slots() -> anyio.CapacityLimiter:
-    """What the investigations of one server share: who comes when all are taken waits in turn. Made inside the event loop."""
-    return anyio.CapacityLimiter(INVESTIGATIONS_AT_ONCE)
-
-
-def tool_context(settings: Settings, reader: Reader, caller: Caller, slots: anyio.CapacityLimiter) -> ToolContext:
+def tool_context(settings: Settings, reader: Reader, caller: Caller, turns: Turns) -> ToolContext:
     """The context of every tool call of one server: its reader, who calls, and the ports."""
-    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader, slots), tariff=tariff(settings))
+    return ToolContext(reader, caller, reader.now, ports=ports(settings, reader, turns), tariff=tariff(settings))
 
 
-def ports(settings: Settings, reader: Reader, slots: anyio.CapacityLimiter) -> Ports:
+def ports(settings: Settings, reader: Reader, turns: Turns) -> Ports:
     """The ports over one reader. The gate is opened for each call, so reading goes on where the state folder cannot be used."""
 
     async def run_investigation(scope: Scope, question: str | None, progress: Progress) -> Investigated:
-        if not slots.available_tokens:
-            await progress("other investigations come first")
-        async with slots:
+        async def run() -> Investigated:
             concluded = await investigate(settings, reader, scope, question, progress)
-        return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
+            return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
+
+        return await turns.take(reader, scope, question, run, progress)
 
     async def propose(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
         async with _desk(settings, reader) as desk:

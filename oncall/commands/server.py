@@ -83,10 +83,11 @@ async def _serve(settings: Settings, recording: Path | None, now: datetime | Non
     from mcp_server.server import build_server, serve_stdio
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import investigation_slots, tool_context
+    from oncall.ports import tool_context
+    from oncall.turns import Turns
 
     async with open_reader(settings, recording, now) as reader:
-        held = tool_context(settings, reader, Caller(getpass.getuser()), investigation_slots())
+        held = tool_context(settings, reader, Caller(getpass.getuser()), Turns())
 
         @asynccontextmanager
         async def context() -> AsyncIterator[ToolContext]:
@@ -108,11 +109,12 @@ async def _serve_http(
     from mcp_server.server import build_server
     from mcp_server.tools.catalogue import toolset
     from oncall.assembly import open_reader
-    from oncall.ports import investigation_slots, tool_context
+    from oncall.ports import tool_context
+    from oncall.turns import Turns
 
     served = endpoint(listening, settings.http.url, settings.http.allowed_hosts, settings.http.allowed_origins)
     authentication = await _authentication(settings, served.url)
-    slots = investigation_slots()
+    turns = Turns()
     async with open_reader(settings, recording, now) as account:
 
         @asynccontextmanager
@@ -121,11 +123,11 @@ async def _serve_http(
             if caller is None:
                 raise ToolRefusal("this request came without an access token")
             if recording is not None or authentication is None or settings.oidc.reads_as == "account":
-                yield tool_context(settings, account, caller, slots)
+                yield tool_context(settings, account, caller, turns)
                 return
             # A connection for each call: nobody's credentials or cached answers are ever another caller's.
             async with open_reader(settings, None, None, Impersonation(caller.subject, caller.groups)) as own:
-                yield tool_context(settings, own, caller, slots)
+                yield tool_context(settings, own, caller, turns)
 
         tools = await offered(toolset(groups), account)
         server = build_server(

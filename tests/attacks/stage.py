@@ -32,8 +32,9 @@ from mcp_server.registry import Caller, ToolContext
 from mcp_server.server import build_server
 from mcp_server.tools.catalogue import toolset
 from oncall.desk import open_records
-from oncall.ports import investigation_slots, tool_context
+from oncall.ports import tool_context
 from oncall.settings import Settings
+from oncall.turns import Turns
 from tests.agent.recordings import BROKEN_ROLLOUT, CRASH, NOW
 
 WORKER = "worker-cccccccccc-zzzzz"
@@ -204,7 +205,7 @@ async def desk(folder: Path, reader: RecordedReader, **options: Any) -> AsyncIte
     """rita asks, with a client of these `options`; omar could approve, and does not."""
     settings = Settings(state_dir=folder)
     _people(folder)
-    held = tool_context(settings, reader, Caller("rita"), investigation_slots())
+    held = tool_context(settings, reader, Caller("rita"), Turns())
 
     @asynccontextmanager
     async def context() -> AsyncIterator[ToolContext]:

@@ -16,8 +16,9 @@ from mcp_server.errors import ToolRefusal
 from mcp_server.registry import Caller, Page
 from mcp_server.tools.catalogue import toolset
 from oncall.desk import open_records
-from oncall.ports import investigation_slots, tool_context
+from oncall.ports import tool_context
 from oncall.settings import Settings, load
+from oncall.turns import Turns
 
 pytestmark = pytest.mark.anyio
 RECORDING = Path(__file__).parents[2] / "examples" / "serve-rollout"
@@ -33,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 async def asked(settings: Settings, tool: str, **arguments: Any) -> Page:
     reader = RecordedReader.open(RECORDING)
-    return (await toolset().call(tool, arguments, tool_context(settings, reader, Caller("rita"), investigation_slots()))).render()
+    return (await toolset().call(tool, arguments, tool_context(settings, reader, Caller("rita"), Turns()))).render()
 
 
 async def test_the_policy_is_asked_and_nothing_is_kept(settings: Settings) -> None:
@@ -62,7 +63,7 @@ async def test_prices_are_the_configured_ones(settings: Settings) -> None:
 
 
 async def test_an_investigation_waits_for_its_turn_and_says_so(settings: Settings) -> None:
-    slots = anyio.CapacityLimiter(1)
+    turns = Turns(1)
     reader = RecordedReader.open(RECORDING)
     told = anyio.Event()
     said: list[str] = []
@@ -71,13 +72,13 @@ async def test_an_investigation_waits_for_its_turn_and_says_so(settings: Setting
         said.append(text)
         told.set()
 
-    context = replace(tool_context(settings, reader, Caller("rita"), slots), progress=progress)
+    context = replace(tool_context(settings, reader, Caller("rita"), turns), progress=progress)
     pages: list[Page] = []
 
     async def ask() -> None:
         pages.append((await toolset().call("investigate", {"question": "What is broken?"}, context)).render())
 
-    async with anyio.create_task_group() as tasks, slots:
+    async with anyio.create_task_group() as tasks, turns.slots:
         tasks.start_soon(ask)
         await told.wait()
         assert said == ["other investigations come first"]
