@@ -15,6 +15,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from cluster.reading import LogText
+from runbooks.gauges import Gauge, growing
 from runbooks.logsigns import FAILURES, HARMLESS, Form, address_in, reports_error, speaks_of_trouble
 from runbooks.traces import Trace, innermost
 
@@ -98,6 +99,7 @@ class Report(Struct, frozen=True):
     waiting_for: Sign | None = None
     mentions: tuple[Mention, ...] = ()
     answers: tuple[tuple[int, int], ...] = ()
+    growing: tuple[Gauge, ...] = ()
     last_line: str = ""
 
     @property
@@ -151,6 +153,7 @@ def read_lines(lines: Sequence[str]) -> Report:
         waiting_for=_waiting(kept),
         mentions=tuple(dict.fromkeys(mention for line in firsts for mention in _mentions(line)))[:20],
         answers=_answers(kept, shapes),
+        growing=growing(kept, shapes.values()),
         last_line=kept[-1] if kept else "",
     )
 

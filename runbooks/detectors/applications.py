@@ -270,6 +270,23 @@ def slow_calls(world: World) -> Iterator[Finding]:
         )
 
 
+def growing_gauges(world: World) -> Iterator[Finding]:
+    """Programs that print a backlog, a lag or their memory in use, and the number only grows."""
+    for testimony in world.once(testimonies):
+        if testimony.state is not State.RUNNING or testimony.sign is not None:
+            continue
+        for gauge in testimony.report.growing[:1]:
+            yield Finding(
+                code="memory.leak" if gauge.memory else "app.queue-backlog",
+                subject=testimony.workload,
+                certainty=Certainty.LIKELY,
+                evidence=(cite(Source.LOG, testimony.pod.ref, testimony.where, gauge.text.strip()),),
+                explanation=f"Container {testimony.container} of {testimony.workload} prints a {gauge.name} that only grows: "
+                f"from about {gauge.first:g} to {gauge.last:g} in {gauge.samples} lines.",
+                affects=(testimony.pod.ref,),
+            )
+
+
 def _finding(testimony: Testimony, sign: Sign, code: str, subject: ObjectRef, says: str, *, certainty: Certainty | None = None) -> Finding:
     return Finding(
         code=code,
@@ -289,4 +306,5 @@ DETECTORS: tuple[Detector, ...] = (
     recurring_errors,
     failing_answers,
     slow_calls,
+    growing_gauges,
 )

@@ -7,6 +7,7 @@ import pytest
 from runbooks.detectors.applications import (
     crashes,
     failing_answers,
+    growing_gauges,
     own_faults,
     recurring_errors,
     refused_configurations,
@@ -155,6 +156,15 @@ def test_the_least_slow_of_several_slow_programs_is_the_deepest() -> None:
     found = list(slow_calls(world(pod(ready=True) + pod("audit-77777-abcde", ready=True), logs=logs)))
     assert codes(found) == {"app.slow-calls"}
     assert {item.subject.name: item.certainty for item in found} == {"web": Certainty.POSSIBLE, "audit": Certainty.LIKELY}
+
+
+def test_a_printed_number_that_only_grows() -> None:
+    def heard(form: str) -> set[str]:
+        return codes(growing_gauges(world(pod(ready=True), logs={APP: "\n".join(form.format(100 + 30 * step) for step in range(40))})))
+
+    assert heard("INFO consumer lag={}") == {"app.queue-backlog"}
+    assert heard("INFO heap used {}MB") == {"memory.leak"}
+    assert heard("INFO orders today: {}") == set()
 
 
 def test_fast_calls_are_no_fault() -> None:
