@@ -32,6 +32,12 @@ _OVERLOAD = re.compile(
 _TURNED_AWAY = "the server has received too many requests"
 # etcd server/etcdserver/api/v3alarm, errors.go (ErrNoSpace), as etcd and the API server repeat it.
 _ETCD_FULL = re.compile(r"mvcc: database space exceeded|alarm raised[^\n]*NOSPACE")
+# etcd server/storage/wal/wal.go, etcdserver/raft.go, v3_server.go, and the API server that passes its errors on (client/v3).
+_ETCD_SLOW = re.compile(
+    r"slow fdatasync|failed to send out heartbeat on time|waiting for ReadIndex response took too long|etcdserver: request timed out"
+)
+# etcd says now and then that a write was slow; of its last lines, this many are what it does now.
+_ETCD_LINES = 200
 # Alerts of kubernetes-mixin (alerts/kube_apiserver.libsonnet) and their like.
 _ALERT = re.compile(r"KubeAPIErrorBudgetBurn|KubeAPITerminatedRequests|api-?server.{0,20}(?:overload|saturat|high ?latency)", re.IGNORECASE)
 _COMPONENTS = {"kube-controller-manager": "controlplane.component-down", "kube-scheduler": "controlplane.scheduler-down"}
@@ -98,6 +104,31 @@ def etcd_refuses_writes(world: World) -> Iterator[Finding]:
     )
 
 
+def etcd_slow(world: World) -> Iterator[Finding]:
+    """etcd says again and again that it is slow to write or to answer, or an API server that it let its requests time out."""
+    told: list[Evidence] = []
+    for (container, _), reading in world.logs.items():
+        if container.namespace != "kube-system":
+            continue
+        lines = [line for line in reading.value.lines[-_ETCD_LINES:] if _ETCD_SLOW.search(line)]
+        if len(lines) >= ENOUGH:
+            words = f"{lines[-1].strip()} ({len(lines)} such lines)"
+            told.append(cite(Source.LOG, container.pod_ref, f"log[{container.container}]", words))
+    if not told:
+        return
+    servers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "etcd"]
+    yield Finding(
+        "controlplane.etcd-slow",
+        servers[0].ref if servers else ObjectRef(Pod.kind, "kube-system", "etcd"),
+        Certainty.LIKELY,
+        tuple(told[:4]),
+        "etcd is slow to write or to answer: its disk or the network between its members does not keep up, and whatever asks the API"
+        " server waits.",
+        affects=tuple(dict.fromkeys(world.top_owner(item.object) for item in told)),
+        lacks="etcd's own disk and peer latencies",
+    )
+
+
 def leader_lost(world: World) -> Iterator[Finding]:
     """A control plane component whose leader lease nobody renews."""
     for lease in world.all(Lease):
@@ -155,4 +186,4 @@ def _settled(world: World, item: Fact) -> bool:
     return latest is None or world.now - latest > RECONCILE_PATIENCE
 
 
-DETECTORS: tuple[Detector, ...] = (api_overloaded, etcd_refuses_writes, leader_lost, controllers_stand_still)
+DETECTORS: tuple[Detector, ...] = (api_overloaded, etcd_refuses_writes, etcd_slow, leader_lost, controllers_stand_still)

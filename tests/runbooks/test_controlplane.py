@@ -60,3 +60,14 @@ def test_an_etcd_that_has_run_into_its_quota() -> None:
     said = {("kube-system", "etcd-cp", "main"): '{"level":"warn","msg":"alarm raised","alarm":"NOSPACE","from":"8e9e05c52164694d"}'}
     assert [(item.code, item.subject.name) for item in found(etcd, logs=said)] == [("controlplane.etcd", "etcd-cp")]
     assert found(etcd, logs={("kube-system", "etcd-cp", "main"): "etcdserver: request timed out"}) == []
+
+
+def test_an_etcd_that_is_slow_again_and_again() -> None:
+    etcd = pod("etcd-cp", {"component": "etcd"}, namespace="kube-system")
+    slow = '{"level":"warn","msg":"slow fdatasync","took":"4.31s","expected-duration":"1s"}\n'
+    said = {("kube-system", "etcd-cp", "main"): slow * 3}
+    assert [(item.code, item.subject.name) for item in found(etcd, logs=said)] == [("controlplane.etcd-slow", "etcd-cp")]
+    long_ago = slow * 3 + '{"level":"info","msg":"finished scheduled compaction"}\n' * 200
+    assert found(etcd, logs={("kube-system", "etcd-cp", "main"): long_ago}) == []
+    # Another program's etcd is not the cluster's.
+    assert found(pod("store"), logs={("shop", "store", "main"): slow * 3}) == []
