@@ -21,23 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cluster.kinds import CUSTOM_KINDS, KINDS
 from cluster.manifest import MANIFEST_NAME, OBJECTS_NAMES
+from tests.yamltext import documents
 
 FOLDER = Path(__file__).parent / "worlds"
 Object = dict[str, Any]
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Without timestamps: the API sends them as strings."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    key: [item for item in resolvers if item[0] != "tag:yaml.org,2002:timestamp"]
-    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ def names() -> tuple[str, ...]:
 
 
 def read(name: str) -> Adversary:
-    head, *objects = yaml.load_all((FOLDER / f"{name}.yaml").read_text("utf-8"), Loader=_Loader)
+    head, *objects = documents(FOLDER / f"{name}.yaml")
     return Adversary(
         name=name,
         about=head["about"],

@@ -13,6 +13,7 @@ import yaml
 from agent.remediation import Argument, Execution, ProposalView, Remediation
 from cluster.recorded import RecordedReader
 from runbooks.candidate import Candidate
+from tests.yamltext import documents
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
@@ -20,7 +21,7 @@ NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 def recording(folder: Path, objects: str, logs: Mapping[str, str] | None = None) -> Path:
     """A recording of the YAML documents in `objects`; `logs` by file name."""
     folder.mkdir(parents=True, exist_ok=True)
-    items = [document for document in yaml.safe_load_all(objects) if document is not None]
+    items = documents(objects)
     (folder / "objects.yaml").write_text(yaml.safe_dump({"kind": "List", "apiVersion": "v1", "items": items}), encoding="utf-8")
     for name, text in (logs or {}).items():
         (folder / "logs").mkdir(exist_ok=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from tests.yamltext import document
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -49,7 +50,7 @@ class Attack(BaseModel):
 
 def read(file: str) -> tuple[Attack, ...]:
     """All attacks of one of FILES."""
-    return tuple(Attack.model_validate(entry) for entry in yaml.safe_load((HERE / f"{file}.yaml").read_text(encoding="utf-8")))
+    return tuple(Attack.model_validate(entry) for entry in document((HERE / f"{file}.yaml").read_text(encoding="utf-8")))
 
 
 def everything() -> tuple[Attack, ...]:

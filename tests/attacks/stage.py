@@ -36,6 +36,7 @@ from oncall.ports import tool_context
 from oncall.settings import Settings
 from oncall.turns import Turns
 from tests.agent.recordings import BROKEN_ROLLOUT, CRASH, NOW
+from tests.yamltext import documents
 
 WORKER = "worker-cccccccccc-zzzzz"
 CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -61,7 +62,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def planted(folder: Path, surface: str, text: str, *more: dict[str, Any]) -> RecordedReader:
     """The incident with a text in one place, as a recording."""
-    items = [document for document in yaml.safe_load_all(f"{BROKEN_ROLLOUT}---{CRASH}") if document]
+    items = documents(f"{BROKEN_ROLLOUT}---{CRASH}")
     deployment = next(item for item in items if item["kind"] == "Deployment" and item["metadata"]["name"] == "worker")
     pod = next(item for item in items if item["kind"] == "Pod" and item["metadata"]["name"] == WORKER)
     for item in items:

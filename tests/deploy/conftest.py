@@ -14,8 +14,9 @@ import yaml
 from oncall.cli import run
 from oncall.fence import FENCE, PARAMETER_NAMESPACE, PREFIX, parameters
 from oncall.roles import ACCOUNTS, DRY_RUN, EXECUTOR, NAMESPACE, READER
-from tests.lab.api import ApiClient, documents, wait_for
+from tests.lab.api import ApiClient, wait_for
 from tests.lab.lab import Lab
+from tests.yamltext import documents
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 # Long: nothing here tests how quick a machine is.

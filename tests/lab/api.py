@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import httpx2
-import yaml
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -136,11 +135,6 @@ class ApiClient:
         if response.status_code >= 400:
             raise ApiError(response.status_code, _message(response))
         return response.text
-
-
-def documents(path: Path) -> Iterable[Object]:
-    """The non-empty documents of a YAML file."""
-    return [one for one in yaml.safe_load_all(path.read_text("utf-8")) if one]
 
 
 def _context(authority: Path) -> ssl.SSLContext:

@@ -19,10 +19,11 @@ import httpx2
 import yaml
 
 from tests.lab import certificates, kwok
-from tests.lab.api import ApiClient, ApiError, documents
+from tests.lab.api import ApiClient, ApiError
 from tests.lab.audit import AuditLog
 from tests.lab.build import Binaries
 from tests.lab.processes import LabStartError, Processes, free_ports
+from tests.yamltext import documents
 
 HERE = Path(__file__).parent
 START_SECONDS = 240.0

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tests.yamltext import documents
 
 INCLUDE = re.compile(r"@include ([\w.-]+)")
 EVENT_TEMPLATE = """\
@@ -59,7 +59,7 @@ def configuration(folder: Path, container_logs: Path) -> str:
         }
     ]
     for path in sorted(folder.glob("*.yaml")):
-        stages = [one for one in yaml.safe_load_all(path.read_text("utf-8")) if one]
+        stages = documents(path)
         parts.extend(_expanded(one, folder, str(container_logs), one["metadata"]["name"]) for one in stages)
     return "---\n".join(json.dumps(part, indent=1) + "\n" for part in parts)
 

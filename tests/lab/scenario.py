@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.lab.api import ApiClient, ApiError, Object, WaitTimeoutError, wait_for
+from tests.yamltext import document, documents
 
 FOLDER = Path(__file__).parent / "scenarios"
 SETTLE_SECONDS = 240.0
@@ -158,7 +157,7 @@ class Scenario:
         text = dated(path.read_text("utf-8"), now)
         if loopback is not None:
             text = LOOPBACK.sub(lambda found: loopback[found.group(1)], text)
-        return [one for one in yaml.safe_load_all(text) if one]
+        return documents(text)
 
     @property
     def namespaces(self) -> frozenset[str]:
@@ -186,7 +185,7 @@ def read(name: str) -> Scenario:
     """One scenario. Raises UnknownScenarioError."""
     if name not in names():
         raise UnknownScenarioError(f"no scenario {name!r}; there are: {', '.join(names())}")
-    data = yaml.safe_load((FOLDER / name / "expect.yaml").read_text("utf-8"))
+    data = document((FOLDER / name / "expect.yaml").read_text("utf-8"))
 
     def checks(key: str) -> tuple[Check, ...]:
         return tuple(Check(**{**one, "path": tuple(one["path"])}) for one in data.get(key, ()))

@@ -21,12 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.lab import scenario, shapes
-from tests.lab.api import ApiClient, Object, documents, wait_for
+from tests.lab.api import ApiClient, Object, wait_for
 from tests.lab.monitoring import Line
 from tests.lab.scenario import Check, Expectation
+from tests.yamltext import document, documents
 
 FOLDER = Path(__file__).parent / "stories"
 DEFINITIONS = Path(__file__).parent / "crds"
@@ -71,7 +70,7 @@ def names() -> tuple[str, ...]:
 def read(name: str, now: datetime, folder: Path = FOLDER) -> tuple[Variant, ...]:
     """The variants of one story: the fault, the twin, the near misses."""
     text = scenario.dated((folder / f"{name}.yaml").read_text("utf-8"), now)
-    near = yaml.safe_load(text).get(NEAR, {})
+    near = document(text).get(NEAR, {})
     return tuple(_variant(name, text, label) for label in (FAULT, TWIN, *near))
 
 
@@ -82,7 +81,7 @@ def variants(name: str) -> tuple[str, ...]:
 
 def _variant(name: str, text: str, label: str) -> Variant:
     namespace = f"{name.replace('/', '-')}-{label}"
-    story = yaml.safe_load(text.replace("$ns", namespace))
+    story = document(text.replace("$ns", namespace))
     change = story[FAULT] if label == FAULT else {} if label == TWIN else story[NEAR][label]
     faulty = label == FAULT
     expect = Expectation(

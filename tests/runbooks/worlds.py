@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
-import yaml
 
 from cluster.facts.meta import Fact
 from cluster.kinds import BY_NAME
@@ -14,6 +13,7 @@ from cluster.reading import LogText, Reading
 from cluster.reference import ContainerRef, Scope
 from cluster.world import World
 from runbooks.finding import Finding
+from tests.yamltext import documents
 
 # (namespace, pod, container), and whether of the run before the present one.
 LogKey = tuple[str, str, str] | tuple[str, str, str, bool]
@@ -30,10 +30,9 @@ def world(
     """A world of the YAML documents in `text`. `logs` maps (namespace, pod, container[, previous]) to text; `complete` names kinds
     beyond those present whose absence is to be proof (every kind that appears counts as completely read)."""
     grouped: dict[str, list[Fact]] = {}
-    for document in yaml.load_all(text, Loader=_Loader):
-        if document is not None:
-            kind = BY_NAME[document["kind"]]
-            grouped.setdefault(kind.name, []).append(msgspec.convert(document, kind.fact, strict=False))
+    for document in documents(text):
+        kind = BY_NAME[document["kind"]]
+        grouped.setdefault(kind.name, []).append(msgspec.convert(document, kind.fact, strict=False))
     made = World("test", now, Scope("test"))
     for name in (*grouped, *complete):
         made = made.with_facts(name, grouped.get(name, ()), complete=True)
@@ -42,16 +41,6 @@ def world(
         previous = len(key) == 4 and bool(key[3])
         made = made.with_log(container, previous=previous, log=Reading(LogText(tuple(content.strip().splitlines()))))
     return made
-
-
-class _Loader(yaml.SafeLoader):
-    """Without timestamps: the API sends them as strings."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    key: [item for item in resolvers if item[0] != "tag:yaml.org,2002:timestamp"]
-    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def codes(findings: Iterable[Finding]) -> set[str]:
