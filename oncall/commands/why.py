@@ -67,7 +67,9 @@ def why(
     context: typer.Context,
     complaint: Annotated[Complaint, typer.Argument(help="What you see.")],
     name: Annotated[str, typer.Argument(metavar="JOB_OR_MODEL", help="Its name, as you gave it.")],
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Your namespace.")],
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", help="Your namespace; default: that of the kubeconfig's context.")
+    ] = None,
     cluster_context: Context = None,
     recording: Recording = None,
     prometheus: Prometheus = None,
@@ -82,16 +84,31 @@ def why(
         typer.echo(line)
 
 
-async def _why(settings: Settings, complaint: Complaint, name: str, namespace: str, recording: Path | None, now: str | None) -> list[str]:
+async def _why(
+    settings: Settings, complaint: Complaint, name: str, namespace: str | None, recording: Path | None, now: str | None
+) -> list[str]:
     from cluster.reference import Scope
     from oncall.asking import moment
     from oncall.assembly import investigate, open_reader
 
     async with open_reader(settings, recording, moment(now)) as reader:
+        namespace = namespace or _usual_namespace(settings, reader)
         subject, pods = await _find(reader, name, namespace)
         scope = Scope(reader.cluster, (namespace,), subject)
         concluded = await investigate(settings, reader, scope, QUESTIONS[complaint].format(name=name))
     return told(subject, pods, concluded, recording)
+
+
+def _usual_namespace(settings: Settings, reader: Reader) -> str:
+    """Where somebody works who names no namespace: in that of the kubeconfig's context, or in the only one that was recorded."""
+    from cluster.recorded import RecordedReader
+    from oncall.assembly import fleet
+    from oncall.errors import UsageError
+
+    known = reader.namespaces if isinstance(reader, RecordedReader) else (fleet(settings).target(settings.context).namespace,)
+    if len(known) == 1 and known[0]:
+        return known[0]
+    raise UsageError("in which namespace is it? Add -n NAMESPACE: the one that you were given on this cluster.")
 
 
 async def _find(reader: Reader, name: str, namespace: str) -> tuple[ObjectRef, tuple[Pod, ...]]:

@@ -59,7 +59,7 @@ def test_what_is_well_is_said_to_be_well(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["pending", "serv", "-n", "ml"], "nothing that can be seen in ml is called 'serv'; nearest names: serve"),
         (["pending", "serve", "-n", "mll"], "namespace 'mll' does not exist"),
-        (["pending", "serve"], "--namespace"),
+        (["pending", "serv"], "nothing that can be seen in ml is called 'serv'"),
         (["broken", "serve", "-n", "ml"], "broken"),
     ],
 )
@@ -84,6 +84,11 @@ def test_what_may_not_be_listed_is_not_said_to_be_absent(tmp_path: Path, capsys:
     assert "nothing that can be seen in ml is called 'serve'." in err
     assert "could not look at: deployments in ml (forbidden) — Grant list on deployments." in err
     assert "there are no names" not in err
+
+
+def test_who_names_no_namespace_where_several_may_be_meant_is_asked_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, tmp_path, "slow", "serve", "--recording", recorded(tmp_path, ""))
+    assert (code, "in which namespace is it? Add -n NAMESPACE" in err) == (2, True), err
 
 
 def test_where_all_could_be_listed_there_are_no_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
