@@ -163,7 +163,7 @@ class Directory:
                 os_users=accounts,
             )
         except ValidationError as error:
-            raise BadDirectory(f"{error.errors()[0]['msg']}: {name[:60]!r}.") from error
+            raise BadDirectory(f"{error.errors()[0]['msg'].removeprefix('Value error, ')}: {name[:60]!r}.") from error
         token, salt = f"{TOKEN_PREFIX}_{secrets.token_urlsafe(32)}", secrets.token_hex(16)
         entry = _Entry(person=person, salt=salt, token_hash=_digest(salt, token))
         # A name that was somebody else's before does not bring their authenticator along.
@@ -176,7 +176,7 @@ class Directory:
         self.refresh()
         people = tuple(entry for entry in self._content.people if entry.person.name != name)
         if len(people) == len(self._content.people):
-            raise BadDirectory(f"Nobody is called {name[:60]!r}.")
+            raise BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
         self._write(self._content.model_copy(update={"people": people}))
         self._forget(name)
 
@@ -184,7 +184,7 @@ class Directory:
         """Put a person into exactly these groups. Raises BadDirectory for an unknown name."""
         self.refresh()
         if self.find(name) is None:
-            raise BadDirectory(f"Nobody is called {name[:60]!r}.")
+            raise BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
         wanted = tuple(sorted(set(groups)))
         people = tuple(
             entry.model_copy(update={"person": entry.person.model_copy(update={"groups": wanted})}) if entry.person.name == name else entry
@@ -199,7 +199,7 @@ class Directory:
         """
         self.refresh()
         if self.find(name) is None:
-            raise BadDirectory(f"Nobody is called {name[:60]!r}.")
+            raise BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
         secret = base64.b32encode(secrets.token_bytes(SECOND_SECRET_BYTES)).decode()
         known = _read_secrets(self._secrets)
         _replace(self._secrets, known.model_copy(update={"secrets": {**known.secrets, name: secret}}))

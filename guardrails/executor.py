@@ -134,7 +134,7 @@ class Executor:
                 record = await self._renew(record)
                 await self._office.clock.sleep(POLL_SECONDS)
         if rehearsed:
-            return await self._end(record, State.REHEARSED, f"Rehearsed: {REHEARSED_BREAK.join(rehearsed)}.")
+            return await self._end(record, State.REHEARSED, f"Rehearsed: {REHEARSED_BREAK.join(rehearsed)}")
         return await self._applied(record)
 
     async def _send(self, record: Record, request: ApiRequest, observed: Observed, number: int, purpose: Purpose) -> tuple[Record, Receipt]:

@@ -147,7 +147,7 @@ def target(kind: str, namespace: str | None, name: str) -> Target:
     if resource is None:
         raise InvalidAction(f"{kind[:80]!r} is no kind that may be changed.", next_step=f"Legal kinds: {', '.join(TARGET_RESOURCES)}.")
     if resource.namespaced and namespace is None:
-        raise InvalidAction(f"A {kind} lives in a namespace.", next_step="Name it.")
+        raise InvalidAction(f"A {kind} lives in a namespace.", next_step="Name it (-n NAMESPACE).")
     try:
         return Target.model_validate(
             {

@@ -33,12 +33,13 @@ from oncall.commands import (
 from oncall.installation import version
 from oncall.invocation import Invocation
 
+NAME = "smokejumper"
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 COLLECTED_OBJECTS = 500_000
 
 app = typer.Typer(
-    name="smokejumper",
+    name=NAME,
     help="Diagnose Kubernetes platforms that run AI workloads, and fix them under supervision.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -104,7 +105,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """One command line to its exit code; errors of ours become one sentence on stderr."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name=NAME, standalone_mode=False)
     except typer.Abort:
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -119,6 +120,15 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the command line, and what lists its words. A command that was given none is answered with that list."""
+    said = error.format_message()
+    if said.startswith("Usage: "):
+        return said
+    where = getattr(getattr(error, "ctx", None), "command_path", NAME)
+    return f"error: {' '.join(said.split()).replace('Value error, ', '').rstrip('.?')}. See: {where} --help"
+
+
 def sentence_of(error: Exception) -> str | None:
     """The message of an error that is ours (or the command line's own), None for a bug, which keeps its traceback."""
     from agent.errors import AgentError
@@ -127,7 +137,7 @@ def sentence_of(error: Exception) -> str | None:
     from oncall.errors import OncallError
 
     if isinstance(error, typer.TyperException):
-        return f"error: {error.format_message()}"
+        return _usage(error)
     if isinstance(error, OncallError | AgentError | ClusterError | GuardrailsError):
         return f"error: {error}"
     if isinstance(error, ExceptionGroup):

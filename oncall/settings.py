@@ -194,7 +194,10 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise SettingsError(f"{where}: {first['msg']} (in flags, {ENVIRONMENT_PREFIX}* or {file or FILE_NAME}).") from error
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            said = "there is no such setting; 'smokejumper config show' without it lists all"
+        raise SettingsError(f"{where}: {said} (in flags, {ENVIRONMENT_PREFIX}* or {file or FILE_NAME}).") from error
 
 
 def origins(settings: Settings, flags: dict[str, Any], file: Path | None) -> tuple[Origin, ...]:

@@ -37,12 +37,16 @@ def show(
 ) -> None:
     """Entries in order: number, id, when, what, about which proposal."""
     from guardrails.redact import present
+    from oncall.errors import UsageError
 
     invocation: Invocation = context.obj
     entries = asyncio.run(_entries(invocation.settings, proposal, after, limit))
     for entry in entries:
         body = present(json.dumps(entry.body, ensure_ascii=False, sort_keys=True), BODY_LIMIT)
         typer.echo(f"{entry.seq}\t{entry.id}\t{entry.at}\t{entry.type}\t{entry.proposal or '-'}\t{body}")
+    if not entries and proposal and after < 0:
+        told = f"the ledger has no entry about {present(proposal, 80)}. 'smokejumper proposals list --all' names every proposal."
+        raise UsageError(told)
     if not entries:
         about = f" about {present(proposal, 80)}" if proposal else ""
         later = f" after number {after}" if after >= 0 else ""
@@ -101,6 +105,7 @@ def verify(
 
 async def _verify(settings: Settings, key: Path | None, anchor: Path | None) -> Report:
     from guardrails.audit import verify as check
+    from guardrails.errors import BadLedger
     from guardrails.note import Verifier
     from guardrails.office import ANCHOR, VERIFIER
     from guardrails.store import Store
@@ -112,8 +117,9 @@ async def _verify(settings: Settings, key: Path | None, anchor: Path | None) -> 
     path = key or folder / VERIFIER
     try:
         verifier = Verifier.parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"the public key {path} cannot be read: {error.strerror}. Name the one you pinned with --key FILE.") from error
+    except (OSError, UnicodeDecodeError, BadLedger) as error:
+        why = str(error.strerror if isinstance(error, OSError) else error).rstrip(".")
+        raise UsageError(f"the public key {path} cannot be read: {why}. Name the one you pinned with --key FILE.") from error
     store = await Store.open(settings.database, tenant=settings.estate.tenant)
     try:
         return await check(store, verifier, log=settings.estate.tenant, anchor=anchor or folder / ANCHOR)

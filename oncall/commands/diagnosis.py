@@ -65,7 +65,7 @@ def diagnose(
         investigation = random_id("inv")
         with change_under_way(f"Investigation {investigation}", "smokejumper proposals list", f"smokejumper resume {investigation}"):
             concluded = asyncio.run(_diagnose(invocation, asked, investigation))
-    _print(concluded, output, recording)
+    _print(concluded, output, recording, proposing=propose)
     if exit_code and concluded.diagnosis.causes:
         raise typer.Exit(1)
 
@@ -152,7 +152,7 @@ async def _remediation(settings: Settings, reader: Reader) -> AsyncIterator[Reme
         yield remediation(desk, person, "cli")
 
 
-def _print(concluded: Conclusion, output: Output, recording: Path | None) -> None:
+def _print(concluded: Conclusion, output: Output, recording: Path | None, *, proposing: bool = False) -> None:
     if output is Output.JSON:
         import json
 
@@ -172,6 +172,11 @@ def _print(concluded: Conclusion, output: Output, recording: Path | None) -> Non
         typer.echo(f"proposed {proposal.id}: {proposal.summary} ({proposal.state}). {proposal.detail}", err=True)
         if concluded.waiting:
             typer.echo(f"Then go on: smokejumper resume {concluded.incident.id}", err=True)
+    elif concluded.proposal is not None:
+        typer.echo(f"nothing was proposed: {concluded.proposal.detail or concluded.proposal.summary}", err=True)
+    elif proposing:
+        lacks = "no remedy is known for the first cause" if concluded.diagnosis.causes else "there is no cause to remedy"
+        typer.echo(f"nothing was proposed: {lacks}", err=True)
 
 
 def record(

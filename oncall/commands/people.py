@@ -77,7 +77,10 @@ def listing(context: typer.Context) -> None:
     from oncall.desk import people
 
     invocation: Invocation = context.obj
-    for person in people(invocation.settings).people():
+    known = people(invocation.settings).people()
+    if not known:
+        typer.echo("nobody yet; smokejumper people add NAME --group sre-oncall", err=True)
+    for person in known:
         accounts = f"\taccounts: {', '.join(person.os_users)}" if person.os_users else ""
         typer.echo(f"{person.name}\t{', '.join(person.groups) or 'no group'}{accounts}")
 

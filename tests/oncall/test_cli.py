@@ -90,7 +90,14 @@ def test_markdown_is_a_report(smokejumper: Run) -> None:
         (("diagnose", "--recording", RECORDING, "-o", "yaml"), "yaml"),
         (("execute", "p-nothing", "--recording", RECORDING), "p-nothing"),
         (("audit", "verify"), "no ledger"),
-        (("frobnicate",), "frobnicate"),
+        (("people", "remove", "nobody"), "List them: smokejumper people list."),
+        (("people", "add", "no body"), "error: not a legal name"),
+        (("frobnicate",), "No such command 'frobnicate'. See: smokejumper --help"),
+        (("policy", "tes"), "Did you mean 'test'. See: smokejumper policy --help"),
+        (
+            ("why", "broken", "serve", "-n", "ml"),
+            "'complaint': 'broken' is not one of 'pending', 'slow', 'failed'. See: smokejumper why --help",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_with_a_next_step(smokejumper: Run, arguments: tuple[str, ...], says: str) -> None:
@@ -189,7 +196,13 @@ def test_a_group_that_a_rule_of_ones_own_names_is_no_stranger(smokejumper: Run, 
     assert "'interns'" not in err
 
 
+def test_a_command_without_words_lists_them(smokejumper: Run) -> None:
+    code, _, err = smokejumper("policy")
+    assert (code, err.startswith("Usage: smokejumper policy ")) == (2, True), err
+
+
 def test_nothing_to_show_is_said(smokejumper: Run, tmp_path: Path) -> None:
+    assert "nobody yet" in smokejumper("people", "list")[2]
     for words in (("people", "delegations"), ("audit", "export"), ("audit", "export", "--format", "ocsf")):
         code, out, err = smokejumper(*words)
         assert (code, out) == (2, ""), words
@@ -197,6 +210,11 @@ def test_nothing_to_show_is_said(smokejumper: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "state" / "smokejumper.db").exists()
     assert smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", getpass.getuser())[0] == 0
     assert smokejumper("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--recording", RECORDING)[0] == 0
+    code, _, err = smokejumper("audit", "show", "p-nothing")
+    assert (code, "smokejumper proposals list --all" in err) == (2, True), err
+    (tmp_path / "pinned").write_text("garbage", "utf-8")
+    code, _, err = smokejumper("audit", "verify", "--key", str(tmp_path / "pinned"))
+    assert (code, "pinned cannot be read: This is no verifier key" in err, "--key FILE" in err) == (2, True, True), err
     code, out, err = smokejumper("people", "delegations")
     assert (code, out) == (0, "")
     assert "nobody stands in for anybody" in err
@@ -293,6 +311,8 @@ def test_what_an_investigation_proposed_on_can_be_read_and_forgotten(smokejumper
     account = getpass.getuser()
     smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", account)
     token = smokejumper("people", "add", "bob", "--group", "sre-oncall")[1].strip()
+    code, _, err = smokejumper("diagnose", "deploy/tokenizer", "-n", "ml", "--propose", "--recording", RECORDING)
+    assert (code, "nothing was proposed: there is no cause to remedy" in err) == (0, True), err
     code, _, err = smokejumper("diagnose", "deploy/serve", "-n", "ml", "--propose", "--recording", RECORDING)
     assert code == 0, err
     shown = smokejumper("audit", "show")[1]

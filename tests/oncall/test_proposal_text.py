@@ -23,9 +23,9 @@ def test_what_a_cluster_said_cannot_paint_or_leak() -> None:
 
 
 def test_a_rehearsed_request_is_shown_as_it_would_be_sent() -> None:
-    detail = 'Rehearsed: PATCH /x?a=b\nContent-Type: application/json\n\n{\n  "metadata": {}\n}.'
+    detail = 'Rehearsed: PATCH /x?a=b\nContent-Type: application/json\n\n{\n  "metadata": {}\n}'
     lines = list(outcome_lines(Outcome(id="p-1", state=State.REHEARSED, detail=detail)))
-    assert lines[1:] == ["  PATCH /x?a=b", "  Content-Type: application/json", "    {", '      "metadata": {}', "    }."]
+    assert lines[1:] == ["  PATCH /x?a=b", "  Content-Type: application/json", "    {", '      "metadata": {}', "    }"]
     secret = json.dumps({"env": [{"name": "DB_PASSWORD", "value": "hunter22hunter"}]}, indent=2)
     shown = list(outcome_lines(Outcome(id="p-1", state=State.REHEARSED, detail=f"PATCH /x\n\n{secret}")))
     assert '          "name": "DB_PASSWORD",' in shown
