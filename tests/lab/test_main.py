@@ -37,10 +37,10 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def up(lab: Lab, cache: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`up` with a scene, once it has printed its invitation to `tmp_path/output`."""
+def up(lab: Lab, cache: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """`up` with the arguments that a test gives, once it has printed its invitation to `tmp_path/output`."""
     assets = {"KUBEBUILDER_ASSETS": str(lab.binaries.kube_apiserver.parent)}
-    command = [sys.executable, "-m", "tests.lab", "up", "--scenario", "config-map-missing"]
+    command = [sys.executable, "-m", "tests.lab", "up", *request.param]
     output = tmp_path / "output"
     with output.open("wb") as handle:
         process = subprocess.Popen(command, cwd=ROOT, env={**_environment(cache), **assets}, stdout=handle, stderr=subprocess.STDOUT)
@@ -57,6 +57,7 @@ def _notes(cache: Path) -> list[dict[str, str]]:
     return [json.loads(path.read_text()) for path in (cache / "smokejumper" / "lab" / "running").glob("*.json")]
 
 
+@pytest.mark.parametrize("up", [("--scenario", "config-map-missing")], ids=["a scene"], indirect=True)
 def test_up_repair_down(
     up: subprocess.Popen[bytes], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_up_repair_down(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the programs through /proc")
+@pytest.mark.parametrize("up", [()], ids=["no scene"], indirect=True)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_killed_up_leaves_nothing(up: subprocess.Popen[bytes], cache: Path, number: signal.Signals, status: int) -> None:
     [note] = _notes(cache)
