@@ -26,6 +26,7 @@ from multidict import CIMultiDict
 from cluster.credentials import Impersonation, Login, Target, User, load_identity, log_in
 from cluster.errors import ClusterError, CredentialError
 from cluster.postponed import postponed
+from cluster.proxy import environment_proxy
 from cluster.reading import Cost, Why
 from cluster.response import Response
 from guardrails.redact import present
@@ -62,7 +63,7 @@ class Connection:
         self._login = login
         self._configured = configured
         self._logging_in = asyncio.Lock()
-        self._client = _client(target, login)
+        self._client = _client(target, login, environment)
 
     @classmethod
     async def open(
@@ -221,14 +222,16 @@ async def _content(response: aiohttp.ClientResponse, most_bytes: int | None) -> 
     return bytes(taken[:most_bytes])
 
 
-def _client(target: Target, login: Login) -> ApiClient:
+def _client(target: Target, login: Login, environment: Mapping[str, str]) -> ApiClient:
     server = target.server
     configuration = Configuration(host=server.url, ca_cert_data=server.ca_pem)
     configuration.verify_ssl = server.verify
     # kubectl accepts certificates without an authority key identifier, which older installers made; Python's strict flag does not.
     configuration.disable_strict_ssl_verification = True
     configuration.tls_server_name = server.tls_server_name
-    configuration.proxy = server.proxy_url
+    configuration.proxy = server.proxy_url or environment_proxy(server.url, environment)
+    # Else it looks for a proxy and for a password in ~/.netrc before every request, and refuses to send a token where it finds one.
+    configuration.client_session_kwargs = {"trust_env": False}
     client = ApiClient(configuration)
     client.user_agent = f"smokejumper/{importlib.metadata.version('smokejumper')}"
     with tempfile.TemporaryDirectory(prefix="smokejumper-") as folder:

@@ -125,3 +125,18 @@ async def test_a_stale_plugin_token_is_renewed_before_it_is_used(api: FakeApi, t
     async with await Connection.open(Target("test", Server(api.url), user), {"PATH": "/usr/bin:/bin"}, lambda: NOW) as opened:
         await opened.get("/api/v1/pods")
     assert len((tmp_path / "runs").read_text().split()) == 2
+
+
+@pytest.mark.anyio
+async def test_a_proxy_is_taken_from_the_environment_and_no_password_from_netrc(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.objects("/api/v1/pods", "Pod", [])
+    (tmp_path / "netrc").write_text("default login alice password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = Target("test", Server("http://api.invalid"), User("u", token="sesame"))
+    async with await Connection.open(server, {"HTTP_PROXY": api.url}, lambda: NOW) as opened:
+        assert (await opened.get("/api/v1/pods")).ok
+    [asked] = api.requests
+    assert asked.header("host") == ["api.invalid"]
+    assert asked.header("authorization") == ["Bearer sesame"]

@@ -1,0 +1,51 @@
+"""Which proxy stands between us and an API server: the kubeconfig's, else the one that the environment names, as kubectl has it.
+
+The transport could look for itself, but would do so before every request, in a thread, and takes passwords from ~/.netrc along.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+
+def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
+    """The proxy's address for an API server, None to go straight. Go, net/http `ProxyFromEnvironment` and golang.org/x/net/http/httpproxy:
+    HTTPS_PROXY and HTTP_PROXY by the server's scheme, NO_PROXY, either case; this machine is never asked through one."""
+
+    def said(name: str) -> str:
+        return environment.get(name.upper()) or environment.get(name) or ""
+
+    parts = urlsplit(url)
+    proxy, host = said(f"{parts.scheme}_proxy"), parts.hostname or ""
+    if not proxy or host == "localhost" or any(_covers(entry.strip().lower(), host, parts.port) for entry in said("no_proxy").split(",")):
+        return None
+    address = _address(host)
+    if address is not None and address.is_loopback:
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _covers(entry: str, host: str, port: int | None) -> bool:
+    """Whether one entry of NO_PROXY means the host: `*`, an address or a range of them, a domain with all below it, maybe with a port."""
+    address = _address(host)
+    if address is not None and "/" in entry:
+        try:
+            return address in ipaddress.ip_network(entry, strict=False)
+        except ValueError:
+            return False
+    name, colon, last = entry.rpartition(":")
+    if colon and last.isdigit() and _address(entry) is None:
+        if last != str(port):
+            return False
+        entry = name
+    domain = entry.strip("[]").removeprefix("*").removeprefix(".")
+    return entry == "*" or (bool(domain) and (host == domain or host.endswith(f".{domain}")))
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
