@@ -91,7 +91,7 @@ def explain(
     said = present(decode_status(response.body).message, DETAIL_LIMIT)
     why, next_step = _meaning(response.status, rule or _rule(kind, namespace, what))
     if why is Why.FORBIDDEN and kind is not None and kind.namespaced and namespace is None:
-        next_step = f"Ask about one namespace that it may read. {next_step}"
+        next_step = f"Ask about one namespace that it may read, or {next_step[0].lower()}{next_step[1:]}"
     if why is Why.NOT_FOUND and kind is None:
         next_step = "Check the address of the API server."
     return Missing(what, why, said or f"HTTP {response.status}", next_step, name, namespace)

@@ -36,7 +36,7 @@ def test_what_lives_in_a_namespace_may_be_asked_for_there() -> None:
     nodes, pods = by_reason([refused("Node"), refused("Pod"), refused("Event")])
     assert nodes == refused("Node")
     assert pods.what == "Pod, Event"
-    assert pods.next_step.startswith("Ask about one namespace that it may read. Grant the reading account get,list on them")
+    assert pods.next_step.startswith("Ask about one namespace that it may read, or grant the reading account get,list on them")
 
 
 def test_accounts_namespaces_and_reasons_are_kept_apart() -> None:
