@@ -28,7 +28,7 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _covers(entry: str, host: str, port: int | None) -> bool:
-    """Whether one entry of NO_PROXY means the host: `*`, an address or a range of them, a domain with all below it, maybe with a port."""
+    """Whether one entry of NO_PROXY means the host: `*`, an address or a range, a domain with all below it; maybe with a port."""
     address = _address(host)
     if address is not None and "/" in entry:
         try:
