@@ -114,8 +114,20 @@ def _plan(shown: ProposalView) -> Iterator[str]:
     if shown.requests:
         yield f"  undo         {shown.reversibility}{': ' + _method(shown.inverse[0]) if shown.inverse else ''}"
     for check in shown.checks:
-        yield f"  then checks  {check.get('check')} within {check.get('timeout_seconds')} s"
+        yield f"  then checks  {check.get('check')}{_wanted(check)} within {check.get('timeout_seconds')} s"
     yield from (f"  note         {note}" for note in shown.notes)
+
+
+def _wanted(check: dict[str, Any]) -> str:
+    """What a check holds the object to: the name alone would say of a cordon that the node is to be schedulable."""
+    told = []
+    for name, value in check.items():
+        if name in ("check", "timeout_seconds", "target", "since") or (value is None and name != "value"):
+            continue
+        if isinstance(value, list | tuple):
+            value = ".".join(map(str, value)) if name == "path" else len(value)
+        told.append(f"{name.replace('_', ' ')} {_value(str(value).lower() if isinstance(value, bool) else value)}")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _standing(shown: ProposalView) -> Iterator[str]:

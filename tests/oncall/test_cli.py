@@ -342,6 +342,12 @@ def test_a_second_proof_is_a_code_of_an_authenticator(smokejumper: Run, pending:
     assert "was used already" in smokejumper(*words, "--code", good, token=pending.bob)[2]
 
 
+def test_an_approver_reads_what_is_checked_afterwards(smokejumper: Run, pending: Approval) -> None:
+    assert "  then checks  rollout_complete within 300 s" in smokejumper("proposals", "show", pending.id)[1]
+    out = smokejumper("propose", "cordon", "node/gpu-0", "--recording", RECORDING)[1]
+    assert "  then checks  node_schedulable (schedulable false) within 30 s" in out
+
+
 def test_a_deputy_approves_for_a_time(smokejumper: Run, pending: Approval) -> None:
     words = ("people", "delegate", "carol", "--group", "sre-oncall", "--reason", "on leave")
     assert smokejumper(*words, "--for", "a week", token=pending.bob)[0] == 2
