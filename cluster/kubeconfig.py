@@ -172,9 +172,8 @@ def _parse(path: Path) -> File:
         raise CredentialError(f"the kubeconfig {path} is nested too deep to be one. Name another with KUBECONFIG.") from error
     except ValidationError as error:
         # Only places are shown: the values beside them may be credentials.
-        places = ", ".join(
-            ".".join(str(part) for part in item["loc"]) + f" ({item['msg']})" for item in error.errors(include_input=False)[:3]
-        )
+        wrong = ((".".join(map(str, item["loc"])) or "the top", item["msg"]) for item in error.errors(include_input=False)[:3])
+        places = ", ".join(f"{place} ({said})" for place, said in wrong)
         raise CredentialError(f"the kubeconfig {path} is malformed at {places}. Repair it, or name another with KUBECONFIG.") from error
 
 

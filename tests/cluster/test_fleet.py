@@ -102,6 +102,10 @@ def test_a_broken_kubeconfig_is_named_and_its_values_are_not(tmp_path: Path) -> 
     with pytest.raises(CredentialError, match=r"malformed at users\.0\.user\.token") as caught:
         fleet(path)
     assert "sesame" not in str(caught.value)
+    path.write_text("sesame-123\n")
+    with pytest.raises(CredentialError, match="malformed at the top") as caught:
+        fleet(path)
+    assert "sesame" not in str(caught.value)
     path.write_text("users: [token: sesame-123\n")
     with pytest.raises(CredentialError, match="cannot read the kubeconfig") as caught:
         fleet(path)
