@@ -98,12 +98,14 @@ async def run(
     clock: Callable[[], float] = time.monotonic,
     answer: Decision | None = None,
     tariff: Tariff | None = None,
+    forget: bool = False,
 ) -> Conclusion:
     """Start the investigation of an incident, or go on with it where the store says it stands.
 
-    `tariff` prices what a cause keeps from work. With `remediation` the best remedy is proposed, and the run ends `waiting` until the
-    gate says that it is decided; `answer` is recorded with the decision. Raises StoreError when the store cannot be used, and for
-    `remediation` without a store; AgentError when the investigation is about another cluster than the reader's.
+    `tariff` prices what a cause keeps from work. `forget` has the facts freed at the end, for a process that goes on. With `remediation`
+    the best remedy is proposed, and the run ends `waiting` until the gate says that it is decided; `answer` is recorded with the
+    decision. Raises StoreError when the store cannot be used, and for `remediation` without a store; AgentError when the investigation is
+    about another cluster than the reader's.
     """
     if remediation is not None and store is None:
         raise StoreError("waiting for a decision needs a store; give the path of one (--state DIR)")
@@ -154,8 +156,9 @@ async def run(
                 entry, config, context=dependencies, durability="sync" if checkpointer is not None else None, version="v2"
             )
         finally:
-            with anyio.CancelScope(shield=True):
-                await workspace.forget()
+            if forget:
+                with anyio.CancelScope(shield=True):
+                    await workspace.forget()
         return _conclusion(incident, output.value, waiting=bool(output.interrupts))
 
 

@@ -136,11 +136,12 @@ async def investigate(
     *,
     remediation: Remediation | None = None,
     incident_id: str | None = None,
+    forget: bool = False,
 ) -> Conclusion:
     """One investigation with what the settings allow it to spend and, where one is configured, a model that chooses among probes.
 
     With `remediation` the best remedy is proposed, and the investigation is kept, so that it can go on by its `incident_id` when
-    people have decided, also in another process.
+    people have decided, also in another process. A process that goes on says `forget`, so that the facts do not stay.
     """
     # The agent brings all detectors, which a server that starts need not wait for, nor those who ask it for something else.
     await asyncio.to_thread(importlib.import_module, "agent.investigation")
@@ -166,6 +167,7 @@ async def investigate(
             clock=time.monotonic,
             answer=Decision(verdict="look") if incident_id is not None else None,
             tariff=tariff(settings),
+            forget=forget,
         )
     found, cost = len(concluded.diagnosis.causes), concluded.diagnosis.cost
     log.info("investigation ends: %d causes, %d requests, %d bytes, %.1f seconds", found, cost.requests, cost.bytes, concluded.seconds)

@@ -47,7 +47,7 @@ def ports(settings: Settings, reader: Reader, turns: Turns) -> Ports:
 
     async def run_investigation(scope: Scope, question: str | None, progress: Progress) -> Investigated:
         async def run() -> Investigated:
-            concluded = await investigate(settings, reader, scope, question, progress)
+            concluded = await investigate(settings, reader, scope, question, progress, forget=True)
             return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
 
         return await turns.take(reader, scope, question, run, progress)

@@ -47,7 +47,8 @@ async def test_an_investigation_leaves_no_world_to_the_collector(tmp_path: Path)
     others = {id(found) for found in gc.get_objects() if isinstance(found, World)}
     gc.disable()
     try:
-        await investigate(reader(folder), SCOPE)
+        opened = reader(folder)
+        await run(Incident("inc-1", SCOPE, None), opened, in_process(opened, Limits()), forget=True)
         left = [found for found in gc.get_objects() if isinstance(found, World) and found.facts and id(found) not in others]
     finally:
         gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import anyio
 import pytest
 
 from cluster.recorded import RecordedReader
+from cluster.world import World
 from guardrails.directory import Directory
 from guardrails.office import PEOPLE
 from mcp_server.errors import ToolRefusal
@@ -84,3 +86,16 @@ async def test_an_investigation_waits_for_its_turn_and_says_so(settings: Setting
         assert said == ["other investigations come first"]
     assert pages[0].structured["causes"]
     assert len(said) > 1
+
+
+async def test_a_server_keeps_no_facts_of_what_it_investigated(settings: Settings) -> None:
+    gc.collect()
+    others = {id(found) for found in gc.get_objects() if isinstance(found, World)}
+    gc.disable()
+    try:
+        page = await asked(settings, "investigate", question="What is broken?")
+        left = [found for found in gc.get_objects() if isinstance(found, World) and found.facts and id(found) not in others]
+    finally:
+        gc.enable()
+    assert page.structured["causes"]
+    assert not left
