@@ -92,9 +92,10 @@ async def _diagnose(invocation: Invocation, asked: _Asked, investigation: str | 
     if asked.now is not None and asked.recording is None:
         raise UsageError("--now is the clock of a recording; a live cluster has its own. Leave it out, or add --recording DIR.")
     settings = invocation.settings
-    async with open_reader(settings, asked.recording, moment(asked.now)) as reader:
-        telemetry.bind(cluster=reader.cluster)
-        with following(f"reading {reader.cluster}") as progress:
+    # Said before it is opened: a recording of many megabytes takes its time to parse, a cluster far away to answer.
+    with following(f"reading {asked.recording or settings.context or 'the cluster'}") as progress:
+        async with open_reader(settings, asked.recording, moment(asked.now)) as reader:
+            telemetry.bind(cluster=reader.cluster)
             scope = await scope_of(reader, asked.subject, asked.namespace, everywhere=asked.everywhere)
             named = f"What is wrong with {scope.subject.kind} {scope.subject.name}?" if scope.subject else None
             question = asked.question or named
