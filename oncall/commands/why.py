@@ -90,12 +90,14 @@ async def _why(
     from cluster.reference import Scope
     from oncall.asking import moment
     from oncall.assembly import investigate, open_reader
+    from oncall.screen import following
 
-    async with open_reader(settings, recording, moment(now)) as reader:
-        namespace = namespace or _usual_namespace(settings, reader)
-        subject, pods = await _find(reader, name, namespace)
-        scope = Scope(reader.cluster, (namespace,), subject)
-        concluded = await investigate(settings, reader, scope, QUESTIONS[complaint].format(name=name))
+    with following(f"looking at {name}") as progress:
+        async with open_reader(settings, recording, moment(now)) as reader:
+            namespace = namespace or _usual_namespace(settings, reader)
+            subject, pods = await _find(reader, name, namespace)
+            scope = Scope(reader.cluster, (namespace,), subject)
+            concluded = await investigate(settings, reader, scope, QUESTIONS[complaint].format(name=name), progress)
     return told(subject, pods, concluded, recording)
 
 
