@@ -29,6 +29,10 @@ GOING_ON_LINES = 20
 OVER_SECONDS = 1_800
 # Seen this often but over by the end, it is worth a mention and no more.
 PASSED_TIMES = 5
+# A container that restarted this often does it again.
+DIED_OFTEN = 5
+# Success, and the signals by which the kernel and the kubelet end a container (SIGKILL, SIGTERM): its words are none about that.
+ENDED_FROM_OUTSIDE = frozenset({0, 137, 143})
 # Last words: lines this near the end of a failing container's log may tell why it failed.
 LAST_WORDS = 50
 _WORD = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -90,8 +94,9 @@ def _testimony(world: World, reference: ContainerRef, reports: dict[bool, Report
     state = _state(pod, reference.container)
     candidates = []
     for previous, report in reports.items():
-        # The run before the present one says why that one ended; when the present one serves, its end is history.
-        counting = tuple(_counting(report, State.FAILING if previous and state is not State.RUNNING else state))
+        # The run before the present one says why that one ended; when the present one serves, its end is history, unless it will end so.
+        ended = previous and (state is not State.RUNNING or _keeps_dying(world, pod, reference.container))
+        counting = tuple(_counting(report, State.FAILING if ended else state))
         candidates.append((not counting and report.trace is None, previous is (state is not State.FAILING), previous, report, counting))
     _, _, previous, report, counting = min(candidates, key=lambda item: item[:2])
     yield Testimony(
@@ -117,6 +122,15 @@ def _state(pod: Pod, name: str) -> State:
         return State.RUNNING
     ended = status.state.terminated or status.last_state.terminated
     return State.FAILING if status.state.running is None or (ended is not None and ended.exit_code != 0) else State.UNREADY
+
+
+def _keeps_dying(world: World, pod: Pod, name: str) -> bool:
+    """Whether a container died often and lately: that it serves at this moment is chance."""
+    status = pod.container_status(name)
+    end = status.last_state.terminated if status is not None else None
+    if status is None or end is None or end.finished_at is None or status.restart_count < DIED_OFTEN:
+        return False
+    return end.exit_code not in ENDED_FROM_OUTSIDE and (world.now - end.finished_at).total_seconds() < OVER_SECONDS
 
 
 def _ended_well(status: ContainerStatus) -> bool:

@@ -53,6 +53,17 @@ QUIET = "\n".join(f"request {number} served" for number in range(200))
 TROUBLED = "\n".join([REFUSED] * 8)
 
 
+def test_of_one_that_serves_between_its_deaths_the_last_run_is_heard() -> None:
+    def said_before(restarts: int, at: str, exit_code: int = 1) -> bool:
+        text = pod(ready=True, last=terminated(exit_code, finished=at), restarts=restarts)
+        return heard(text, QUIET, previous=f"{QUIET}\n{REFUSED}").sign is not None
+
+    assert said_before(6, "2026-01-15T11:58:00Z")
+    assert not said_before(1, "2026-01-15T11:58:00Z")
+    assert not said_before(6, "2026-01-15T11:58:00Z", 137)
+    assert not said_before(6, "2026-01-14T11:58:00Z")
+
+
 @pytest.mark.parametrize(
     ("log", "certainty"),
     [
