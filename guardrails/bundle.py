@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -117,7 +118,13 @@ class Bundles:
 
 def load(folder: Path = SHIPPED, groups: Iterable[str] | None = None) -> Policy:
     """The policy of a folder. `groups` are those the directory knows; None skips that check. Raises BadBundle."""
-    return build(read(folder), groups, isolate=folder != SHIPPED)
+    return _built(read(folder), None if groups is None else frozenset(groups), folder != SHIPPED)
+
+
+@lru_cache(maxsize=8)
+def _built(source: Source, groups: frozenset[str] | None, isolate: bool) -> Policy:
+    """The same texts make the same policy: what a process has checked once it need not check again."""
+    return build(source, groups, isolate=isolate)
 
 
 def read(folder: Path) -> Source:

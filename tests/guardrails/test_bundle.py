@@ -36,6 +36,21 @@ def test_the_shipped_bundle_loads_and_every_rule_is_tested() -> None:
     assert undetected == [], "removing a rule must fail the bundle's own tests"
 
 
+def test_what_was_checked_is_not_checked_again_and_what_changed_is(tmp_path: Path) -> None:
+    rules = tmp_path / "own.cedar"
+    rules.write_text(GOOD, "utf-8")
+    (tmp_path / "policy_test.yaml").write_text(TESTS, "utf-8")
+    first = load(tmp_path, GROUPS)
+    assert load(tmp_path, reversed(GROUPS)) is first
+    with pytest.raises(BadBundle, match="knows no group sre-oncall"):
+        load(tmp_path, ("gpu-oncall",))
+    rules.write_text(GOOD.replace("permit", "forbid"), "utf-8")
+    with pytest.raises(BadBundle, match="does not fit forbid"):
+        load(tmp_path, GROUPS)
+    rules.write_text(GOOD.replace('"a"', '"b"'), "utf-8")
+    assert set(load(tmp_path, GROUPS).rules) == {"b"}
+
+
 def test_a_good_bundle_loads_in_a_process_of_its_own() -> None:
     _build(GOOD, isolate=True)
 
