@@ -2,7 +2,7 @@
 
 A world that grew by logs, metrics or telemetry alone keeps its indexes, and of what was derived `once` all that did not read those:
 that is why reading those fields is noted. Facts are not noted; a world that grew by objects starts anew, one that learned that there
-are none of a kind does not.
+are none of a kind does not. It is longer than other modules because what it keeps and what it drops as it grows is told in one place.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ class World:
         return self._pods_not_ready
 
     def workloads(self) -> tuple[tuple[ObjectRef, tuple[Pod, ...]], ...]:
-        """The top owner of every pod, each with all its pods."""
+        """The top owner of every pod, each with all its pods. Of owners of one name that came one after the other it is the first pod's, so
+        compare it by its key."""
         return self._workloads
 
     def pods_in(self, namespace: str | None) -> tuple[Pod, ...]:
@@ -336,12 +337,12 @@ class World:
     @cached_property
     def _workloads(self) -> tuple[tuple[ObjectRef, tuple[Pod, ...]], ...]:
         # Pods share their owner, so its way up is walked once.
-        siblings: dict[Key, list[Pod]] = defaultdict(list)
+        siblings: dict[tuple[str | None, ...], list[Pod]] = defaultdict(list)
         for pod in self.all(Pod):
             owner = pod.controller
             # A node owns its mirror pods, which have nothing else in common.
             shared = owner if owner is not None and owner.kind != "Node" else None
-            siblings[pod.key if shared is None else (shared.kind, pod.metadata.namespace, shared.name)].append(pod)
+            siblings[pod.key if shared is None else (shared.kind, pod.metadata.namespace, shared.name, shared.uid)].append(pod)
         tops: dict[Key, tuple[ObjectRef, list[Pod]]] = {}
         for pods in siblings.values():
             top = self.top_owner(pods[0].ref)

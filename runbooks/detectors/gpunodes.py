@@ -14,7 +14,7 @@ from datetime import timedelta
 from cluster.facts.node import Node
 from cluster.facts.pod import Pod
 from cluster.reference import ObjectRef
-from cluster.world import World
+from cluster.world import Key, World
 from guardrails.accelerator import vendor_of
 from runbooks.detectors.devices import uses_device
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
@@ -109,7 +109,7 @@ def node_keeps_failing(world: World) -> Iterator[Finding]:
     where a program that dies there does well on another node."""
     nodes: dict[str, dict[ObjectRef, list[Pod]]] = defaultdict(lambda: defaultdict(list))
     elsewhere: dict[ObjectRef, set[str]] = defaultdict(set)
-    well: dict[ObjectRef, set[str]] = defaultdict(set)
+    well: dict[Key, set[str]] = defaultdict(set)
     for pod in world.pods_not_ready():
         if pod.spec.node_name and uses_device(pod) and _died(world, pod) is not None:
             owner = world.top_owner(pod.ref)
@@ -120,14 +120,14 @@ def node_keeps_failing(world: World) -> Iterator[Finding]:
     for owner, pods in world.workloads():
         for pod in pods:
             if pod.spec.node_name and (pod.ready or pod.status.phase == "Succeeded") and uses_device(pod) and _died(world, pod) is None:
-                well[owner].add(pod.spec.node_name)
+                well[owner.key].add(pod.spec.node_name)
     others = {node for places in well.values() for node in places}
     for name, owners in nodes.items():
         died = [pod for pods in owners.values() for pod in pods]
         only_here = [owner for owner in owners if elsewhere[owner] == {name}]
         if len(died) < FAILURES or len(only_here) < OWNERS or len(only_here) != len(owners) or name in others or not others:
             continue
-        proven = any(well[owner] for owner in owners)
+        proven = any(well[owner.key] for owner in owners)
         blame = "the node is to blame, not the programs" if proven else "the node is to blame, or each of these programs"
         yield Finding(
             "gpu.node-keeps-failing",

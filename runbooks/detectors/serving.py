@@ -211,14 +211,14 @@ def runtime_missing(world: World) -> Iterator[Finding]:
 
 def gang_partial(world: World) -> Iterator[Finding]:
     """Trainings of several pods of which some hold their devices and wait for others that find no node."""
-    partial = {world.top_owner(pod.ref) for pod in world.unready_pods() if _unschedulable(pod)}
+    partial = {world.top_owner(pod).key: world.top_owner(pod) for pod in world.unready_pods() if _unschedulable(pod)}
     if not partial:
         return
     groups: dict[ObjectRef, list[Pod]] = {}
     for owner, members in world.workloads():
-        if owner in partial:
+        if owner.key in partial:
             living = (pod for pod in members if not pod.finished and not pod.deleting)
-            groups[owner] = [pod for pod in living if owner.kind in TRAINING_KINDS or _trains(pod)]
+            groups[partial[owner.key]] = [pod for pod in living if owner.kind in TRAINING_KINDS or _trains(pod)]
     for owner, pods in groups.items():
         waiting = [pod for pod in pods if _unschedulable(pod)]
         holding = [pod for pod in pods if pod.status.phase == "Running"]

@@ -65,6 +65,15 @@ def test_the_mirror_pods_of_a_node_are_workloads_of_their_own() -> None:
     ]
 
 
+def test_a_job_that_was_made_again_under_its_name_is_not_taken_for_the_earlier_one() -> None:
+    owners = "ownerReferences: [{kind: Job, name: fit, controller: true, uid: %s}]"
+    pods = [f"kind: Pod\nmetadata: {{name: fit-{uid}, namespace: shop, {owners % uid}}}\n" for uid in ("old", "new")]
+    made = world("---\n".join([*pods, "{kind: Job, metadata: {name: fit, namespace: shop, uid: new}}"]))
+    [(top, both)] = made.workloads()
+    assert (str(top), len(both)) == ("Job/shop/fit", 2)
+    assert [made.top_owner(pod).uid for pod in both] == ["old", "new"]
+
+
 def test_an_evicted_pod_that_kept_its_conditions_is_not_ready() -> None:
     kept = {"conditions": [{"type": "Ready", "status": "True"}]}
     pods = [manifest("Pod", name, status={**kept, "phase": phase}) for name, phase in (("gone", "Failed"), ("here", "Running"))]

@@ -126,5 +126,7 @@ status: {conditions: [{type: Failed, status: "True", reason: %s, message: %s}]}
 def test_a_gang_of_which_only_a_part_runs() -> None:
     workers = pod("fit-0", "fit", kind="Job") + pod("fit-1", "fit", kind="Job", waits=True)
     assert found(workers) == {("training.gang-partial", "Job/ml/fit")}
+    earlier = pod("fit-9", "fit", kind="Job").replace("controller: true", "controller: true, uid: gone")
+    assert found(earlier + workers) == {("training.gang-partial", "Job/ml/fit")}
     assert found(pod("fit-0", "fit", kind="Job", waits=True)) == set()
     assert found(pod("web-0", "web") + pod("web-1", "web", waits=True)) == set()
