@@ -18,12 +18,26 @@ import pytest
 
 from guardrails.merkle import leaf_hash, verify_inclusion
 from guardrails.note import Signer, Verifier
-from tests.oncall.conftest import RECORDING, ROOT, Run
+from tests.oncall.conftest import RECORDING, ROOT, Run, command_line
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A home, and the id of a proposal that alice asked for there, bob agreed to, and that was rehearsed."""
+    home = tmp_path_factory.mktemp("told")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return home, _change(command_line(home, monkeypatch))
 
 
 @pytest.fixture
-def change(smokejumper: Run) -> str:
-    """The id of a proposal that alice asked for, bob agreed to, and that was rehearsed. carol may decide, too."""
+def change(smokejumper: Run, told: tuple[Path, str], tmp_path: Path) -> str:
+    """The id of the proposal, in a copy of that home."""
+    home, name = told
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    return name
+
+
+def _change(smokejumper: Run) -> str:
     smokejumper("people", "add", "alice", "--group", "sre-oncall", "--os-user", getpass.getuser())
     token = smokejumper("people", "add", "bob", "--group", "sre-oncall")[1].strip()
     asked = ("propose", "rollout_undo", "deploy/serve", "-n", "ml", "--recording", RECORDING, "--reason", "=the tag does not exist")
