@@ -25,6 +25,8 @@ demo: $(VENV)/.runtime
 	$(BIN)/python -m examples.demo
 
 # Two processes, each with a control plane of its own: much of the time goes to waiting for a cluster. A module stays in one process.
+# Tests start many processes, each of which would compile everything again where bytecode is not to be kept.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
