@@ -101,7 +101,8 @@ def _waiters(world: World, item: CustomObject, template: str) -> Iterator[_Waite
 def _held_elsewhere(world: World, pod: Pod) -> bool:
     """Whether a pod that does not start was told another reason. Its volumes come before its devices; its sandbox, images and init
     containers after them (kubernetes/kubernetes pkg/kubelet, SyncPod of the kubelet and of kuberuntime)."""
-    further = pod.status.pod_ip or any(
+    # On the network of its node a pod has the node's address before anything began.
+    further = (pod.status.pod_ip and not pod.spec.host_network) or any(
         status.state.running or status.state.terminated or (status.state.waiting and status.state.waiting.reason not in _STARTING)
         for status in pod.all_statuses
     )

@@ -103,6 +103,13 @@ def test_what_has_come_past_its_devices_waits_for_no_channel(state: str, codes: 
     assert [item.code for item in found(DOMAIN % LAME + begun)] == codes
 
 
+def test_an_address_tells_that_a_pod_has_come_past_its_devices_unless_it_is_its_nodes() -> None:
+    begun = WAITS.replace("phase: Pending,", "phase: Pending, podIP: 10.0.0.7,")
+    assert found(DOMAIN % LAME + begun) == []
+    on_node = begun.replace("nodeName: ", "hostNetwork: true, nodeName: ")
+    assert [item.code for item in found(DOMAIN % LAME + on_node)] == ["domain.not-ready"]
+
+
 def test_several_partitions_are_told() -> None:
     [finding] = found(DOMAIN % LAME.replace("a.1", "b.2") + WAITS)
     assert "2 NVLink partitions" in finding.explanation
