@@ -19,7 +19,7 @@ from runbooks.visibility import unreadable
 
 # Conditions of the Gateway API that are good when True; the others are named in `_BAD_WHEN_TRUE`.
 _GOOD_WHEN_TRUE = ("Accepted", "Programmed", "ResolvedRefs", "Ready")
-# A controller takes up a class within seconds of its making, once it runs.
+# A controller takes up a class or a route within seconds of its making, once it runs.
 PATIENCE = timedelta(minutes=5)
 _ROUTE_BACKEND_REASONS = frozenset({"BackendNotFound", "InvalidKind", "RefNotPermitted", "UnsupportedProtocol"})
 
@@ -143,15 +143,18 @@ def _route_parents(world: World, route: HTTPRoute) -> Iterator[Finding]:
         if parent.kind != Gateway.kind or presence is Presence.PRESENT:
             continue
         absent = presence is Presence.ABSENT
+        young = route.created is not None and world.now - route.created < PATIENCE
         # A controller that knows the Gateway would have reported on the route.
-        if absent or not (route.status.parents or unreadable(world, Gateway.kind)):
+        if absent or not (young or route.status.parents or unreadable(world, Gateway.kind)):
             yield Finding(
                 "route.parent-missing",
                 route.ref,
                 Certainty.PROVEN if absent else Certainty.POSSIBLE,
                 (
                     cite(Source.FIELD, route.ref, "spec.parentRefs", f"{namespace}/{parent.name}"),
-                    cite(Source.ABSENCE, ObjectRef(Gateway.kind, namespace, parent.name), "metadata.name", "no such Gateway"),
+                    cite(Source.ABSENCE, ObjectRef(Gateway.kind, namespace, parent.name), "metadata.name", "no such Gateway")
+                    if absent
+                    else cite(Source.FIELD, route.ref, "status.parents", "absent"),
                 ),
                 f"HTTPRoute {route.namespace}/{route.name} is attached to Gateway {namespace}/{parent.name}, which "
                 f"{'does not exist' if absent else 'was not found, and no controller has reported on the route'}.",

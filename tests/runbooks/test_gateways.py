@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from runbooks.detectors import gateways
-from runbooks.finding import Certainty, Finding
+from runbooks.finding import Certainty, Finding, Source
 from tests.runbooks.manifests import manifest, service
 from tests.runbooks.worlds import codes, world
 
@@ -72,9 +72,11 @@ def test_a_route_whose_backend_is_missing_or_lacks_the_port() -> None:
 
 def test_a_route_on_a_gateway_that_does_not_exist() -> None:
     assert codes(found(route() + service("cart", None), "Gateway")) == {"route.parent-missing"}
-    assert [(item.code, item.certainty) for item in found(route() + service("cart", None))] == [
-        ("route.parent-missing", Certainty.POSSIBLE)
-    ]
+    [unseen] = found(route() + service("cart", None))
+    assert (unseen.code, unseen.certainty) == ("route.parent-missing", Certainty.POSSIBLE)
+    # That it was not seen is no proof that it is not there.
+    assert {item.source for item in unseen.evidence} == {Source.FIELD}
+    assert found(route(metadata={"creationTimestamp": "2026-01-15T11:58:00Z"}) + service("cart", None)) == []
     taken = {"parents": [{"conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]}
     assert found(route(status=taken) + service("cart", None)) == []
 
