@@ -183,6 +183,10 @@ def workers_differ(world: World) -> Iterator[Finding]:
         job, hosts = gang.job, gang.hosts
         if not gang.workers or (hosts and gang.workers % hosts == 0):
             continue
+        sizes = {int(node.capacity(CHIPS) or 0) for node in world.all(Node) if node.labels.get(TOPOLOGY) == gang.topology}
+        if sizes and gang.chips not in sizes:
+            # Its hosts have other numbers of chips, so how many of them there are does not follow from what a pod asks for.
+            continue
         pods = tuple(pod.ref for pod in world.pods_of(job.ref) if not pod.finished)
         asked = f"{job.ref} asks for {gang.chips} TPU chips in each pod of a slice of topology {gang.topology}"
         text = (
@@ -214,7 +218,7 @@ def slice_split(world: World) -> Iterator[Finding]:
             continue
         places: dict[str, list[Pod]] = defaultdict(list)
         for pod in world.pods_of(gang.job.ref):
-            node = world.get(Node, None, pod.spec.node_name) if pod.spec.node_name and not pod.finished else None
+            node = world.get(Node, None, pod.spec.node_name) if pod.spec.node_name and _stays(pod) else None
             if node is not None and node.labels.get(POOL) in multi_host:
                 places[node.labels[POOL]].append(pod)
         if len(places) > 1:
@@ -239,7 +243,7 @@ def slice_shared(world: World) -> Iterator[Finding]:
     waiting = {group.owner: group for group in world.once(pending_groups) if _asks(group.sample)}
     for one in world.once(slices) if waiting else ():
         holders: dict[ObjectRef, list[Pod]] = defaultdict(list)
-        for pod in (pod for node in one.nodes for pod in world.pods_on(node.name) if not pod.finished and _asks(pod)):
+        for pod in (pod for node in one.nodes for pod in world.pods_on(node.name) if _stays(pod) and _asks(pod)):
             holders[world.top_owner(pod.ref)].append(pod)
         short = next(
             (owner for owner in holders if owner in waiting and unmet_labels(waiting[owner].sample.spec, one.nodes[0]) is None), None
@@ -272,6 +276,11 @@ def _proof(node: Node, why: str) -> tuple[str, str]:
 
 def _waiters(world: World, one: Slice) -> tuple[ObjectRef, ...]:
     return waiting_for(world, one.nodes[0], lambda name: name == CHIPS)
+
+
+def _stays(pod: Pod) -> bool:
+    """Whether it keeps its host: what is being deleted makes room within its grace period."""
+    return not pod.finished and not pod.deleting
 
 
 def _asks(pod: Pod) -> bool:

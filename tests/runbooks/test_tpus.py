@@ -143,6 +143,8 @@ def test_a_job_that_does_not_fill_its_slices(text: str, said: str) -> None:
         job(8),
         job(3, topology="2x2"),
         job(1, chips=8, topology="2x4"),
+        # Half of the one host that such a slice has.
+        hosts(1, "2x4").replace("tpu: 4", "tpu: 8") + job(1, chips=4, topology="2x4"),
         job(2, env=", env: [{name: TPU_PROCESS_BOUNDS, value: '1,1,1'}]"),
         job(2, status=", conditions: [{type: Complete, status: 'True'}]"),
         job(2).replace("parallelism: 2", "parallelism: 2\n  suspend: true"),
@@ -163,6 +165,9 @@ def test_the_pods_of_one_slice_on_two() -> None:
     assert "on hosts of 2 (2 in p; 2 in q)" in finding.explanation
     together = "".join(runs(f"fit-{place}", f"h{place}") for place in range(4))
     assert found(two_pools() + job() + together) == []
+    # Of the run before, on its way out.
+    leaving = runs("fit-9", "g0").replace("name: fit-9,", "name: fit-9, deletionTimestamp: '2026-01-15T11:59:50Z',")
+    assert found(two_pools() + job() + together + leaving) == []
     # Two slices is what a Job of eight pods asks for.
     assert found(two_pools() + job(8) + together + "".join(runs(f"fit-{place + 4}", f"g{place}") for place in range(4))) == []
 
@@ -174,6 +179,8 @@ def test_two_workloads_on_one_slice() -> None:
     assert (finding.code, str(finding.subject)) == ("tpu.slice-shared", "Job/ml/fit")
     assert "has 2 of the 4 hosts" in finding.explanation
     assert "held by Job/ml/eval" in finding.explanation
+    leaving = other.replace("namespace: ml,", "namespace: ml, deletionTimestamp: '2026-01-15T11:59:50Z',")
+    assert found(hosts(4) + job() + half + waits(name="fit-2") + job(name="eval") + leaving) == []
     # One that waits for a whole slice, one that has one, and two that want nothing more.
     whole = "".join(runs(f"eval-{place}", f"h{place}", "eval") for place in range(4))
     assert found(hosts(4) + job() + waits(name="fit-2") + job(name="eval") + whole) == []
