@@ -134,7 +134,7 @@ def test_looking_at_a_folder_without_a_ledger_begins_none(smokejumper: Run, tmp_
 def test_an_empty_answer_says_that_there_is_nothing(smokejumper: Run, token: str) -> None:
     smokejumper(*STOP, "--tenant", "acme")
     for words, says in (
-        (("audit", "show", "p-zzz"), "no entry about p-zzz"),
+        (("audit", "show", "p-zzz", "--after", "0"), "no entry about p-zzz"),
         (("proposals", "list"), "none is open; --all"),
         (("proposals", "list", "--all"), "there is none"),
         (("break-glass", "list"), "no emergency was ever declared"),
@@ -142,3 +142,6 @@ def test_an_empty_answer_says_that_there_is_nothing(smokejumper: Run, token: str
         code, out, err = smokejumper(*words)
         assert (code, out) == (0, "")
         assert says in err
+    code, out, err = smokejumper("audit", "show", "p-zzz")
+    assert (code, out) == (2, "")
+    assert "no entry about p-zzz" in err
