@@ -410,7 +410,9 @@ FAILURES: tuple[Form, ...] = (
     _form(
         "rate-limited",
         r"too many requests|rate limit (?:exceeded|reached|hit)|rate[- ]limited|RateLimitExceeded|RateLimitError|TooManyRequests|"
-        r"status(?:[ _]?code)?[\"']?[:= ]+429\b|HTTP/?\d?\.?\d? 429|quota exceeded|\b429\b[^\n]{0,20}\b(?:quota|limit)\b",
+        r"status(?:[ _]?code)?[\"']?[:= ]+429\b|HTTP/?\d?\.?\d? 429|quota exceeded|"
+        # A number of this size is a status where a peer answers it.
+        r"\b(?:answer|return|respon|got|receiv|repl)\w*(?: with)? 429\b[^\n]{0,20}\b(?:quota|limit)\b",
         addressed=True,
     ),
     _form("circuit-open", r"circuit ?breaker[^\n]*open|CircuitBreakerOpen|CallNotPermittedException|hystrix[^\n]*short-circuited"),
@@ -429,7 +431,8 @@ FAILURES: tuple[Form, ...] = (
         r"token (?:is |has )?expired|(?:invalid|bad) (?:api[ _-]?key|token|jwt)|jwt (?:expired|malformed)|"
         r"signature (?:is invalid|verification failed)|"
         r"401 Unauthorized|status(?:[ _]?code)?[\"']?[:= ]+401\b|StatusCode\.UNAUTHENTICATED|code = Unauthenticated|"
-        r"InvalidTokenError|invalid_grant|Signed JWT rejected|signing key[^\n]{0,30}(?:matches|not found)|no matching key|"
+        r"InvalidTokenError|invalid_grant|Signed JWT rejected|no\b[^\n]{0,20}signing key[^\n]{0,30}matches|"
+        r"signing key[^\n]{0,30}not found|(?:jwt|jwk|jws|kid|token|signature)[^\n]{0,80}no matching key|"
         # An LDAP directory's answer to a bind, code 49 of RFC 4511.
         r"LDAP[^\n]*invalid credentials",
         addressed=True,

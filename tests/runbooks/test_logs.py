@@ -139,6 +139,8 @@ KINDS = [
     ("rpc error: code = Unauthenticated desc = token has expired", "token-refused"),
     ("AxiosError: Request failed with status code 401", "token-refused"),
     ("Signed JWT rejected: Another algorithm expected, or no matching key(s) found", "token-refused"),
+    ("ERROR no configured signing key matches kid 7f3a", "token-refused"),
+    ("failed to verify id token signature: no matching key", "token-refused"),
     ("login failed for u7: LDAP bind failed: invalid credentials (49)", "token-refused"),
     ("[nixl_connector.py:1180] nixlRemoteDisconnectError: NIXL_ERR_REMOTE_DISCONNECT", "kv-transfer"),
     ('pods is forbidden: User "system:serviceaccount:shop:web" cannot list resource "pods" in API group ""', "kubernetes-forbidden"),
@@ -210,6 +212,20 @@ def test_the_peer_is_read_off_the_line(line: str, kind: str, host: str | None, p
 def test_a_client_without_a_name_is_no_failure_of_the_server() -> None:
     line = "91 [Warning] [MY-010055] [Server] IP address '10.20.0.8' could not be resolved: Name or service not known"
     assert logs.read_lines([line] * 9).quiet
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR Unable to negotiate with 10.0.0.1 port 22: no matching key exchange method found. Their offer: ssh-rsa",
+        "WARN no matching key found in the index, error ignored",
+        "ERROR the signing key matches, and the audience failed",
+        "ERROR batch of 429 exceeds limit 400",
+        "ERROR 3 of 429 writes failed, limit 10",
+    ],
+)
+def test_keys_and_numbers_of_other_things_are_no_refusals_of_a_peer(line: str) -> None:
+    assert logs.read_lines([line] * 5).signs == ()
 
 
 def test_queries_that_a_program_calls_slow_are_timed() -> None:
