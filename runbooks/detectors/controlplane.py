@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cluster.facts.event import Event
 from cluster.facts.meta import Fact
@@ -17,6 +17,7 @@ from cluster.facts.workload import DaemonSet, Deployment, StatefulSet
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
+from runbooks.logs import moment_in
 
 RECENT = timedelta(hours=1)
 # Leader election renews every few seconds and gives up after leaseDurationSeconds (15 by default): several times that is a dead leader.
@@ -36,7 +37,7 @@ _ETCD_FULL = re.compile(r"mvcc: database space exceeded|alarm raised[^\n]*NOSPAC
 _ETCD_SLOW = re.compile(
     r"slow fdatasync|failed to send out heartbeat on time|waiting for ReadIndex response took too long|etcdserver: request timed out"
 )
-# etcd says now and then that a write was slow; of its last lines, this many are what it does now.
+# etcd says now and then that a write was slow; of the last lines of its present run, this many at most are what it does now.
 _ETCD_LINES = 200
 # Alerts of kubernetes-mixin (alerts/kube_apiserver.libsonnet) and their like.
 _ALERT = re.compile(r"KubeAPIErrorBudgetBurn|KubeAPITerminatedRequests|api-?server.{0,20}(?:overload|saturat|high ?latency)", re.IGNORECASE)
@@ -107,16 +108,20 @@ def etcd_refuses_writes(world: World) -> Iterator[Finding]:
 def etcd_slow(world: World) -> Iterator[Finding]:
     """etcd says again and again that it is slow to write or to answer, or an API server that it let its requests time out."""
     told: list[Evidence] = []
-    for (container, _), reading in world.logs.items():
-        if container.namespace != "kube-system":
+    for (container, previous), reading in world.logs.items():
+        if container.namespace != "kube-system" or previous:
             continue
-        lines = [line for line in reading.value.lines[-_ETCD_LINES:] if _ETCD_SLOW.search(line)]
+        recent = reading.value.lines[-_ETCD_LINES:]
+        ended = moment_in(recent[-1]) if recent else None
+        lines = [line for line in recent if _ETCD_SLOW.search(line) and not _long_before(line, ended)]
         if len(lines) >= ENOUGH:
             words = f"{lines[-1].strip()} ({len(lines)} such lines)"
             told.append(cite(Source.LOG, container.pod_ref, f"log[{container.container}]", words))
     if not told:
         return
-    servers = [pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "etcd"]
+    said = {item.object.key for item in told}
+    members = (pod for pod in world.pods_in("kube-system") if pod.labels.get("component") == "etcd")
+    servers = sorted(members, key=lambda pod: pod.key not in said)
     yield Finding(
         "controlplane.etcd-slow",
         servers[0].ref if servers else ObjectRef(Pod.kind, "kube-system", "etcd"),
@@ -127,6 +132,12 @@ def etcd_slow(world: World) -> Iterator[Finding]:
         affects=tuple(dict.fromkeys(world.top_owner(item.object) for item in told)),
         lacks="etcd's own disk and peer latencies",
     )
+
+
+def _long_before(line: str, ended: datetime | None) -> bool:
+    """Whether a line was logged more than RECENT before its log ended, by its own timestamps."""
+    moment = moment_in(line) if ended is not None else None
+    return ended is not None and moment is not None and ended - moment > RECENT
 
 
 def leader_lost(world: World) -> Iterator[Finding]:
