@@ -70,13 +70,17 @@ def names() -> tuple[str, ...]:
 def read(name: str, now: datetime, folder: Path = FOLDER) -> tuple[Variant, ...]:
     """The variants of one story: the fault, the twin, the near misses."""
     text = scenario.dated((folder / f"{name}.yaml").read_text("utf-8"), now)
-    near = document(text).get(NEAR, {})
-    return tuple(_variant(name, text, label) for label in (FAULT, TWIN, *near))
+    return tuple(_variant(name, text, label) for label in _labels(text))
 
 
 def variants(name: str) -> tuple[str, ...]:
     """The names of a story's variants."""
-    return tuple(one.name for one in read(name, datetime.now(UTC)))
+    text = scenario.dated((FOLDER / f"{name}.yaml").read_text("utf-8"), datetime.now(UTC))
+    return tuple(f"{name}/{label}" for label in _labels(text))
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return (FAULT, TWIN, *document(text).get(NEAR, {}))
 
 
 def _variant(name: str, text: str, label: str) -> Variant:
