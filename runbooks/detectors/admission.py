@@ -314,14 +314,15 @@ def _backend_problem(world: World, namespace: str, name: str) -> str | None:
     pods = [pod for pod in world.pods_selected(namespace, service.spec.selector) if not pod.finished]
     if not pods:
         return f"Service {namespace}/{name} selects no pod"
-    if all(pod.status.phase and not pod.ready and _settled(world, pod) for pod in pods):
+    # A Service may publish pods that are not ready, and then sends to them.
+    if not service.spec.publish_not_ready_addresses and all(_stays_unready(world, pod) for pod in pods):
         return f"Service {namespace}/{name} has no ready pod"
     return None
 
 
-def _settled(world: World, pod: Pod) -> bool:
-    """Whether a pod had time to become ready; one of unknown age had."""
-    return pod.created is None or world.now - pod.created > PATIENCE
+def _stays_unready(world: World, pod: Pod) -> bool:
+    """Whether a pod is said not to be ready and had time to become so; one of unknown age had, one without conditions tells nothing."""
+    return bool(pod.status.conditions) and not pod.ready and (pod.created is None or world.now - pod.created > PATIENCE)
 
 
 def service_account_missing(world: World) -> Iterable[Finding]:

@@ -152,6 +152,9 @@ def test_a_webhook_whose_pods_have_long_not_been_ready_has_no_backend() -> None:
     hooks = HOOKS % ("Fail", "check")
     stuck = pod("check", {"app": "check"}, ready=False)
     assert codes(found(world(hooks + "---\n" + stuck))) == {"admission.webhook-no-backend"}
+    assert found(world(hooks.replace("spec: {", "spec: {publishNotReadyAddresses: true, ") + "---\n" + stuck)) == []
+    # Of a pod without a status nobody knows whether it is ready.
+    assert found(world(hooks + "---\nkind: Pod\nmetadata: {name: check, namespace: shop, labels: {app: check}}\n")) == []
     other = pod("check-2", {"app": "check"})
     assert found(world(hooks + "---\n" + stuck + other)) == []
     assert found(world(hooks + "---\n" + pod("check", {"app": "check"}, ready=False, created="2026-01-15T11:58:00Z"))) == []
