@@ -18,8 +18,8 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
         return environment.get(name.upper()) or environment.get(name) or ""
 
     parts = urlsplit(url)
-    proxy, host = said(f"{parts.scheme}_proxy"), parts.hostname or ""
-    if not proxy or host == "localhost" or any(_covers(entry.strip().lower(), host, parts.port) for entry in said("no_proxy").split(",")):
+    proxy, host, port = said(f"{parts.scheme}_proxy"), parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if not proxy or host == "localhost" or any(_covers(entry.strip().lower(), host, port) for entry in said("no_proxy").split(",")):
         return None
     address = _address(host)
     if address is not None and address.is_loopback:
@@ -27,8 +27,9 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _covers(entry: str, host: str, port: int | None) -> bool:
-    """Whether one entry of NO_PROXY means the host: `*`, an address or a range, a domain with all below it; maybe with a port."""
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Whether one entry of NO_PROXY means the host: `*`, an address or a range, a domain with all below it, or with a dot before it only
+    those below; maybe with a port."""
     address = _address(host)
     if address is not None and "/" in entry:
         try:
@@ -40,8 +41,9 @@ def _covers(entry: str, host: str, port: int | None) -> bool:
         if last != str(port):
             return False
         entry = name
-    domain = entry.strip("[]").removeprefix("*").removeprefix(".")
-    return entry == "*" or (bool(domain) and (host == domain or host.endswith(f".{domain}")))
+    name = entry.strip("[]").removeprefix("*")
+    domain = name.removeprefix(".")
+    return entry == "*" or (bool(domain) and (host == name or host.endswith(f".{domain}")))
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

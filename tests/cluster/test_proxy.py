@@ -32,6 +32,7 @@ def test_which_proxy_the_environment_names(url: str, environment: dict[str, str]
         ("api.example", "other.example, example", True),
         ("api.example", ".example", True),
         ("api.example", "*.example", True),
+        ("api.example", ".api.example", False),
         ("api.example", "ample", False),
         ("api.example", "", False),
         ("api.example", "api.example:6443", True),
@@ -46,3 +47,8 @@ def test_which_proxy_the_environment_names(url: str, environment: dict[str, str]
 def test_who_is_asked_straight(host: str, no_proxy: str, straight: bool) -> None:
     found = environment_proxy(f"https://{host}:6443", {**PROXY, "no_proxy": no_proxy})
     assert (found is None) is straight
+
+
+def test_a_port_that_a_url_leaves_out_is_its_schemes() -> None:
+    assert environment_proxy("https://api.example", {**PROXY, "no_proxy": "api.example:443"}) is None
+    assert environment_proxy("https://api.example", {**PROXY, "no_proxy": "api.example:80"}) == FOUND
