@@ -34,8 +34,8 @@ def _reason(item: Missing) -> tuple[str, str]:
 
 
 def _together(group: Sequence[Missing], names_shown: int) -> Missing:
-    # Several gaps of one kind, such as the logs of several pods, are told apart by what they are.
-    by_kind = len({item.kind for item in group}) == len(group)
+    # Several gaps of one kind, such as the logs of several pods, or of several namespaces are told apart by what they are.
+    by_kind = len({item.kind for item in group}) == len(group) and len({item.namespace for item in group}) == 1
     names = ", ".join((item.kind if by_kind else None) or item.what for item in group[:names_shown])
     more = f" and {len(group) - names_shown} more" if len(group) > names_shown else ""
     detail, next_step = _reason(group[0])

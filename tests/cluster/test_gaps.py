@@ -50,6 +50,11 @@ def test_accounts_namespaces_and_reasons_are_kept_apart() -> None:
     assert by_reason([gap, *others]) == [gap, *others]
 
 
+def test_kinds_of_several_namespaces_are_told_with_theirs() -> None:
+    late = [Missing(f"{name}s in {space}", Why.TIMEOUT, kind=name, namespace=space) for name, space in (("Pod", "ml"), ("Job", "shop"))]
+    assert [gap.what for gap in by_reason(late)] == ["Pods in ml, Jobs in shop"]
+
+
 def test_names_are_bounded_and_those_of_one_kind_told_apart() -> None:
     logs = [Missing(f"log of Pod/ml/a-{number}", Why.NOT_FOUND, kind="Pod") for number in range(8)]
     assert by_reason(logs)[0].what == ", ".join(item.what for item in logs[:6]) + " and 2 more"
