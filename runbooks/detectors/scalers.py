@@ -13,7 +13,7 @@ from cluster.facts.event import CustomObject
 from cluster.facts.meta import Condition
 from cluster.reading import Series
 from cluster.reference import ObjectRef
-from cluster.world import World
+from cluster.world import Presence, World
 from runbooks.conditions import cite_condition
 from runbooks.detectors.autoscaling import serves_models
 from runbooks.finding import Certainty, Detector, Evidence, Finding, Source, cite
@@ -24,7 +24,8 @@ _ERRORS = "keda_scaler_"
 
 
 def scaler_blind(world: World) -> Iterator[Finding]:
-    """ScaledObjects that are not ready or fall back because a trigger cannot be read, by their conditions, events and errors."""
+    """ScaledObjects that are not ready or fall back because a trigger cannot be read or their target does not exist, by their conditions,
+    events and errors."""
     failing = _errors(world)
     for item in world.custom("ScaledObject"):
         # One that somebody paused is meant to stand still.
@@ -40,6 +41,12 @@ def scaler_blind(world: World) -> Iterator[Finding]:
         if series is not None:
             evidence.append(cite(Source.METRIC, item.ref, series.labels.get(NAME_LABEL, ""), f"{series.samples[-1].value:.3g} a second"))
         target = _target(item)
+        since = bad.last_transition_time if bad is not None else None
+        if bad is not None and world.presence(*target.key) is Presence.ABSENT:
+            evidence.append(cite(Source.ABSENCE, target, "metadata.name", f"no such {target.kind}"))
+            text = f"ScaledObject {item.namespace}/{item.name} scales {target}, which does not exist."
+            yield Finding("hpa.target-missing", item.ref, Certainty.PROVEN, tuple(evidence), text, since=since)
+            continue
         why = (events[-1].text if events else "") or (f"{bad.reason}: {bad.message}" if bad is not None else "its trigger fails")
         yield Finding(
             "keda.serving-scaler-failing" if serves_models(world, target, str(item.spec)) else "keda.scaler-failing",
@@ -49,7 +56,7 @@ def scaler_blind(world: World) -> Iterator[Finding]:
             f"ScaledObject {item.namespace}/{item.name} cannot read what it scales {target} by, so the replicas no longer follow the load: "
             f"{why[:240]}",
             affects=(target,),
-            since=bad.last_transition_time if bad is not None else None,
+            since=since,
         )
 
 

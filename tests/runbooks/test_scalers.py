@@ -30,6 +30,14 @@ def test_what_cannot_be_read() -> None:
     assert told(DETECTORS, scaled(READY)) == set()
 
 
+def test_one_whose_target_does_not_exist() -> None:
+    others = "---\nkind: Deployment\nmetadata: {name: other, namespace: ml}\n"
+    assert told(DETECTORS, scaled(NOT_READY) + others) == {("hpa.target-missing", "ScaledObject/ml/chat")}
+    assert told(DETECTORS, scaled(READY) + others) == set()
+    there = others.replace("other", "chat")
+    assert told(DETECTORS, scaled(NOT_READY) + there) == {("keda.serving-scaler-failing", "ScaledObject/ml/chat")}
+
+
 def test_one_that_is_paused_is_meant_to_stand_still() -> None:
     assert told(DETECTORS, scaled(PAUSED)) == set()
     assert told(DETECTORS, scaled(PAUSED), flat("keda_scaler_detail_errors_rate", 0.2, namespace="ml", scaledObject="chat")) == set()
