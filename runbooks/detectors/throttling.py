@@ -122,24 +122,26 @@ def power_brakes(world: World) -> Iterator[Finding]:
 
 def clocks_held(world: World) -> Iterator[Finding]:
     """GPUs that work at a clock far below that of their peers, with neither heat nor a brake to explain it: a clock set by hand."""
-    found = list(levels(world, _CLOCK))
     busy = {_device(level) for level in levels(world, _BUSY) if level.value >= BUSY_PERCENT}
-    working = [level for level in found if _device(level) in busy]
-    if len(working) < PEERS:
+    working: dict[str, list[Level]] = defaultdict(list)
+    for level in levels(world, _CLOCK):
+        if _device(level) in busy:
+            working[_model(level)].append(level)
+    usual = {model: statistics.median(level.value for level in peers) for model, peers in working.items() if len(peers) >= PEERS}
+    if not usual:
         return
-    usual = statistics.median(level.value for level in working)
     reasons = [*levels(world, _HEAT), *world.once(_clock_events)]
     by_hand = {_device(level): level for level in _events(world, _SET)}
     excused = {_device(level) for level in reasons if level.value >= HOT_CELSIUS or (level.value > 0 and _excuses(level))}
     # Of a GPU of which nobody measures heat or clock events a low clock shows only that it is slow.
     cleared = {_device(level) for level in reasons} - excused
     told: dict[ObjectRef, list[Level]] = defaultdict(list)
-    for level in working:
+    for level in (level for model in usual for level in working[model]):
         node = node_of(world, level.ref)
-        if node is not None and level.value < CLOCK_SHARE * usual and _device(level) in cleared:
+        if node is not None and level.value < CLOCK_SHARE * usual[_model(level)] and _device(level) in cleared:
             told[node].append(level)
     for node, held in told.items():
-        holders = _holders(world, held)
+        holders, model = _holders(world, held), _model(held[0])
         said = [by_hand[_device(level)].evidence for level in held if _device(level) in by_hand]
         yield Finding(
             "gpu.clock-held",
@@ -148,9 +150,9 @@ def clocks_held(world: World) -> Iterator[Finding]:
             (
                 *said[:1],
                 *(level.evidence for level in held[:4]),
-                cite(Source.METRIC, node, held[0].name, f"median of {len(working)} busy GPUs: {usual:.4g}"),
+                cite(Source.METRIC, node, held[0].name, f"median of {len(working[model])} busy GPUs: {usual[model]:.4g}"),
             ),
-            f"{_gpus(held)} of node {node.name} works at {held[0].value:.0f} MHz, busy GPUs elsewhere at {usual:.0f} MHz in the median, "
+            f"{_gpus(held)} of node {node.name} works at {held[0].value:.0f} MHz, busy ones like it at {usual[model]:.0f} MHz in the median, "
             f"and is neither hot nor braked: a clock was set and left.{_held(world, holders)}",
             affects=holders,
             lacks="" if said else "which clock is set; `nvidia-smi -q -d CLOCK` on the node shows it",
@@ -220,6 +222,11 @@ def _held(world: World, holders: tuple[ObjectRef, ...]) -> str:
     if not holders:
         return ""
     return f" {holders[0].name} of {world.top_owner(holders[0])} runs on it{f', and {len(holders) - 1} more' if holders[1:] else ''}."
+
+
+def _model(level: Level) -> str:
+    """The product, as dcgm-exporter names it: each has clocks of its own."""
+    return level.series.labels.get("modelName", "")
 
 
 def _device(level: Level) -> tuple[ObjectRef, str]:

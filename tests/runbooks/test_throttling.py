@@ -115,5 +115,10 @@ def test_a_clock_that_somebody_set_and_left() -> None:
     assert told(DETECTORS, replicas(4), *clocks(900), flat(BITS[0], 0, pod="chat-0", gpu="0")) == {("gpu.clock-held", "Node/n0")}
     [left] = findings(DETECTORS, replicas(4), [*clocks(900), flat(BITS[0], 0x2, pod="chat-0", gpu="0")])
     assert (left.code, left.certainty, left.lacks) == ("gpu.clock-held", Certainty.PROVEN, "")
+    # A GPU of another product has clocks of its own.
+    other = [
+        Series({**item.labels, "modelName": "V100" if item.labels["pod"] == "chat-0" else "H100"}, item.samples) for item in clocks(900)
+    ]
+    assert told(DETECTORS, replicas(4), *other, flat(BITS[0], 0x2, pod="chat-0", gpu="0")) == set()
     hot = flat("DCGM_FI_DEV_GPU_TEMP", 92, pod="chat-0", gpu="0")
     assert told(DETECTORS, replicas(4), *clocks(900), hot) == {("gpu.thermal-throttle", "Node/n0")}
