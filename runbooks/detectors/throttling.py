@@ -152,7 +152,7 @@ def clocks_held(world: World) -> Iterator[Finding]:
                 *(level.evidence for level in held[:4]),
                 cite(Source.METRIC, node, held[0].name, f"median of {len(working[model])} busy GPUs: {usual[model]:.4g}"),
             ),
-            f"{_gpus(held)} of node {node.name} works at {held[0].value:.0f} MHz, busy ones like it at {usual[model]:.0f} MHz in the median, "
+            f"{_gpus(held)} of node {node.name} works at {held[0].value:.0f} MHz, others like it at {usual[model]:.0f} MHz in the median, "
             f"and is neither hot nor braked: a clock was set and left.{_held(world, holders)}",
             affects=holders,
             lacks="" if said else "which clock is set; `nvidia-smi -q -d CLOCK` on the node shows it",
