@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from cluster.endpoint import DETAIL_LIMIT, Endpoint, EndpointClient
 from cluster.presets import BY_NAME, PRESETS
 from cluster.promql import ANY, EXPORTED, HOLDERS, LONG_MINUTES, MOVED, Form, Preset, render
-from cluster.reading import Cost, MetricQuery, Missing, Reading, Sample, Series, Why
+from cluster.reading import LABEL_LIMIT, Cost, MetricQuery, Missing, Reading, Sample, Series, Why
 from cluster.reference import Scope, Window
 from cluster.telemetry import Alert, Telemetry
 from guardrails.redact import present
@@ -29,7 +29,6 @@ NAME_LABEL = "__name__"
 SERIES_LIMIT = 5_000
 POINTS = 60
 STEP_SECONDS_MINIMUM = 15
-LABEL_LIMIT = 300
 NAMES_LIMIT = 1_000
 # How far back a point of a query looks for a sample (--query.lookback-delta), so that points this far apart see all of them.
 LOOKBACK_SECONDS = 300

@@ -15,6 +15,7 @@ from cluster.reference import ContainerRef, Scope, Window
 if TYPE_CHECKING:
     from cluster.telemetry import Telemetry
 
+LABEL_LIMIT = 300
 T = TypeVar("T", covariant=True)
 
 
@@ -85,7 +86,7 @@ class Sample(Struct, frozen=True, gc=False):
 
 
 class Series(Struct, frozen=True):
-    """One time series, oldest sample first."""
+    """One time series, oldest sample first. Values of labels are cut at LABEL_LIMIT."""
 
     labels: dict[str, str]
     samples: tuple[Sample, ...]

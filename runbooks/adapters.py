@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from cluster.facts.pod import Pod
-from cluster.reading import Series
+from cluster.reading import LABEL_LIMIT, Series
 from cluster.reference import ObjectRef
 from cluster.world import World
 from runbooks.finding import Evidence, Source, cite
@@ -85,7 +85,10 @@ def _waiting(series: Series) -> tuple[str, ...]:
 
 
 def _names(series: Series, label: str) -> tuple[str, ...]:
-    return tuple(sorted({name for part in series.labels.get(label, "").split(",") if (name := part.strip())}))
+    text = series.labels.get(label, "")
+    # Of a label that was cut the last name is a part of one.
+    parts = text.split(",")[: -1 if len(text) >= LABEL_LIMIT else None]
+    return tuple(sorted({name for part in parts if (name := part.strip())}))
 
 
 def _named(names: tuple[str, ...]) -> str:

@@ -17,7 +17,7 @@ from cluster import prometheus as source
 from cluster.endpoint import Endpoint
 from cluster.errors import MonitoringError
 from cluster.prometheus import Prometheus as Source
-from cluster.reading import MetricQuery, Missing, Reading, Series, Why
+from cluster.reading import LABEL_LIMIT, MetricQuery, Missing, Reading, Series, Why
 from cluster.recorded import RecordedReader
 from cluster.reference import Scope, Window
 from tests.cluster.fake_monitoring import Reply, Seen, answering
@@ -277,7 +277,7 @@ async def test_labels_without_end_are_cut_and_words_of_the_server_are_made_safe(
     }
     with answering(Reply(body=json.dumps(long).encode())) as server:
         [series] = (await asked(server.url, MetricQuery("m"), WINDOW)).value
-    assert len(series.labels["pod"]) == source.LABEL_LIMIT
+    assert len(series.labels["pod"]) == LABEL_LIMIT
     with answering(error(400, "bad_data", "\x1b[2J password=hunter2hunter2 " + "y" * 5_000)) as server:
         gap = only(await asked(server.url, MetricQuery("m"), WINDOW))
     assert "\x1b" not in gap.detail

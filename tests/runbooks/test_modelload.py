@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.reading import Series
+from cluster.reading import LABEL_LIMIT, Series
 from runbooks.detectors.modelload import DETECTORS
 from tests.runbooks.measured import findings, flat, risen, told
 from tests.runbooks.test_utilisation import replicas
@@ -45,12 +45,22 @@ def test_requests_that_wait_for_their_adapter() -> None:
         [adapters("a", "b,c")],
         [adapters("a,b", "a,b")],
         [adapters("a,b", "")],
+        [adapters("alpha,beta", f"{'alpha,' * 49}beta,alpha"[:LABEL_LIMIT])],
         [adapters("", "", limit="0")],
         [adapters("a,b", "c", 1.0), adapters("a", "", 2.0)],
         [adapters("a,b", "c", pod="elsewhere")],
         [Series(adapters("a,b", "c").labels, adapters("a,b", "c").samples[:2])],
     ],
-    ids=["a place is free", "those that run wait for their turn", "none waits", "no limit", "it was so before", "no such pod", "too short"],
+    ids=[
+        "a place is free",
+        "those that run wait for their turn",
+        "none waits",
+        "a name was cut",
+        "no limit",
+        "it was so before",
+        "no such pod",
+        "too short",
+    ],
 )
 def test_adapters_that_have_their_place_are_no_bottleneck(series: list[Series]) -> None:
     assert told(DETECTORS, replicas(2), *series) == set()
