@@ -16,6 +16,8 @@ from msgspec import Struct
 # Fewer samples than these show a moment, not a course.
 SAMPLES_LEAST = 20
 GROWTH_LEAST = 2.0
+# Fewer things than these that wait are soon done. Memory may be told in any unit.
+BACKLOG_LEAST = 20.0
 _GAUGE = re.compile(
     r"\b(?P<name>(?:consumer[ _-]?|replication[ _-]?)?lag|backlog|queue[ _-]?(?:depth|size|length)|pending[ _-]?messages|"
     r"(?P<memory>(?:heap|memory|mem|rss)(?:[ _-]?(?:used|usage|in[ _]use|size|rss))?))\b"
@@ -43,8 +45,9 @@ def growing(lines: Sequence[str], shapes: Iterable[Sequence[int]]) -> tuple[Gaug
             continue
         values = [float(match["value"]) for index in indexes if (match := _GAUGE.search(lines[index])) is not None]
         course = _quarters(values)
-        if course is not None and _keeps_growing(course):
-            found.append(Gauge(first["name"], first["memory"] is not None, course[0], course[-1], len(values), lines[indexes[-1]]))
+        memory = first["memory"] is not None
+        if course is not None and _keeps_growing(course) and (memory or course[-1] - course[0] >= BACKLOG_LEAST):
+            found.append(Gauge(first["name"], memory, course[0], course[-1], len(values), lines[indexes[-1]]))
     return tuple(found[:5])
 
 

@@ -46,6 +46,11 @@ def test_other_courses_are_ordinary(values: list[int]) -> None:
     assert grown("INFO stats {number}: heap used {value} MB, free many", values) == []
 
 
+def test_a_handful_that_waits_is_no_backlog() -> None:
+    assert grown("INFO queue size {value}, tick {number}", [step // 10 for step in range(40)]) == []
+    assert grown("INFO heap used {value} GB, tick {number}", [1 + step // 10 for step in range(40)]) == [("heap used", True)]
+
+
 @pytest.mark.parametrize("form", ["INFO lag {value}ms on tick {number}", "INFO memory usage: {value}% on tick {number}"])
 def test_a_delay_and_a_share_are_no_amounts(form: str) -> None:
     assert grown(form, LINEAR) == []
