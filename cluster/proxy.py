@@ -12,13 +12,18 @@ from urllib.parse import urlsplit
 
 def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
     """The proxy's address for an API server, None to go straight. Go, net/http `ProxyFromEnvironment` and golang.org/x/net/http/httpproxy:
-    HTTPS_PROXY and HTTP_PROXY by the server's scheme, NO_PROXY, either case; this machine is never asked through one."""
+    HTTPS_PROXY and HTTP_PROXY by the server's scheme, NO_PROXY, either case; this machine is never asked through one. For what is no
+    address there is none: whoever asks it says so."""
 
     def said(name: str) -> str:
         return environment.get(name.upper()) or environment.get(name) or ""
 
-    parts = urlsplit(url)
-    proxy, host, port = said(f"{parts.scheme}_proxy"), parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    proxy, host = said(f"{parts.scheme}_proxy"), parts.hostname or ""
     if not proxy or host == "localhost" or any(_covers(entry.strip().lower(), host, port) for entry in said("no_proxy").split(",")):
         return None
     address = _address(host)
@@ -43,7 +48,8 @@ def _covers(entry: str, host: str, port: int) -> bool:
         entry = name
     name = entry.strip("[]").removeprefix("*")
     domain = name.removeprefix(".")
-    return entry == "*" or (bool(domain) and (host == name or host.endswith(f".{domain}")))
+    below = address is None and bool(domain) and host.endswith(f".{domain}")
+    return entry == "*" or (bool(domain) and host == name) or below
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -19,6 +19,8 @@ FOUND = PROXY["HTTPS_PROXY"]
         ("https://localhost:6443", PROXY, None),
         ("https://127.0.0.1:6443", PROXY, None),
         ("https://[::1]:6443", PROXY, None),
+        ("https://[::1", PROXY, None),
+        ("https://api.example:99999", PROXY, None),
     ],
 )
 def test_which_proxy_the_environment_names(url: str, environment: dict[str, str], proxy: str | None) -> None:
@@ -33,12 +35,14 @@ def test_which_proxy_the_environment_names(url: str, environment: dict[str, str]
         ("api.example", ".example", True),
         ("api.example", "*.example", True),
         ("api.example", ".api.example", False),
+        ("api.example", "*.api.example", False),
         ("api.example", "ample", False),
         ("api.example", "", False),
         ("api.example", "api.example:6443", True),
         ("api.example", "api.example:443", False),
         ("10.1.2.3", "10.0.0.0/8", True),
         ("10.1.2.3", "10.1.2.3", True),
+        ("10.1.2.3", "2.3", False),
         ("192.0.2.1", "10.0.0.0/8,nonsense/8", False),
         ("[2001:db8::1]", "2001:db8::1", True),
         ("[2001:db8::1]", "2001:db8::/32", True),
