@@ -14,8 +14,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from cluster.errors import ClusterError
 from cluster.reading import Reader
+from cluster.recorded import RecordedReader
 from cluster.reference import Scope
 from guardrails.action import parse_action, target
 from guardrails.errors import GuardrailsError
@@ -50,6 +53,9 @@ def ports(settings: Settings, reader: Reader, turns: Turns) -> Ports:
             concluded = await investigate(settings, reader, scope, question, progress, forget=True)
             return Investigated(concluded.diagnosis, concluded.remedies, concluded.seconds)
 
+        if scope.subject is None and isinstance(reader, RecordedReader):
+            # Of a namespace that was not recorded nothing can be proven, and what is asked of all would be as little.
+            scope = structs.replace(scope, namespaces=scope.namespaces or reader.namespaces)
         return await turns.take(reader, scope, question, run, progress)
 
     async def propose(request: dict[str, Any], caller: Caller) -> dict[str, Any]:

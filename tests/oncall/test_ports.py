@@ -58,6 +58,19 @@ async def test_a_target_that_is_not_there_is_refused_in_words(settings: Settings
         await asked(settings, "policy_explain", **{**WISH, "kind": "Node", "namespace": None})
 
 
+async def test_of_a_recording_of_one_namespace_that_one_is_investigated(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "recording.yaml").write_text(
+        "{format: 1, cluster: lab, now: '2026-01-15T12:00:00Z', namespaces: [ml], kinds_read: [HorizontalPodAutoscaler, Deployment]}"
+    )
+    (tmp_path / "objects.yaml").write_text(
+        "{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: serve, namespace: ml}, spec: {maxReplicas: 3,"
+        " scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: gone}}}"
+    )
+    context = tool_context(settings, RecordedReader.open(tmp_path), Caller("rita"), Turns())
+    page = (await toolset().call("investigate", {"question": "What is broken?"}, context)).render()
+    assert [(cause["code"], cause["certainty"]) for cause in page.structured["causes"]] == [("hpa.target-missing", "proven")]
+
+
 async def test_prices_are_the_configured_ones(settings: Settings) -> None:
     page = await asked(settings, "cost_report")
     assert "working    3 devices, 7.50 EUR" in page.lines
