@@ -159,7 +159,8 @@ class _Gang(Struct, frozen=True):
 
     @property
     def hosts(self) -> int:
-        return self.size // self.chips
+        """How many hosts of that many chips one slice has; 0 where it cannot be made of such."""
+        return 0 if self.size % self.chips else self.size // self.chips
 
 
 def _gangs(world: World) -> tuple[_Gang, ...]:
@@ -190,7 +191,7 @@ def workers_differ(world: World) -> Iterator[Finding]:
         pods = tuple(pod.ref for pod in world.pods_of(job.ref) if not pod.finished)
         asked = f"{job.ref} asks for {gang.chips} TPU chips in each pod of a slice of topology {gang.topology}"
         text = (
-            f"{asked}, and such a slice has {gang.size}: no host can have them."
+            f"{asked}, and such a slice has {gang.size} in all: no hosts can have that many each."
             if not hosts
             else f"{asked}, which has {hosts} hosts of that many, and runs {gang.workers} pod(s) at once: a slice works when there "
             f"is one on each of its hosts. Set parallelism and completions to {hosts}, or ask for a smaller topology."

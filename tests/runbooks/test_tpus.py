@@ -127,7 +127,8 @@ def runs(name: str, node: str, owner: str = "fit") -> str:
         (job(2), "which has 4 hosts of that many, and runs 2 pod(s) at once"),
         (job(5), "Set parallelism and completions to 4"),
         (job(2, topology="2x2x4"), "has 4 hosts"),
-        (job(1, chips=8, topology="2x2"), "such a slice has 4: no host can have them"),
+        (job(1, chips=8, topology="2x2"), "such a slice has 4 in all: no hosts can have that many each"),
+        (job(5, chips=3), "such a slice has 16 in all"),
     ],
 )
 def test_a_job_that_does_not_fill_its_slices(text: str, said: str) -> None:
