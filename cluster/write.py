@@ -170,7 +170,7 @@ class KubeWriter:
             if not _unserved(response):
                 break
         else:
-            known = f"{target.kind} as {target.group}/{' or '.join(versions)}, in which alone it is changed here"
+            known = f"{target.kind} as {target.group or 'core'}/{' or '.join(versions)}, in which alone it is changed here"
             if target.uid is not None:
                 raise Unreachable(f"{self.cluster} no longer serves {known}: nothing is known about it.", next_step="Propose it again.")
             raise TargetNotFound(

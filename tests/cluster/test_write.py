@@ -159,6 +159,13 @@ async def test_a_claim_is_deleted_in_the_version_that_is_served(api: FakeApi, wr
 
 
 @pytest.mark.anyio
+async def test_an_address_that_serves_no_pods_is_told_which(api: FakeApi, writer: KubeWriter) -> None:
+    api.reply(POD.path, UNSERVED)
+    with pytest.raises(TargetNotFound, match="does not serve Pod as core/v1,"):
+        await writer.observe(DeletePod(), POD)
+
+
+@pytest.mark.anyio
 async def test_an_object_whose_version_is_no_longer_served_is_not_gone(api: FakeApi, writer: KubeWriter) -> None:
     known = CLAIM.model_copy(update={"version": "v1beta1", "uid": "u1"})
     request = ApiRequest(method="DELETE", path=known.path, content_type=JSON, body={"kind": "DeleteOptions", "apiVersion": "v1"})
