@@ -27,7 +27,7 @@ from agent.remediation import Decision, Execution, ProposalView, Remediation
 from agent.state import Investigation, diagnosis_of, incident_of, plain, remedies_of
 from agent.toolbelt import Probed, Toolbelt, ToolsetBelt
 from agent.workspace import Workspace
-from cluster.postponed import postponed
+from cluster.postponed import postponed, postponed_validators
 from cluster.reading import Reader
 from cluster.reference import Scope
 from mcp_server.registry import Caller, ToolContext, Toolset, ToolSpec
@@ -196,7 +196,7 @@ async def _head_start(toolbelt: Toolbelt, scope: Scope, limits: Limits) -> Toolb
 
 def _import_graph() -> None:
     """LangGraph and the picture. Costs most of a second once in a process."""
-    with postponed(*UNUSED):
+    with postponed(*UNUSED), postponed_validators():
         importlib.import_module("agent.graph")
 
 

@@ -1,4 +1,5 @@
-"""Postpones packages that a library imports and that we never use, so that nobody waits for them and no server holds them.
+"""Postpones what a library brings at its import and we hardly use, so that nobody waits for it and no server holds it: whole packages, and
+the validators of Pydantic's models.
 
 LangGraph brings the client of a tracing service and that of a hosted LangGraph, a third of what its import takes; the Kubernetes client
 brings its models, watches, informers and a second transport. Within `postponed` the body of such a package (its `__init__`, which
@@ -23,6 +24,23 @@ from types import ModuleType
 from typing import Any
 
 _BODY = "_postponed_body"
+
+
+@contextmanager
+def postponed_validators() -> Iterator[None]:
+    """While the block runs, Pydantic models that are defined build their validators later: each when it is first used.
+
+    The MCP SDK defines some 300 models for the messages of two revisions, LangGraph brings a hundred of LangChain and of a tracing service,
+    and a process uses a dozen. `defer_build` is Pydantic's own switch for it, which every model inherits from `BaseModel`
+    (docs.pydantic.dev, "Configuration"); it changes no model and no check.
+    """
+    from pydantic import BaseModel
+
+    BaseModel.model_config["defer_build"] = True
+    try:
+        yield
+    finally:
+        BaseModel.model_config.pop("defer_build", None)
 
 
 @contextmanager

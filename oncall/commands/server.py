@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.postponed import postponed_validators
 from oncall.errors import SettingsError, UsageError
 from oncall.invocation import Invocation
 
@@ -39,10 +41,9 @@ def mcp(
     """Serve the tools over MCP on stdin and stdout, or over HTTP. No tool approves; a write needs the same grant as everywhere."""
     import anyio
 
-    from mcp_server.wire import postpone_validators
-
     # Before anything else imports the SDK.
-    postpone_validators()
+    with postponed_validators():
+        importlib.import_module("mcp_server.server")
     from oncall.asking import moment
     from oncall.assembly import tune_collector
 

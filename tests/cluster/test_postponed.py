@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError, create_model
 
-from cluster.postponed import postponed
+from cluster.postponed import postponed, postponed_validators
 from tests.patience import WAIT_SECONDS
 
 BODY = """
@@ -121,3 +123,38 @@ def test_what_was_not_named_and_what_is_no_package_import_as_ever() -> None:
         assert (importlib.import_module("later_package").VALUE, runs()) == (2, 1)
         with pytest.raises(ModuleNotFoundError):
             importlib.import_module("later_absent")
+
+
+MESSAGES = """
+from cluster.postponed import postponed_validators
+
+with postponed_validators():
+    import mcp.server.mcpserver
+import mcp_types._v2026_07_28 as wire
+from mcp_types.methods import validate_client_request
+from pydantic import BaseModel, ValidationError
+
+models = [model for model in vars(wire).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+print(len(models) > 100, [model.__name__ for model in models if model.__pydantic_complete__])
+try:
+    validate_client_request("tools/call", "2025-11-25", {"name": 1})
+except ValidationError:
+    print("refused")
+validate_client_request("tools/call", "2025-11-25", {"name": "pods_list"})
+print("accepted")
+"""
+
+
+def test_no_message_is_prepared_before_it_comes_and_each_is_checked_when_it_does() -> None:
+    done = subprocess.run([sys.executable, "-c", MESSAGES], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "[]", "refused", "accepted"], done.stderr
+
+
+def test_models_defined_afterwards_are_built_at_once() -> None:
+    with postponed_validators():
+        later = create_model("Later", number=(int, ...))
+    assert not later.__pydantic_complete__
+    assert create_model("AtOnce", number=(int, ...)).__pydantic_complete__
+    with pytest.raises(ValidationError):
+        later(number="a word")
+    assert later.__pydantic_complete__
