@@ -86,7 +86,9 @@ class FakeApi:
         self.server.close()
         for writer in list(self.open):
             writer.transport.abort()
-        await asyncio.sleep(0)
+        # The loop's turns: to close here, to see it at the other end, which is in this loop too, and to act on it there.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def paths(self) -> list[str]:
         return [request.path for request in self.requests]
