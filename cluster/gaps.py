@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from cluster.kinds import BY_NAME
 from cluster.reading import Missing
 
 NAMES_SHOWN = 6
 # An API server's refusal names the resource (apiserver, pkg/endpoints/handlers/responsewriters/errors.go, ForbiddenMessage), and our
 # advice does (`cluster.response`); account and reach, which follow, are the reason.
-_REFUSED = re.compile(r'\S+ is forbidden: (User ".*" cannot \S+) resource "[^"]*" in API group "[^"]*"')
+_REFUSED = re.compile(r'\S+(?: "[^"]*")? is forbidden: (User ".*" cannot \S+) resource "[^"]*" in API group "[^"]*"')
 _GRANT = re.compile(r"(\bget,list on )\S+(?= in )")
 
 
@@ -36,7 +37,15 @@ def _reason(item: Missing) -> tuple[str, str]:
 def _together(group: Sequence[Missing], names_shown: int) -> Missing:
     # Several gaps of one kind, such as the logs of several pods, or of several namespaces are told apart by what they are.
     by_kind = len({item.kind for item in group}) == len(group) and len({item.namespace for item in group}) == 1
-    names = ", ".join((item.kind if by_kind else None) or item.what for item in group[:names_shown])
+    names = ", ".join((item.kind if by_kind and _is_listing(item) else None) or item.what for item in group[:names_shown])
     more = f" and {len(group) - names_shown} more" if len(group) > names_shown else ""
     detail, next_step = _reason(group[0])
-    return replace(group[0], what=names + more, detail=detail, next_step=next_step, kind=None)
+    namespace = group[0].namespace
+    where = f" in {namespace}" if by_kind and namespace and f'"{namespace}"' not in detail else ""
+    return replace(group[0], what=names + more + where, detail=detail, next_step=next_step, kind=None)
+
+
+def _is_listing(item: Missing) -> bool:
+    """Whether nothing of its kind was seen there. Where one log or the rest of a list is missing, the kind alone would say too much."""
+    kind = BY_NAME.get(item.kind or "")
+    return kind is not None and item.what.startswith(kind.plural) and " after the first " not in item.what

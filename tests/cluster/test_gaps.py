@@ -32,6 +32,13 @@ def test_refusals_that_differ_in_the_resource_are_one() -> None:
     )
 
 
+def test_refusals_of_several_logs_are_one() -> None:
+    said = 'pods "{}" is forbidden: User "u" cannot get resource "pods/log" in API group "" in the namespace "ml"'
+    gaps = [Missing(f"log of Pod/ml/{name}[c]", Why.FORBIDDEN, said.format(name), kind="Pod", namespace="ml") for name in ("a", "b")]
+    (told,) = by_reason(gaps)
+    assert (told.what, told.detail) == ("log of Pod/ml/a[c], log of Pod/ml/b[c]", 'User "u" cannot get them in the namespace "ml"')
+
+
 def test_what_lives_in_a_namespace_may_be_asked_for_there() -> None:
     nodes, pods = by_reason([refused("Node"), refused("Pod"), refused("Event")])
     assert nodes == refused("Node")
@@ -53,6 +60,15 @@ def test_accounts_namespaces_and_reasons_are_kept_apart() -> None:
 def test_kinds_of_several_namespaces_are_told_with_theirs() -> None:
     late = [Missing(f"{name}s in {space}", Why.TIMEOUT, kind=name, namespace=space) for name, space in (("Pod", "ml"), ("Job", "shop"))]
     assert [gap.what for gap in by_reason(late)] == ["Pods in ml, Jobs in shop"]
+
+
+def test_a_kind_stands_for_all_of_it_and_not_for_one_log_or_the_rest_of_a_list() -> None:
+    late = [
+        Missing("log of Pod/ml/serve[main]", Why.TIMEOUT, kind="Pod", namespace="ml"),
+        Missing("events in ml after the first 500", Why.TIMEOUT, kind="Event", namespace="ml"),
+        Missing("services in ml", Why.TIMEOUT, kind="Service", namespace="ml"),
+    ]
+    assert [gap.what for gap in by_reason(late)] == ["log of Pod/ml/serve[main], events in ml after the first 500, Service in ml"]
 
 
 def test_names_are_bounded_and_those_of_one_kind_told_apart() -> None:
