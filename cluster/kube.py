@@ -192,11 +192,12 @@ class KubeReader:
         served = catalogue.served(kind)
         if not served:
             return absent(kind, catalogue)
-        where = f" in {namespace}" if namespace and kind.namespaced else ""
+        inside = namespace if kind.namespaced else None
+        what = f"{kind.plural} in {inside}" if inside else kind.plural
         for one in served:
-            response = await self._connection.get(one.address(namespace), {"limit": "1"}, seconds=self._seconds)
+            response = await self._connection.get(one.address(inside), {"limit": "1"}, seconds=self._seconds)
             if not response.ok:
-                return explain(response, f"{kind.plural}{where}", verb="list", kind=one, namespace=namespace)
+                return explain(response, what, verb="list", kind=one, namespace=inside)
         return None
 
     async def _sweep(

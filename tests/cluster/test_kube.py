@@ -305,6 +305,15 @@ async def test_a_kind_of_several_groups_is_read_in_each_that_is_served(api: Fake
 
 
 @pytest.mark.anyio
+async def test_a_glance_asks_for_a_right_where_the_kind_lives(api: FakeApi, reader: KubeReader) -> None:
+    api.reply("/api/v1/namespaces/ml/pods", status(403, "Forbidden", "no"))
+    api.reply("/api/v1/nodes", status(403, "Forbidden", "no"))
+    gaps = [gap for kind in ("Pod", "Node") if (gap := await reader.glance(BY_NAME[kind], "ml")) is not None]
+    assert [(gap.what, gap.namespace) for gap in gaps] == [("pods in ml", "ml"), ("nodes", None)]
+    assert ["on pods in namespace ml" in gaps[0].next_step, "on nodes in the whole cluster" in gaps[1].next_step] == [True, True]
+
+
+@pytest.mark.anyio
 async def test_without_discovery_kinds_speak_for_themselves(api: FakeApi, reader: KubeReader) -> None:
     api.reply("/apis", status(403, "Forbidden", "no discovery"))
     api.objects("/apis/apps/v1/deployments", "Deployment", [{"metadata": {"name": "web", "namespace": "ml"}}])
