@@ -7,6 +7,7 @@ pause after each, so the event loop that also answers MCP and people is never he
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 import anyio.lowlevel
@@ -43,7 +44,6 @@ class Named(Struct, frozen=True):
 T = TypeVar("T")
 _PAGE = msgspec.json.Decoder(Page)
 _NAMED = msgspec.json.Decoder(Named)
-_DECODERS: dict[type[Fact], msgspec.json.Decoder[Fact]] = {}
 
 
 def decode_page(body: bytes) -> Page:
@@ -59,22 +59,22 @@ def decode_page(body: bytes) -> Page:
 
 
 def fact_decoder(kind: Kind) -> Callable[[bytes | msgspec.Raw], Fact]:
-    """How one object of a kind is decoded; decoders are built once per fact type."""
-    decoder = _DECODERS.get(kind.fact)
-    if decoder is None:
-        # Lenient: servers and operators write numbers where strings are declared and the reverse.
-        decoder = _DECODERS.setdefault(kind.fact, msgspec.json.Decoder(kind.fact, strict=False))
-    if kind.fact is CustomObject:
-        # Items of a built-in list carry no kind of their own, those of a custom resource do; the name must not depend on it.
-        custom = decoder
+    """How one object of a kind is decoded. The decoder is built with the first object: most clusters have none of most kinds."""
 
-        def decode_custom(raw: bytes | msgspec.Raw) -> Fact:
-            fact = custom.decode(raw)
-            assert isinstance(fact, CustomObject)
-            return fact if fact.object_kind else msgspec.structs.replace(fact, object_kind=kind.name, api_version=kind.api_version)
+    def decode(raw: bytes | msgspec.Raw) -> Fact:
+        fact = _decoder(kind.fact).decode(raw)
+        if isinstance(fact, CustomObject) and not fact.object_kind:
+            # Items of a built-in list carry no kind of their own, those of a custom resource do; the name must not depend on it.
+            return msgspec.structs.replace(fact, object_kind=kind.name, api_version=kind.api_version)
+        return fact
 
-        return decode_custom
-    return decoder.decode
+    return decode
+
+
+@cache
+def _decoder(fact: type[Fact]) -> msgspec.json.Decoder[Fact]:
+    # Lenient: servers and operators write numbers where strings are declared and the reverse.
+    return msgspec.json.Decoder(fact, strict=False)
 
 
 def metadata_decoder() -> Callable[[bytes | msgspec.Raw], Named]:

@@ -256,10 +256,9 @@ def _template_requests(world: World, group: Group) -> dict[str, float]:
 def _preempted_owners(world: World) -> dict[tuple[str, str | None, str], tuple[Evidence, str, datetime | None]]:
     """Workloads that lost a pod to a more important one: owner key -> evidence, the preemptor in words, when."""
     found: dict[tuple[str, str | None, str], tuple[Evidence, str, datetime | None]] = {}
-    by_uid = {pod.metadata.uid: pod for pod in world.all(Pod)}
-    for event in world.all(Event):
-        if event.reason != "Preempted" or event.subject.kind != "Pod":
-            continue
+    preempted = [event for event in world.all(Event) if event.reason == "Preempted" and event.subject.kind == "Pod"]
+    by_uid = {pod.metadata.uid: pod for pod in world.all(Pod)} if preempted else {}
+    for event in preempted:
         victim = world.get(Pod, event.subject.namespace, event.subject.name)
         owner = world.top_owner(victim.ref) if victim else _owner_by_name(world, event.subject)
         match = _PREEMPTOR.search(event.text)
