@@ -20,6 +20,8 @@ from runbooks.measurement import NAME_LABEL, Locator
 
 METRIC = "vllm:lora_requests_info"
 LOOKED_AT = timedelta(minutes=15)
+# A server that has no requests says nothing, and its last words stay. Scrapes are at most this far apart (Prometheus' lookback).
+SPOKE_WITHIN = timedelta(minutes=5)
 NAMES_SHOWN = 4
 
 
@@ -62,9 +64,14 @@ def adapter_loads(world: World) -> dict[ObjectRef, AdapterLoad]:
 
 def _load(pod: ObjectRef, moments: dict[datetime, tuple[float, Series]]) -> AdapterLoad:
     last = max(moments)
-    recent = [series for at, (_, series) in moments.items() if last - at <= LOOKED_AT]
+    recent = [_is_full(series) and _speaks(at, value) for at, (value, series) in moments.items() if last - at <= LOOKED_AT]
     _, now = moments[last]
-    return AdapterLoad(pod, _running(now), _waiting(now), _limit(now), sum(map(_is_full, recent)), len(recent))
+    return AdapterLoad(pod, _running(now), _waiting(now), _limit(now), sum(recent), len(recent))
+
+
+def _speaks(at: datetime, value: float) -> bool:
+    """Whether what was measured at that moment had been said shortly before."""
+    return at.timestamp() - value <= SPOKE_WITHIN.total_seconds()
 
 
 def _is_full(series: Series) -> bool:

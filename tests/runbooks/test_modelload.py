@@ -8,6 +8,7 @@ from cluster.reading import LABEL_LIMIT, Series
 from runbooks.detectors.modelload import DETECTORS
 from tests.runbooks.measured import findings, flat, risen, told
 from tests.runbooks.test_utilisation import replicas
+from tests.runbooks.worlds import NOW
 
 CHAT = "StatefulSet/ml/chat"
 
@@ -25,7 +26,7 @@ def test_requests_that_are_turned_away() -> None:
     assert told(DETECTORS, replicas(2), risen("vllm:admission_rejections_rate", 2, 0, pod="chat-0")) == set()
 
 
-def adapters(running: str, waiting: str, value: float = 1.0, *, limit: str = "2", pod: str = "chat-0") -> Series:
+def adapters(running: str, waiting: str, value: float = NOW.timestamp(), *, limit: str = "2", pod: str = "chat-0") -> Series:
     labels = {"max_lora": limit, "running_lora_adapters": running, "waiting_lora_adapters": waiting}
     return flat("vllm:lora_requests_info", value, pod=pod, **labels)
 
@@ -47,7 +48,8 @@ def test_requests_that_wait_for_their_adapter() -> None:
         [adapters("a,b", "")],
         [adapters("alpha,beta", f"{'alpha,' * 49}beta,alpha"[:LABEL_LIMIT])],
         [adapters("", "", limit="0")],
-        [adapters("a,b", "c", 1.0), adapters("a", "", 2.0)],
+        [adapters("a,b", "c"), adapters("a", "", NOW.timestamp() + 1)],
+        [adapters("a,b", "c", NOW.timestamp() - 1_800)],
         [adapters("a,b", "c", pod="elsewhere")],
         [Series(adapters("a,b", "c").labels, adapters("a,b", "c").samples[:2])],
     ],
@@ -58,6 +60,7 @@ def test_requests_that_wait_for_their_adapter() -> None:
         "a name was cut",
         "no limit",
         "it was so before",
+        "nothing was said since",
         "no such pod",
         "too short",
     ],

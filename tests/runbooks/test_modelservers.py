@@ -106,7 +106,7 @@ def test_load_is_what_metrics_show_of_its_pods() -> None:
 
 
 def test_adapters_are_those_of_the_replica_at_which_most_wait() -> None:
-    samples = tuple(Sample(NOW - timedelta(minutes=minute), 1.0) for minute in range(9, -1, -1))
+    samples = tuple(Sample(NOW - timedelta(minutes=minute), NOW.timestamp()) for minute in range(9, -1, -1))
     said = {"chat-1-a": ("sql", ""), "chat-1-b": ("sql,law", "chem")}
     series = tuple(
         Series(
