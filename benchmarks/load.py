@@ -26,6 +26,8 @@ HANG_UP_SHARE = 0.05
 HANG_UP_SECONDS = 0.05
 PING_EVERY_SECONDS = 0.05
 DRAIN_SECONDS = 90.0
+# No answer, and an answer that is no message of the protocol.
+FAILURES = (httpx2.HTTPError, ValueError, LookupError)
 
 
 @dataclass
@@ -52,20 +54,18 @@ async def put_load(server: Server, seconds: float, api_port: int, broken: Sequen
     async def one(client: Client, chance: random.Random) -> None:
         while time.monotonic() < deadline:
             call = _any_call(chance, broken, pod)
-            if chance.random() < HANG_UP_SHARE:
-                try:
-                    await asyncio.wait_for(client.call(*call), HANG_UP_SECONDS)
-                except TimeoutError:
-                    load.hung_up += 1
-                except httpx2.HTTPError as error:
-                    load.errors.append(f"{call[0]}: {error!r}")
-                continue
+            hangs_up = chance.random() < HANG_UP_SHARE
             try:
-                reply = await client.call(*call)
-            except httpx2.HTTPError as error:
+                async with asyncio.timeout(HANG_UP_SECONDS if hangs_up else None):
+                    reply = await client.call(*call)
+            except TimeoutError:
+                load.hung_up += 1
+                continue
+            except FAILURES as error:
                 load.errors.append(f"{call[0]}: {error!r}")
                 continue
-            load.seconds.append(reply.seconds)
+            if not hangs_up:
+                load.seconds.append(reply.seconds)
             if reply.error:
                 load.errors.append(f"{call[0]}: {reply.error}")
 
@@ -78,7 +78,7 @@ async def put_load(server: Server, seconds: float, api_port: int, broken: Sequen
         while time.monotonic() < deadline:
             try:
                 load.pings.append(await client.ping())
-            except httpx2.HTTPError as error:
+            except FAILURES as error:
                 load.errors.append(f"ping: {error!r}")
             await asyncio.sleep(PING_EVERY_SECONDS)
 
