@@ -139,7 +139,8 @@ def _usage(error: typer.TyperException) -> str:
     if said.startswith("Usage: "):
         return said
     where = getattr(getattr(error, "ctx", None), "command_path", NAME)
-    return f"error: {' '.join(said.split()).replace('Value error, ', '').rstrip('.?')}. See: {where} --help"
+    told = " ".join(said.split()).replace("Value error, ", "").rstrip(".")
+    return f"error: {told}{'' if told.endswith('?') else '.'} See: {where} --help"
 
 
 def sentence_of(error: Exception) -> str | None:

@@ -93,7 +93,7 @@ def test_markdown_is_a_report(smokejumper: Run) -> None:
         (("people", "remove", "nobody"), "List them: smokejumper people list."),
         (("people", "add", "no body"), "error: not a legal name"),
         (("frobnicate",), "No such command 'frobnicate'. See: smokejumper --help"),
-        (("policy", "tes"), "Did you mean 'test'. See: smokejumper policy --help"),
+        (("policy", "tes"), "Did you mean 'test'? See: smokejumper policy --help"),
         (
             ("why", "broken", "serve", "-n", "ml"),
             "'complaint': 'broken' is not one of 'pending', 'slow', 'failed'. See: smokejumper why --help",
