@@ -107,8 +107,10 @@ def _leave(code: int) -> NoReturn:
     Whoever opened files and connections has closed them by now. An output that is gone is left to the interpreter, which says so.
     """
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            # None where whoever started us had closed it (docs.python.org, sys.__stdout__).
+            if stream is not None:
+                stream.flush()
     except OSError:
         sys.exit(code)
     logging.shutdown()

@@ -433,6 +433,14 @@ def test_a_terminal_that_knows_only_ascii_gets_every_sentence(tmp_path: Path) ->
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_an_output_that_is_closed_does_not_fail_a_command(tmp_path: Path, closed: str) -> None:
+    command = ["sh", "-c", f'exec "$0" -c "from oncall.cli import main; main()" --version {closed}>&-', sys.executable]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_errors_of_ours_that_came_together_are_sentences_and_a_bug_among_them_is_none() -> None:
     ours = ExceptionGroup("tasks", [UsageError("one"), ExceptionGroup("inner", [UsageError("two"), UsageError("one")])])
     assert sentence_of(ours) == "error: one\nerror: two\nerror: one"
