@@ -35,14 +35,15 @@ def _reason(item: Missing) -> tuple[str, str]:
 
 
 def _together(group: Sequence[Missing], names_shown: int) -> Missing:
+    namespaces = {item.namespace for item in group}
+    namespace = group[0].namespace if len(namespaces) == 1 else None
     # Several gaps of one kind, such as the logs of several pods, or of several namespaces are told apart by what they are.
-    by_kind = len({item.kind for item in group}) == len(group) and len({item.namespace for item in group}) == 1
+    by_kind = len({item.kind for item in group}) == len(group) and len(namespaces) == 1
     names = ", ".join((item.kind if by_kind and _is_listing(item) else None) or item.what for item in group[:names_shown])
     more = f" and {len(group) - names_shown} more" if len(group) > names_shown else ""
     detail, next_step = _reason(group[0])
-    namespace = group[0].namespace
     where = f" in {namespace}" if by_kind and namespace and f'"{namespace}"' not in detail else ""
-    return replace(group[0], what=names + more + where, detail=detail, next_step=next_step, kind=None)
+    return replace(group[0], what=names + more + where, detail=detail, next_step=next_step, kind=None, namespace=namespace)
 
 
 def _is_listing(item: Missing) -> bool:

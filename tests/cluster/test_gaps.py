@@ -59,7 +59,7 @@ def test_accounts_namespaces_and_reasons_are_kept_apart() -> None:
 
 def test_kinds_of_several_namespaces_are_told_with_theirs() -> None:
     late = [Missing(f"{name}s in {space}", Why.TIMEOUT, kind=name, namespace=space) for name, space in (("Pod", "ml"), ("Job", "shop"))]
-    assert [gap.what for gap in by_reason(late)] == ["Pods in ml, Jobs in shop"]
+    assert [(gap.what, gap.namespace) for gap in by_reason(late)] == [("Pods in ml, Jobs in shop", None)]
 
 
 def test_a_kind_stands_for_all_of_it_and_not_for_one_log_or_the_rest_of_a_list() -> None:
