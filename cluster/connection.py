@@ -26,7 +26,7 @@ from multidict import CIMultiDict
 from cluster.credentials import Impersonation, Login, Target, User, load_identity, log_in
 from cluster.errors import ClusterError, CredentialError
 from cluster.postponed import postponed
-from cluster.proxy import environment_proxy
+from cluster.proxy import environment_proxy, usable
 from cluster.reading import Cost, Why
 from cluster.response import Response
 from guardrails.redact import present
@@ -229,7 +229,7 @@ def _client(target: Target, login: Login, environment: Mapping[str, str]) -> Api
     # kubectl accepts certificates without an authority key identifier, which older installers made; Python's strict flag does not.
     configuration.disable_strict_ssl_verification = True
     configuration.tls_server_name = server.tls_server_name
-    configuration.proxy = server.proxy_url or environment_proxy(server.url, environment)
+    configuration.proxy = usable(server.proxy_url or environment_proxy(server.url, environment), server.url)
     # Else it looks for a proxy and for a password in ~/.netrc before every request, and refuses to send a token where it finds one.
     configuration.client_session_kwargs = {"trust_env": False}
     client = ApiClient(configuration)

@@ -9,6 +9,8 @@ import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from cluster.errors import UnreachableClusterError
+
 
 def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
     """The proxy's address for an API server, None to go straight. Go, net/http `ProxyFromEnvironment` and golang.org/x/net/http/httpproxy:
@@ -30,6 +32,17 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
     if address is not None and address.is_loopback:
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def usable(proxy: str | None, server: str) -> str | None:
+    """The same proxy. Raises UnreachableClusterError for one that speaks no HTTP: kubectl goes through SOCKS, our transport does not."""
+    scheme = (proxy or "http:").partition(":")[0].lower()
+    if scheme not in ("http", "https"):
+        raise UnreachableClusterError(
+            f"the way to {server} leads through a {scheme} proxy, and only HTTP proxies can be used here. Name one as HTTPS_PROXY or as "
+            "proxy-url of the cluster, or put the server into NO_PROXY."
+        )
+    return proxy
 
 
 def _covers(entry: str, host: str, port: int) -> bool:

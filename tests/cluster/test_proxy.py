@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.proxy import environment_proxy
+from cluster.errors import UnreachableClusterError
+from cluster.proxy import environment_proxy, usable
 
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 FOUND = PROXY["HTTPS_PROXY"]
@@ -56,3 +57,10 @@ def test_who_is_asked_straight(host: str, no_proxy: str, straight: bool) -> None
 def test_a_port_that_a_url_leaves_out_is_its_schemes() -> None:
     assert environment_proxy("https://api.example", {**PROXY, "no_proxy": "api.example:443"}) is None
     assert environment_proxy("https://api.example", {**PROXY, "no_proxy": "api.example:80"}) == FOUND
+
+
+def test_a_proxy_that_speaks_no_http_is_refused_in_words() -> None:
+    assert usable(FOUND, "https://api.example") == FOUND
+    assert usable(None, "https://api.example") is None
+    with pytest.raises(UnreachableClusterError, match=r"through a socks5 proxy.*NO_PROXY"):
+        usable("socks5://proxy.example:1080", "https://api.example")
