@@ -24,10 +24,11 @@ Asked = tuple[int, Scope, str | None]
 
 @dataclass
 class _Shared:
-    """One investigation that waits. `found` stays None when it fails or whoever began it hangs up."""
+    """One investigation that waits. Both stay None when whoever began it hangs up."""
 
     ended: anyio.Event = field(default_factory=anyio.Event)
     found: Investigated | None = None
+    failure: Exception | None = None
 
 
 class Turns:
@@ -40,12 +41,14 @@ class Turns:
     async def take(
         self, reader: Reader, scope: Scope, question: str | None, investigate: Callable[[], Awaitable[Investigated]], progress: Progress
     ) -> Investigated:
-        """What `investigate` finds when its turn has come, or what another finds that waited with the same question. Who waits for
-        another that comes to nothing asks for itself."""
+        """What `investigate` finds when its turn has come, or what another finds that waited with the same question; it fails alike. Who
+        waits for another that hangs up asks for itself."""
         asked = (id(reader), scope, question)
         while (other := self._waiting.get(asked)) is not None:
             await progress("another call waits with the same question; its answer will be this one's too")
             await other.ended.wait()
+            if other.failure is not None:
+                raise other.failure
             if other.found is not None:
                 return other.found
         mine = self._waiting[asked] = _Shared()
@@ -57,6 +60,9 @@ class Turns:
                 del self._waiting[asked]
                 mine.found = await investigate()
                 return mine.found
+        except Exception as failure:
+            mine.failure = failure
+            raise
         finally:
             if self._waiting.get(asked) is mine:
                 del self._waiting[asked]
