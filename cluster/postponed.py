@@ -36,11 +36,12 @@ def postponed_validators() -> Iterator[None]:
     """
     from pydantic import BaseModel
 
+    before = BaseModel.model_config.get("defer_build", False)
     BaseModel.model_config["defer_build"] = True
     try:
         yield
     finally:
-        BaseModel.model_config.pop("defer_build", None)
+        BaseModel.model_config["defer_build"] = before
 
 
 @contextmanager
