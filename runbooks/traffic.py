@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cluster.facts.config import ConfigMap
 from cluster.facts.container import Container
@@ -66,8 +66,8 @@ class Listening(Struct, frozen=True):
 
     declared: dict[int, frozenset[str]]
     named: dict[str, tuple[int, str]]
-    proven: frozenset[int]
-    configured: frozenset[int]
+    proven: frozenset[int] = frozenset()
+    configured: frozenset[int] = frozenset()
 
 
 def is_system(namespace: str | None) -> bool:
@@ -214,18 +214,28 @@ class Traffic:
         return grouped
 
 
-def listening(world: World, pod: Pod) -> Listening:
-    """Where the containers of a pod listen, as far as its spec, its probes, the texts it is given and its logs tell."""
+def declaring(pod: Pod) -> Listening:
+    """Where the containers of a pod listen, as far as they declare it."""
     declared: dict[int, set[str]] = defaultdict(set)
     named: dict[str, tuple[int, str]] = {}
-    proven: set[int] = set()
-    configured: set[int] = set()
-    sidecars = tuple(item for item in pod.spec.init_containers or () if item.is_sidecar)
-    for container in (*pod.spec.containers, *sidecars):
+    for container in _lasting(pod):
         for port in container.ports or ():
             declared[port.container_port].add(port.protocol)
             if port.name:
                 named.setdefault(port.name, (port.container_port, port.protocol))
+    return Listening({port: frozenset(names) for port, names in declared.items()}, named)
+
+
+def _lasting(pod: Pod) -> tuple[Container, ...]:
+    """The containers that run as long as the pod."""
+    return (*pod.spec.containers, *(item for item in pod.spec.init_containers or () if item.is_sidecar))
+
+
+def listening(world: World, pod: Pod) -> Listening:
+    """Where the containers of a pod listen, as far as its spec, its probes, the texts it is given and its logs tell."""
+    proven: set[int] = set()
+    configured: set[int] = set()
+    for container in _lasting(pod):
         status = pod.container_status(container.name)
         if status is not None and status.ready and container.readiness_probe is not None:
             probed = container.readiness_probe.port
@@ -241,7 +251,7 @@ def listening(world: World, pod: Pod) -> Listening:
         mounted = world.get(ConfigMap, pod.namespace, volume.config_map.name) if volume.config_map else None
         for text in (mounted.data or {}).values() if mounted is not None else ():
             configured.update(int(item) for item in _CONFIGURED_PORT.findall(text[:20_000]))
-    return Listening({port: frozenset(names) for port, names in declared.items()}, named, frozenset(proven), frozenset(configured))
+    return structs.replace(declaring(pod), proven=frozenset(proven), configured=frozenset(configured))
 
 
 def _configured_ports(container: Container) -> Iterator[int]:

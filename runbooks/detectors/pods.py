@@ -93,10 +93,9 @@ def _troubled_among(pods: Iterable[Pod]) -> Iterator[Pod]:
     for pod in pods:
         if pod.deleting or pod.status.phase == "Succeeded":
             continue
-        if (
-            any(_troubled(status) for status in pod.status.container_statuses or ())
-            or any(_blocking(pod, status) for status in pod.status.init_container_statuses or ())
-            or (not pod.status.container_statuses and not pod.ready)
+        statuses, before = pod.status.container_statuses, pod.status.init_container_statuses
+        if (not pod.ready if not statuses else any(map(_troubled, statuses))) or (
+            before is not None and any(_blocking(pod, status) for status in before)
         ):
             yield pod
 

@@ -13,13 +13,13 @@ from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef, ObjectRef
 from cluster.world import World
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
-from runbooks.traffic import Listening, Traffic, last_applied, listening, target_of
+from runbooks.traffic import Listening, Traffic, declaring, last_applied, listening, target_of
 
 
 def target_port_mismatch(world: World) -> Iterator[Finding]:
     """A Service port whose target none of the selected pods listens on, as far as that can be known."""
     traffic = world.once(Traffic)
-    for service, samples, known in world.once(_listeners):
+    for service, samples, known in world.once(_declarations):
         for port in service.spec.ports or ():
             found = _wrong_target(world, traffic, service, port, samples, known)
             if found is not None:
@@ -35,9 +35,12 @@ def _wrong_target(
             return None
         certainty, why = Certainty.PROVEN, f"no container of its pods has a port named {wanted!r}"
     else:
-        if any(wanted in item.declared or wanted in item.proven for item in known) or not any(item.declared for item in known):
+        if any(wanted in item.declared for item in known) or not any(item.declared for item in known):
             return None
         if any(pod.spec.host_network for pod in samples):
+            return None
+        known = [listening(world, pod) for pod in samples]
+        if any(wanted in item.proven for item in known):
             return None
         judged = _numeric(world, traffic, service, port, wanted, samples, known)
         if judged is None:
@@ -139,7 +142,7 @@ def _refusals(world: World, traffic: Traffic, service: Service, port: ServicePor
 def protocol_mismatch(world: World) -> Iterator[Finding]:
     """A Service port whose protocol differs from the one that its target container port declares."""
     traffic = world.once(Traffic)
-    for service, samples, known in world.once(_listeners):
+    for service, samples, known in world.once(_declarations):
         offered = {(port.protocol, target_of(port)) for port in service.spec.ports or ()}
         for port in service.spec.ports or ():
             wanted = target_of(port)
@@ -170,15 +173,11 @@ def _selecting(world: World) -> Iterator[Service]:
     return (item for item in world.all(Service) if item.spec.selector and item.spec.type != "ExternalName" and not item.deleting)
 
 
-def _listeners(world: World) -> list[tuple[Service, tuple[Pod, ...], list[Listening]]]:
-    """Each Service that selects living pods, with one pod of each workload behind it and where those listen."""
-    return [(service, samples, [listening(world, pod) for pod in samples]) for service, samples in world.once(_samples)]
-
-
-def _samples(world: World) -> list[tuple[Service, tuple[Pod, ...]]]:
+def _declarations(world: World) -> list[tuple[Service, tuple[Pod, ...], list[Listening]]]:
+    """Each Service that selects living pods, with one pod of each workload behind it and what those declare."""
     traffic = world.once(Traffic)
     sampled = ((service, _one_per_owner(world, traffic.pods(service))) for service in _selecting(world))
-    return [(service, samples) for service, samples in sampled if samples]
+    return [(service, samples, [declaring(pod) for pod in samples]) for service, samples in sampled if samples]
 
 
 def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:

@@ -44,6 +44,8 @@ def duplicate_variables(world: World) -> Iterator[Finding]:
 
 
 def _duplicates(container: Container) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    if len({item.name for item in container.env or ()}) == len(container.env or ()):
+        return
     places: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for position, item in enumerate(container.env or ()):
         places[item.name].append((position, item.value if item.value is not None else "(taken from elsewhere)"))
