@@ -347,7 +347,6 @@ class World:
         for pods in siblings.values():
             top = self.top_owner(pods[0].ref)
             tops.setdefault(top.key, (top, []))[1].extend(pods)
-            self._tops.update((pod.key, top) for pod in pods[1:])
         return tuple((top, tuple(pods)) for top, pods in tops.values())
 
     @cached_property

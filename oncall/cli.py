@@ -6,6 +6,7 @@ code, 2 an error, 130 interrupted.
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 import logging
@@ -120,7 +121,7 @@ def _leave(code: int) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """One command line to its exit code; errors of ours become one sentence on stderr."""
     try:
-        code = app(arguments, prog_name=NAME, standalone_mode=False)
+        code = _named(arguments)(arguments, prog_name=NAME, standalone_mode=False)
     except typer.Abort:
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -133,6 +134,15 @@ def run(arguments: list[str]) -> int:
         # Typer turns Ctrl-C into this code without a word.
         typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _named(arguments: list[str]) -> typer.Typer:
+    """The app with the one command that the arguments begin with, or whole. Typer works out the parameters of every command before it
+    looks which is meant, a fifth of what a short command takes."""
+    chosen = copy.copy(app)
+    chosen.registered_commands = [item for item in app.registered_commands if [item.name] == arguments[:1]]
+    chosen.registered_groups = [item for item in app.registered_groups if [item.name] == arguments[:1]]
+    return chosen if chosen.registered_commands or chosen.registered_groups else app
 
 
 def _usage(error: typer.TyperException) -> str:

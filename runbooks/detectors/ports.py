@@ -182,12 +182,20 @@ def _declarations(world: World) -> list[tuple[Service, tuple[Pod, ...], list[Lis
 
 def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """One pod per workload, a ready one where there is one: their templates are alike."""
-    chosen: dict[ObjectRef, Pod] = {}
+    siblings: dict[tuple[str, str], Pod] = {}
     for pod in pods:
-        owner = world.top_owner(pod)
-        known = chosen.get(owner)
+        owner = pod.controller
+        # A node owns its mirror pods, which have nothing else in common.
+        key = (owner.kind, owner.name) if owner is not None and owner.kind != "Node" else (pod.kind, pod.name)
+        known = siblings.get(key)
         if known is None or (not known.ready and pod.ready):
-            chosen[owner] = pod
+            siblings[key] = pod
+    chosen: dict[ObjectRef, Pod] = {}
+    for pod in siblings.values():
+        owner_ref = world.top_owner(pod.ref)
+        known = chosen.get(owner_ref)
+        if known is None or (not known.ready and pod.ready):
+            chosen[owner_ref] = pod
     return tuple(chosen.values())
 
 
