@@ -242,15 +242,15 @@ class World:
             (ObjectRef(kind, fact.namespace, name) for kind, name in candidates if (kind, fact.namespace, name) in self._by_key), None
         )
 
-    def top_owner(self, of: ObjectRef | Fact) -> ObjectRef:
+    def top_owner(self, ref: ObjectRef) -> ObjectRef:
         """The workload that a person would edit: the last of the owner chain."""
-        key = of.key
+        key = ref.key
         if key in self._tops:
             top = self._tops[key]
         else:
-            found = self._top(_ref(of), key)
+            found = self._top(ref, key)
             top = self._tops[key] = None if found.key == key else found
-        return _ref(of) if top is None else top
+        return ref if top is None else top
 
     def _top(self, ref: ObjectRef, key: Key) -> ObjectRef:
         fact = self._by_key.get(key)
@@ -337,14 +337,8 @@ class World:
     @cached_property
     def _workloads(self) -> tuple[tuple[ObjectRef, tuple[Pod, ...]], ...]:
         # Pods share their owner, so its way up is walked once.
-        siblings: dict[tuple[str | None, ...], list[Pod]] = defaultdict(list)
-        for pod in self.all(Pod):
-            owner = pod.controller
-            # A node owns its mirror pods, which have nothing else in common.
-            shared = owner if owner is not None and owner.kind != "Node" else None
-            siblings[pod.key if shared is None else (shared.kind, pod.metadata.namespace, shared.name, shared.uid)].append(pod)
         tops: dict[Key, tuple[ObjectRef, list[Pod]]] = {}
-        for pods in siblings.values():
+        for pods in siblings(self.all(Pod)):
             top = self.top_owner(pods[0].ref)
             tops.setdefault(top.key, (top, []))[1].extend(pods)
         return tuple((top, tuple(pods)) for top, pods in tops.values())
@@ -396,8 +390,15 @@ class World:
             yield above.key
 
 
-def _ref(of: ObjectRef | Fact) -> ObjectRef:
-    return of if isinstance(of, ObjectRef) else of.ref
+def siblings(pods: Iterable[Pod]) -> Iterable[list[Pod]]:
+    """The pods by the controller that they share, each group in the order of the pods; one without any is alone."""
+    groups: dict[tuple[str | None, ...], list[Pod]] = defaultdict(list)
+    for pod in pods:
+        owner = pod.controller
+        # A node owns its mirror pods, which have nothing else in common.
+        shared = owner if owner is not None and owner.kind != "Node" else None
+        groups[pod.key if shared is None else (shared.kind, pod.metadata.namespace, shared.name, shared.uid)].append(pod)
+    return groups.values()
 
 
 TEMPLATE_HASH = "pod-template-hash"

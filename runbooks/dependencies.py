@@ -115,7 +115,7 @@ class Dependencies:
                 if newest is None or (created is not None and (newest.created is None or created > newest.created)):
                     newest = pod
             if newest is not None:
-                chosen[workload.key] = (self.world.top_owner(newest), newest)
+                chosen[workload.key] = (self.world.top_owner(newest.ref), newest)
         return chosen
 
     @cached_property

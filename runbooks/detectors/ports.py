@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from cluster.facts.network import Service, ServicePort
 from cluster.facts.pod import Pod
 from cluster.reference import ContainerRef, ObjectRef
-from cluster.world import World
+from cluster.world import Key, World, siblings
 from runbooks.finding import Certainty, Detector, Evidence, Finding, LogWant, Source, cite
 from runbooks.traffic import Listening, Traffic, declaring, last_applied, listening, target_of
 
@@ -182,20 +182,13 @@ def _declarations(world: World) -> list[tuple[Service, tuple[Pod, ...], list[Lis
 
 def _one_per_owner(world: World, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """One pod per workload, a ready one where there is one: their templates are alike."""
-    siblings: dict[tuple[str, str], Pod] = {}
-    for pod in pods:
-        owner = pod.controller
-        # A node owns its mirror pods, which have nothing else in common.
-        key = (owner.kind, owner.name) if owner is not None and owner.kind != "Node" else (pod.kind, pod.name)
-        known = siblings.get(key)
+    chosen: dict[Key, Pod] = {}
+    for group in siblings(pods):
+        pod = next((item for item in group if item.ready), group[0])
+        owner = world.top_owner(pod.ref).key
+        known = chosen.get(owner)
         if known is None or (not known.ready and pod.ready):
-            siblings[key] = pod
-    chosen: dict[ObjectRef, Pod] = {}
-    for pod in siblings.values():
-        owner_ref = world.top_owner(pod.ref)
-        known = chosen.get(owner_ref)
-        if known is None or (not known.ready and pod.ready):
-            chosen[owner_ref] = pod
+            chosen[owner] = pod
     return tuple(chosen.values())
 
 

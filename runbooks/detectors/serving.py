@@ -211,7 +211,8 @@ def runtime_missing(world: World) -> Iterator[Finding]:
 
 def gang_partial(world: World) -> Iterator[Finding]:
     """Trainings of several pods of which some hold their devices and wait for others that find no node."""
-    partial = {world.top_owner(pod).key: world.top_owner(pod) for pod in world.unready_pods() if _unschedulable(pod)}
+    owners = (world.top_owner(pod.ref) for pod in world.unready_pods() if _unschedulable(pod))
+    partial = {owner.key: owner for owner in owners}
     if not partial:
         return
     groups: dict[ObjectRef, list[Pod]] = {}

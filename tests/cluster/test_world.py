@@ -71,7 +71,7 @@ def test_a_job_that_was_made_again_under_its_name_is_not_taken_for_the_earlier_o
     made = world("---\n".join([*pods, "{kind: Job, metadata: {name: fit, namespace: shop, uid: new}}"]))
     [(top, both)] = made.workloads()
     assert (str(top), len(both)) == ("Job/shop/fit", 2)
-    assert [made.top_owner(pod).uid for pod in both] == ["old", "new"]
+    assert [made.top_owner(pod.ref).uid for pod in both] == ["old", "new"]
 
 
 def test_an_evicted_pod_that_kept_its_conditions_is_not_ready() -> None:
