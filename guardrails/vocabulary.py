@@ -69,8 +69,7 @@ class Traits(Struct, frozen=True):
 class Word(BaseModel):
     """One action. `example` is a legal document of it with every parameter that widens what it needs."""
 
-    # Built when it is first used: whoever only asks what a word is about need not wait for that.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     traits: ClassVar[Traits]
     example: ClassVar[dict[str, Any]] = {}
 
