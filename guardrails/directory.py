@@ -176,7 +176,7 @@ class Directory:
         self.refresh()
         people = tuple(entry for entry in self._content.people if entry.person.name != name)
         if len(people) == len(self._content.people):
-            raise BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
+            raise _nobody(name)
         self._write(self._content.model_copy(update={"people": people}))
         self._forget(name)
 
@@ -184,7 +184,7 @@ class Directory:
         """Put a person into exactly these groups. Raises BadDirectory for an unknown name."""
         self.refresh()
         if self.find(name) is None:
-            raise BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
+            raise _nobody(name)
         wanted = tuple(sorted(set(groups)))
         people = tuple(
             entry.model_copy(update={"person": entry.person.model_copy(update={"groups": wanted})}) if entry.person.name == name else entry
@@ -199,7 +199,7 @@ class Directory:
         """
         self.refresh()
         if self.find(name) is None:
-            raise BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
+            raise _nobody(name)
         secret = base64.b32encode(secrets.token_bytes(SECOND_SECRET_BYTES)).decode()
         known = _read_secrets(self._secrets)
         _replace(self._secrets, known.model_copy(update={"secrets": {**known.secrets, name: secret}}))
@@ -239,6 +239,10 @@ class Directory:
         left = {other: secret for other, secret in known.secrets.items() if other.casefold() != name.casefold()}
         if len(left) != len(known.secrets):
             _replace(self._secrets, known.model_copy(update={"secrets": left}))
+
+
+def _nobody(name: str) -> BadDirectory:
+    return BadDirectory(f"Nobody is called {name[:60]!r}.", next_step="List them: smokejumper people list.")
 
 
 def _replace(path: Path, content: BaseModel) -> None:
