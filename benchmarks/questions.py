@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks import crowd
@@ -96,12 +96,18 @@ async def peer_named(client: Client, one: Broken) -> Told:
     return told
 
 
-async def ours_whole(client: Client, broken: Sequence[Broken]) -> tuple[Told, Told]:
-    first = Told()
-    text = first.add(await client.call("investigate", {"question": "What is broken in this cluster, and why?"}))
+async def _first(client: Client, broken: Sequence[Broken], tool: str, arguments: dict[str, Any]) -> tuple[Told, str, list[Broken]]:
+    """One response about all that is broken: what it took, its text, and whom it does not explain."""
+    told = Told()
+    text = told.add(await client.call(tool, arguments))
     left = [one for one in broken if not explains(text, one)]
-    first.explained = len(broken) - len(left)
-    every = Told(first.calls, first.text_bytes, first.structured_bytes, first.explained)
+    told.explained = len(broken) - len(left)
+    return told, text, left
+
+
+async def ours_whole(client: Client, broken: Sequence[Broken]) -> tuple[Told, Told]:
+    first, _, left = await _first(client, broken, "investigate", {"question": "What is broken in this cluster, and why?"})
+    every = replace(first)
     for one in left:
         named = await ours_named(client, one)
         every.calls += named.calls
@@ -112,11 +118,8 @@ async def ours_whole(client: Client, broken: Sequence[Broken]) -> tuple[Told, To
 
 
 async def peer_whole(client: Client, broken: Sequence[Broken]) -> tuple[Told, Told]:
-    first = Told()
-    events = first.add(await client.call("events_list", {"fieldSelector": "type=Warning"}))
-    left = [one for one in broken if not explains(events, one)]
-    first.explained = len(broken) - len(left)
-    every = Told(first.calls, first.text_bytes, first.structured_bytes, first.explained)
+    first, events, left = await _first(client, broken, "events_list", {"fieldSelector": "type=Warning"})
+    every = replace(first)
     for one in left:
         text = every.add(await client.call(*_look(one, _pod(events, one))))
         every.explained += gives_reason(text, one)
